@@ -1,0 +1,24 @@
+//! What users write and read: the custom resources, their schemas and their admission rules (CEL).
+//!
+//! Types only. Nothing here decides, and nothing but [`crate::plan`] reads a raw specification.
+//! Rules for every field: camelCase, bounded, a doc comment with unit, default and effect (it is what
+//! `kubectl explain` prints), no reference that leaves the namespace, no file path.
+
+pub mod behavior;
+pub mod condition;
+pub mod policy;
+pub mod queue_scaler;
+pub mod source;
+pub mod status;
+
+pub use behavior::{Behavior, ScalingPolicy, ScalingPolicyType, ScalingRules, SelectPolicy};
+pub use policy::{BacklogPerReplica, Policy, StepRule, Steps};
+pub use queue_scaler::{Fallback, Mode, QueueScaler, QueueScalerSpec, ScaleTargetRef};
+pub use source::{
+    CredentialsSecretRef, IsolationLevel, Kafka, OffsetReset, RabbitMq, Sasl, SaslMechanism, SecretKeyRef,
+    SecretRef, Source, Tls,
+};
+pub use status::QueueScalerStatus;
+
+/// The API group of every resource.
+pub const GROUP: &str = "queuescaler.io";

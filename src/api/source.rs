@@ -1,0 +1,214 @@
+//! Where the backlog is read: Kafka or RabbitMQ, with addresses, credentials and TLS.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The queue that the workload consumes. Exactly one member is set.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("has(self.kafka) != has(self.rabbitmq)").message("exactly one of kafka, rabbitmq must be set"))]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// A consumer group of a Kafka cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<Kafka>,
+    /// Queues of a RabbitMQ broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<RabbitMq>,
+}
+
+/// A consumer group and the topics that it reads. The backlog is the group's lag.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("has(self.topics) != has(self.topicPattern)").message("exactly one of topics, topicPattern must be set"))]
+#[serde(rename_all = "camelCase")]
+pub struct Kafka {
+    /// Brokers to begin with, as host:port. A host without a dot is a Service of the QueueScaler's namespace.
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(
+            length(min = 3, max = 260),
+            regex(pattern = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")
+        )
+    )]
+    pub bootstrap_servers: Vec<String>,
+    /// The consumer group of the workload.
+    #[schemars(length(min = 1, max = 255))]
+    pub consumer_group: String,
+    /// The topics that the group reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$")), extend("x-kubernetes-list-type" = "set"))]
+    pub topics: Option<Vec<String>>,
+    /// A regular expression (syntax of the regex crate) that must match a topic's whole name.
+    /// Topics that appear later are seen within 30 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub topic_pattern: Option<String>,
+    /// The isolation level that the consumer uses. Default ReadUncommitted.
+    #[serde(default)]
+    pub isolation_level: IsolationLevel,
+    /// Where the consumer starts when its group has no committed offset (auto.offset.reset). Default Latest.
+    #[serde(default)]
+    pub offset_reset: OffsetReset,
+    /// Present: connect with TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Present: authenticate with SASL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<Sasl>,
+}
+
+/// Up to which offset a consumer reads.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum IsolationLevel {
+    /// Up to the high watermark.
+    #[default]
+    ReadUncommitted,
+    /// Up to the last stable offset: records of open transactions are not counted.
+    ReadCommitted,
+}
+
+/// Where a consumer without a committed offset starts.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OffsetReset {
+    /// At the end: what is there already is not its backlog.
+    #[default]
+    Latest,
+    /// At the beginning: everything that is retained is its backlog.
+    Earliest,
+}
+
+/// SASL authentication to Kafka.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Sasl {
+    /// Plain, ScramSha256 or ScramSha512. Plain sends the password itself and should be used with tls only.
+    pub mechanism: SaslMechanism,
+    /// The user. Absent: taken from the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub username: Option<String>,
+    /// The Secret that holds the credentials, in the same namespace.
+    pub credentials_secret_ref: CredentialsSecretRef,
+}
+
+/// A SASL mechanism.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SaslMechanism {
+    /// RFC 4616.
+    Plain,
+    /// RFC 5802 with SHA-256.
+    ScramSha256,
+    /// RFC 5802 with SHA-512.
+    ScramSha512,
+}
+
+/// Queues of one virtual host. The backlog is their ready and unacknowledged messages.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("has(self.queues) != has(self.queuePattern)").message("exactly one of queues, queuePattern must be set"))]
+#[x_kube(validation = Rule::new("!has(self.queuePattern) || has(self.managementUrl)").message("queuePattern needs managementUrl, because AMQP cannot list queues").field_path(".queuePattern"))]
+#[x_kube(validation = Rule::new("!has(self.managementUrl) || has(self.credentialsSecretRef)").message("managementUrl needs credentialsSecretRef").field_path(".managementUrl"))]
+#[serde(rename_all = "camelCase")]
+pub struct RabbitMq {
+    /// Host name or address of the broker. A host without a dot is a Service of the QueueScaler's namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9._:-]+$"))]
+    pub host: String,
+    /// AMQP port. Default 5672, with tls 5671.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub amqp_port: Option<i32>,
+    /// Base address of the management API, http or https, without credentials. Strongly advised: without it only
+    /// ready messages are seen, so that readings are AtLeast and never scale down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 512), regex(pattern = r"^https?://[^@\s?#]+$"))]
+    pub management_url: Option<String>,
+    /// The virtual host. Default /.
+    #[serde(default = "root_vhost")]
+    #[schemars(length(min = 1, max = 255))]
+    pub vhost: String,
+    /// The queues that the workload reads. Their messages are added up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 255)), extend("x-kubernetes-list-type" = "set"))]
+    pub queues: Option<Vec<String>>,
+    /// A regular expression (syntax of the regex crate) that must match a queue's whole name.
+    /// Queues that appear later are seen within 30 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub queue_pattern: Option<String>,
+    /// The Secret that holds username and password for AMQP and the management API, in the same namespace.
+    /// Absent: RabbitMQ's default user guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<CredentialsSecretRef>,
+    /// Present: connect with TLS to AMQP; the same settings hold for an https managementUrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+fn root_vhost() -> String {
+    "/".into()
+}
+
+/// How a TLS connection is verified, and what the client shows.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// The certificates (PEM) of the authorities to trust. Absent: the public authorities that the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// A Secret of type kubernetes.io/tls with the client's certificate and key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_secret_ref: Option<SecretRef>,
+    /// True: accept any certificate. Anybody between can then read and change everything, which is why the
+    /// condition SourceObserved says so. Default false.
+    #[serde(default)]
+    pub insecure_skip_verify: bool,
+}
+
+/// One key of a Secret of the same namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key in the Secret's data. Default ca.crt.
+    #[serde(default = "ca_crt")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+fn ca_crt() -> String {
+    "ca.crt".into()
+}
+
+/// A Secret of the same namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct SecretRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// A Secret of the same namespace with a user and a password. The keys default to those of the type
+/// kubernetes.io/basic-auth.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsSecretRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key of the user in the Secret's data. Default username.
+    #[serde(default = "username")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub username_key: String,
+    /// Key of the password in the Secret's data. Default password.
+    #[serde(default = "password")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub password_key: String,
+}
+
+fn username() -> String {
+    "username".into()
+}
+
+fn password() -> String {
+    "password".into()
+}

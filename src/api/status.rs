@@ -1,0 +1,98 @@
+//! What the operator reports about a `QueueScaler`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator sees and decides. Numbers are rewritten when they move by a tenth or to or from zero; the exact
+/// ones are metrics.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueScalerStatus {
+    /// The generation of the specification that this status answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The workload, as last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetStatus>,
+    /// Replicas that the policy wants, within the bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_replicas: Option<i32>,
+    /// Messages not yet processed, rounded to two significant digits. Absent while unknown; the lower bound while
+    /// quality is AtLeast.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<i64>,
+    /// How sure the backlog is: Known, AtLeast (a part is missing) or Unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
+    /// Messages that arrive per minute, over the last minute, rounded to two significant digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival_rate_per_minute: Option<i64>,
+    /// Partitions that the consumer group can share out (Kafka).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<i32>,
+    /// The current decision, also when nothing moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionStatus>,
+    /// The last change of replicas that the operator made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_scale: Option<LastScale>,
+    /// Ready, SourceObserved, TargetScalable, TargetHealthy, ScalingLimited, BacklogHealthy, Fallback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The workload, as last seen.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// Replicas that the workload asks for.
+    pub replicas: i32,
+    /// Replicas that are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
+    /// Label selector of the workload's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+}
+
+/// How sure a reading of the backlog is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quality {
+    /// Complete.
+    Known,
+    /// A part is missing: there is at least so much. Never lowers replicas.
+    AtLeast,
+    /// Nothing could be read. Never lowers replicas.
+    Unknown,
+}
+
+/// The current decision.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionStatus {
+    /// Why the replicas are what they are, in one CamelCase word.
+    pub reason: String,
+    /// The same as a sentence with the numbers that were used.
+    pub message: String,
+    /// What kept the decision from its first result: MaxReplicas, MinReplicas, Partitions, Behavior, Rollout, Mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited_by: Option<String>,
+}
+
+/// The last change of replicas that the operator made.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastScale {
+    /// When it was made.
+    pub time: Time,
+    /// Replicas before.
+    pub from: i32,
+    /// Replicas after.
+    pub to: i32,
+    /// Why, in one CamelCase word.
+    pub reason: String,
+    /// Why, as a sentence with the numbers that were used.
+    pub message: String,
+}

@@ -1,0 +1,9 @@
+//! Reading the backlog: observations, sessions that poll, and one folder per broker.
+//!
+//! I/O, and nothing else: no replica count is known here. Reading never creates anything on a broker.
+
+pub mod access;
+pub mod observation;
+pub mod reader;
+
+pub use observation::{Backlog, Note, Observation, Problem, Reading, SourceReason};

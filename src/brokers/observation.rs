@@ -1,0 +1,181 @@
+//! What a poll found, and how sure it is. Unknown is never zero.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+/// One reading, delivered to one `QueueScaler`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// When the reading was begun.
+    pub taken_at: Timestamp,
+    /// What it found.
+    pub reading: Reading,
+    /// Polls in a row, this one included, that ended [`Reading::Unknown`].
+    pub failed_polls: u32,
+}
+
+/// A backlog with its quality.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Complete.
+    Known(Backlog),
+    /// A part is missing, which the problem names: there is at least so much. Never lowers replicas.
+    AtLeast(Backlog, Problem),
+    /// Nothing usable. Never lowers replicas.
+    Unknown(Problem),
+}
+
+impl Reading {
+    /// The backlog, complete or not.
+    #[must_use]
+    pub fn backlog(&self) -> Option<&Backlog> {
+        match self {
+            Self::Known(backlog) | Self::AtLeast(backlog, _) => Some(backlog),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// What is wrong with the reading.
+    #[must_use]
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Known(_) => None,
+            Self::AtLeast(_, problem) | Self::Unknown(problem) => Some(problem),
+        }
+    }
+}
+
+/// Messages that are not yet processed, and what else a reading tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages not yet processed: Kafka lag, or RabbitMQ ready and unacknowledged.
+    pub messages: u64,
+    /// The part of `messages` that is delivered but not acknowledged (RabbitMQ; 0 for Kafka).
+    pub in_flight: u64,
+    /// A counter that grows by one with every message that arrives: the sum of end offsets, or of messages
+    /// published. Absent where the broker does not tell. Only its differences mean something.
+    pub arrived: Option<u64>,
+    /// Partitions that the consumers can share out: no more replicas than this can work. Absent: no such limit.
+    pub partitions: Option<u32>,
+    /// Members of the consumer group, or consumers of the queues. Absent where the broker does not tell.
+    pub members: Option<u32>,
+    /// The group is handing out its partitions anew.
+    pub rebalancing: bool,
+    /// What the user should know besides the number.
+    pub notes: Vec<Note>,
+}
+
+/// A fact that a reading found besides the backlog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The group never committed and starts at the end (`offsetReset: Latest`), so that nothing counts as backlog
+    /// until it has run once. At least one replica is needed for that.
+    NoCommittedOffsets,
+    /// Committed offsets lie before the start of the log: so many messages were lost to retention before they were
+    /// processed. They are not part of the backlog.
+    BacklogExpired {
+        /// Messages lost.
+        messages: u64,
+    },
+    /// A topic's partition count changed since the last reading.
+    PartitionsChanged {
+        /// The topic.
+        topic: String,
+        /// Count before.
+        from: u32,
+        /// Count now.
+        to: u32,
+    },
+    /// The committed offsets of the group disappeared since the last reading.
+    OffsetsVanished,
+    /// The broker's certificate is not verified, because the user said so.
+    TlsNotVerified,
+}
+
+/// Why a reading is not complete: a reason for the condition, and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// The condition's reason.
+    pub reason: SourceReason,
+    /// A sentence that names the thing and the way out. A broker's own words in it went through [`quote`].
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with its message.
+    pub fn new(reason: SourceReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// Reasons of the condition `SourceObserved`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceReason {
+    /// No connection to any broker.
+    BrokerUnreachable,
+    /// A broker did not answer in time.
+    Timeout,
+    /// A host name does not resolve.
+    DNSFailure,
+    /// The address is one that the operator does not connect to.
+    AddressDenied,
+    /// User or password were refused.
+    AuthenticationFailed,
+    /// The user may not read this.
+    AuthorizationFailed,
+    /// TLS could not be established.
+    TLSHandshakeFailed,
+    /// No such topic, or no topic matches the pattern.
+    TopicNotFound,
+    /// No such queue, or no queue matches the pattern.
+    QueueNotFound,
+    /// No such virtual host.
+    VhostNotFound,
+    /// The queue is a stream, whose message count is not a backlog.
+    StreamNotSupported,
+    /// Some partitions, topics or queues are missing.
+    PartialObservation,
+    /// The broker answers without the numbers that are needed.
+    StatsUnavailable,
+    /// The management API does not answer.
+    ManagementUnavailable,
+    /// Commits lie beyond the end of the log: the topic was recreated or truncated.
+    OffsetAheadOfLog,
+    /// Commits that were there are gone.
+    OffsetsVanished,
+    /// The answer makes no sense.
+    ResponseInvalid,
+    /// A Secret or a key of it is missing or unusable.
+    CredentialsUnavailable,
+}
+
+impl fmt::Display for SourceReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Longest piece of a broker's words that is passed on, in bytes.
+const QUOTE_LIMIT: usize = 256;
+
+/// Makes a broker's words safe to show: control characters escaped, cut to 256 bytes.
+#[must_use]
+pub fn quote(words: &str) -> String {
+    let mut shown = String::new();
+    for character in words.chars() {
+        let before = shown.len();
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+        if shown.len() > QUOTE_LIMIT {
+            shown.truncate(before);
+            shown.push('…');
+            break;
+        }
+    }
+    shown
+}

@@ -1,0 +1,5 @@
+//! QueueScaler: scales the consumers of Kafka and RabbitMQ queues by their backlog.
+
+pub mod api;
+pub mod brokers;
+pub mod plan;

@@ -1,0 +1,3 @@
+//! The `queuescaler` program.
+
+fn main() {}

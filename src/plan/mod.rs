@@ -1,0 +1,57 @@
+//! From what the user wrote to a plan that the rest can rely on. Pure, and the only reader of raw specifications.
+//!
+//! The schema and CEL reject most mistakes at admission; what they cannot see (a regular expression, a URL, a port
+//! above 65535) is found here, and so is an object that was stored before a rule existed. An [`Invalid`] names the
+//! field and the way out; the target of an invalid object is left alone.
+
+mod scaling;
+mod source;
+
+pub use scaling::{Behavior, Bounds, Fallback, Policy, ScalingPlan, ScalingRules, Step, StepRule, Threshold};
+pub use source::{
+    CredentialsRef, KafkaInterest, KafkaSource, NameSelector, RabbitMqInterest, RabbitMqSource, SaslRef,
+    Source, TlsRef,
+};
+
+use crate::api::{QueueScaler, ScaleTargetRef};
+
+/// A specification that was checked, in the units and types that the rest works with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The workload, in the object's namespace.
+    pub target: ScaleTargetRef,
+    /// Where the backlog is read.
+    pub source: Source,
+    /// How it becomes a replica count.
+    pub scaling: ScalingPlan,
+}
+
+/// A field that cannot be used, and the way out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Invalid {
+    /// Path of the field, such as `spec.source.kafka.topicPattern`.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+impl Invalid {
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// Checks a `QueueScaler` and turns it into a plan.
+///
+/// `namespace` is the object's: a broker host without a dot is a Service of it.
+///
+/// # Errors
+/// The first field that cannot be used.
+pub fn validate(object: &QueueScaler, namespace: &str) -> Result<Plan, Invalid> {
+    Ok(Plan {
+        target: object.spec.scale_target_ref.clone(),
+        source: source::validate(&object.spec.source, namespace)?,
+        scaling: scaling::validate(&object.spec)?,
+    })
+}

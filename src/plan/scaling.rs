@@ -1,0 +1,278 @@
+//! Bounds, policy, behavior and fallback, checked and with the defaults filled in.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::Invalid;
+use crate::api::{self, Mode, QueueScalerSpec, SelectPolicy};
+
+/// Everything that a decision rests on, besides what is observed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScalingPlan {
+    /// The replicas that are never left.
+    pub bounds: Bounds,
+    /// From zero only when the backlog exceeds this many messages.
+    pub activation_backlog: u64,
+    /// What may be done.
+    pub mode: Mode,
+    /// Time between two readings.
+    pub poll_period: Duration,
+    /// How a backlog becomes a count.
+    pub policy: Policy,
+    /// How fast the count may change.
+    pub behavior: Behavior,
+    /// What to run when the backlog is unknown for long.
+    pub fallback: Option<Fallback>,
+}
+
+/// Lower and upper bound of the replicas, both included; `min <= max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Lower bound, 0 or more.
+    pub min: i32,
+    /// Upper bound, 1 or more.
+    pub max: i32,
+}
+
+impl Bounds {
+    /// The count within the bounds that is nearest to `replicas`.
+    #[must_use]
+    pub fn clamp(self, replicas: i32) -> i32 {
+        replicas.clamp(self.min, self.max)
+    }
+}
+
+/// A policy with exactly one member chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// One replica for so many messages, at least 1.
+    BacklogPerReplica {
+        /// Messages per replica.
+        messages: u64,
+    },
+    /// Fixed rules, at most one step per period.
+    Steps {
+        /// Time between two steps.
+        period: Duration,
+        /// In order of precedence.
+        rules: Vec<StepRule>,
+    },
+}
+
+/// One rule of [`Policy::Steps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepRule {
+    /// When it matches.
+    pub when: Threshold,
+    /// What it does.
+    pub step: Step,
+}
+
+/// A comparison with the backlog, in messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threshold {
+    /// More messages than this.
+    Above(u64),
+    /// Fewer messages than this.
+    Below(u64),
+}
+
+/// A change of replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Add so many.
+    Add(i32),
+    /// Remove so many.
+    Remove(i32),
+}
+
+/// Replicas to run at least when that many polls in a row have failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// Failed polls in a row, 1 or more.
+    pub after_failed_polls: u32,
+    /// Replicas, within the bounds.
+    pub replicas: i32,
+}
+
+/// `behavior` with every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Behavior {
+    /// Limits on adding.
+    pub up: ScalingRules,
+    /// Limits on removing.
+    pub down: ScalingRules,
+}
+
+/// Limits in one direction, as `autoscaling/v2` defines them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScalingRules {
+    /// Time over which the safest recommendation is taken.
+    pub window: Duration,
+    /// Which policy counts.
+    pub select: SelectPolicy,
+    /// Limits per period. Empty: none.
+    pub policies: Vec<api::ScalingPolicy>,
+    /// Changes of a smaller ratio than this, in thousandths, are ignored.
+    pub tolerance_millis: u32,
+}
+
+pub(super) fn validate(spec: &QueueScalerSpec) -> Result<ScalingPlan, Invalid> {
+    let bounds = bounds(spec)?;
+    Ok(ScalingPlan {
+        bounds,
+        activation_backlog: at_least(spec.activation_backlog, 0, "spec.activationBacklog")?,
+        mode: spec.mode,
+        poll_period: seconds(spec.poll_period_seconds, 1..=3600, "spec.pollPeriodSeconds")?,
+        policy: policy(&spec.policy)?,
+        behavior: behavior(spec.behavior.as_ref())?,
+        fallback: spec.fallback.map(|given| fallback(given, bounds)).transpose()?,
+    })
+}
+
+fn bounds(spec: &QueueScalerSpec) -> Result<Bounds, Invalid> {
+    let (min, max) = (spec.min_replicas, spec.max_replicas);
+    if max < 1 {
+        return Err(Invalid::new("spec.maxReplicas", format!("is {max}, must be 1 or more")));
+    }
+    if min < 0 || min > max {
+        return Err(Invalid::new(
+            "spec.minReplicas",
+            format!("is {min}, must be from 0 to maxReplicas ({max})"),
+        ));
+    }
+    Ok(Bounds { min, max })
+}
+
+fn fallback(given: api::Fallback, bounds: Bounds) -> Result<Fallback, Invalid> {
+    let after = u32::try_from(given.after_failed_polls).ok().filter(|polls| *polls > 0).ok_or_else(|| {
+        Invalid::new(
+            "spec.fallback.afterFailedPolls",
+            format!("is {}, must be 1 or more", given.after_failed_polls),
+        )
+    })?;
+    if given.replicas < 1 || given.replicas > bounds.max {
+        let problem = format!("is {}, must be from 1 to maxReplicas ({})", given.replicas, bounds.max);
+        return Err(Invalid::new("spec.fallback.replicas", problem));
+    }
+    Ok(Fallback { after_failed_polls: after, replicas: given.replicas })
+}
+
+fn policy(given: &api::Policy) -> Result<Policy, Invalid> {
+    match (&given.backlog_per_replica, &given.steps) {
+        (Some(per_replica), None) => Ok(Policy::BacklogPerReplica {
+            messages: at_least(per_replica.messages, 1, "spec.policy.backlogPerReplica.messages")?,
+        }),
+        (None, Some(steps)) => {
+            let rules = steps.rules.iter().enumerate().map(|(index, rule)| step_rule(index, *rule));
+            Ok(Policy::Steps {
+                period: seconds(steps.period_seconds, 1..=86_400, "spec.policy.steps.periodSeconds")?,
+                rules: rules.collect::<Result<_, _>>()?,
+            })
+        }
+        _ => Err(Invalid::new("spec.policy", "exactly one of backlogPerReplica, steps must be set")),
+    }
+}
+
+fn step_rule(index: usize, given: api::StepRule) -> Result<StepRule, Invalid> {
+    let field = |name: &str| format!("spec.policy.steps.rules[{index}]{name}");
+    let when = match (given.backlog_above, given.backlog_below) {
+        (Some(messages), None) => Threshold::Above(at_least(messages, 0, &field(".backlogAbove"))?),
+        (None, Some(messages)) => Threshold::Below(at_least(messages, 1, &field(".backlogBelow"))?),
+        _ => return Err(Invalid::new(field(""), "exactly one of backlogAbove, backlogBelow must be set")),
+    };
+    let step = match (given.add_replicas, given.remove_replicas) {
+        (Some(replicas), None) if replicas > 0 => Step::Add(replicas),
+        (None, Some(replicas)) if replicas > 0 => Step::Remove(replicas),
+        _ => {
+            let problem = "exactly one of addReplicas, removeReplicas must be set, to 1 or more";
+            return Err(Invalid::new(field(""), problem));
+        }
+    };
+    Ok(StepRule { when, step })
+}
+
+fn behavior(given: Option<&api::Behavior>) -> Result<Behavior, Invalid> {
+    let default_down = [
+        api::ScalingPolicy { type_: api::ScalingPolicyType::Percent, value: 25, period_seconds: 60 },
+        one_pod(),
+    ];
+    let up = given.and_then(|behavior| behavior.scale_up.as_ref());
+    let down = given.and_then(|behavior| behavior.scale_down.as_ref());
+    Ok(Behavior {
+        up: rules(up, 0, &[], "spec.behavior.scaleUp")?,
+        down: rules(down, 300, &default_down, "spec.behavior.scaleDown")?,
+    })
+}
+
+/// A quarter of few replicas is less than one, which would never come down.
+fn one_pod() -> api::ScalingPolicy {
+    api::ScalingPolicy { type_: api::ScalingPolicyType::Pods, value: 1, period_seconds: 60 }
+}
+
+fn rules(
+    given: Option<&api::ScalingRules>,
+    default_window: i32,
+    default_policies: &[api::ScalingPolicy],
+    field: &str,
+) -> Result<ScalingRules, Invalid> {
+    let given = given.cloned().unwrap_or_default();
+    let window = given.stabilization_window_seconds.unwrap_or(default_window);
+    let policies = given.policies.unwrap_or_else(|| default_policies.to_vec());
+    for (index, policy) in policies.iter().enumerate() {
+        let field = format!("{field}.policies[{index}]");
+        if policy.value < 1 {
+            return Err(Invalid::new(
+                format!("{field}.value"),
+                format!("is {}, must be 1 or more", policy.value),
+            ));
+        }
+        seconds(policy.period_seconds, 1..=1800, &format!("{field}.periodSeconds"))?;
+    }
+    Ok(ScalingRules {
+        window: seconds(window, 0..=3600, &format!("{field}.stabilizationWindowSeconds"))?,
+        select: given.select_policy.unwrap_or_default(),
+        policies,
+        tolerance_millis: tolerance(given.tolerance.as_ref(), &format!("{field}.tolerance"))?,
+    })
+}
+
+/// Reads a ratio between 0 and 1 from a quantity such as `0.1` or `100m`, in thousandths.
+fn tolerance(given: Option<&IntOrString>, field: &str) -> Result<u32, Invalid> {
+    let millis = match given {
+        None => Some(0),
+        Some(IntOrString::Int(whole)) => u32::try_from(*whole).ok().and_then(|whole| whole.checked_mul(1000)),
+        Some(IntOrString::String(text)) => match text.strip_suffix('m') {
+            Some(millis) => millis.parse().ok(),
+            None => ratio_in_millis(text),
+        },
+    };
+    millis
+        .filter(|millis| *millis <= 1000)
+        .ok_or_else(|| Invalid::new(field, "must be a ratio from 0 to 1, such as \"0.1\" or \"100m\""))
+}
+
+fn ratio_in_millis(text: &str) -> Option<u32> {
+    let ratio: f64 = text.parse().ok()?;
+    // Truncation is wanted: thousandths are the finest that autoscaling/v2 keeps, and the range is checked first.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    (0.0..=1.0).contains(&ratio).then(|| (ratio * 1000.0).round() as u32)
+}
+
+fn seconds(given: i32, allowed: std::ops::RangeInclusive<i32>, field: &str) -> Result<Duration, Invalid> {
+    let valid = u64::try_from(given).ok().filter(|_| allowed.contains(&given));
+    valid.map(Duration::from_secs).ok_or_else(|| {
+        Invalid::new(
+            field,
+            format!("is {given}, must be from {} to {} seconds", allowed.start(), allowed.end()),
+        )
+    })
+}
+
+fn at_least(given: i64, least: u64, field: &str) -> Result<u64, Invalid> {
+    u64::try_from(given)
+        .ok()
+        .filter(|value| *value >= least)
+        .ok_or_else(|| Invalid::new(field, format!("is {given}, must be {least} or more")))
+}

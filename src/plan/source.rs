@@ -1,0 +1,283 @@
+//! Addresses, names and references of a source, checked. Secrets are named here, never read.
+
+use std::fmt;
+use std::str::FromStr;
+
+use regex::Regex;
+
+use super::Invalid;
+use crate::api::{self, CredentialsSecretRef, IsolationLevel, OffsetReset, SaslMechanism};
+
+/// Where the backlog is read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A Kafka consumer group.
+    Kafka(KafkaSource),
+    /// RabbitMQ queues.
+    RabbitMq(RabbitMqSource),
+}
+
+/// A Kafka cluster and what is read of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KafkaSource {
+    /// `host:port` of the first brokers, full names.
+    pub bootstrap: Vec<String>,
+    /// Present: TLS.
+    pub tls: Option<TlsRef>,
+    /// Present: SASL.
+    pub sasl: Option<SaslRef>,
+    /// What is read.
+    pub interest: KafkaInterest,
+}
+
+/// What a `QueueScaler` wants to know of a Kafka cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KafkaInterest {
+    /// The consumer group.
+    pub group: String,
+    /// The topics.
+    pub topics: NameSelector,
+    /// Up to which offset the consumer reads.
+    pub isolation: IsolationLevel,
+    /// Where the consumer starts without a commit.
+    pub offset_reset: OffsetReset,
+}
+
+/// A RabbitMQ broker and what is read of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RabbitMqSource {
+    /// Full host name or address.
+    pub host: String,
+    /// AMQP port.
+    pub amqp_port: u16,
+    /// Base URL of the management API, without a trailing slash.
+    pub management_url: Option<String>,
+    /// Absent: RabbitMQ's default user.
+    pub credentials: Option<CredentialsRef>,
+    /// Present: TLS.
+    pub tls: Option<TlsRef>,
+    /// What is read.
+    pub interest: RabbitMqInterest,
+}
+
+/// What a `QueueScaler` wants to know of a RabbitMQ broker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RabbitMqInterest {
+    /// The virtual host.
+    pub vhost: String,
+    /// The queues.
+    pub queues: NameSelector,
+}
+
+/// SASL mechanism and the Secret with the credentials.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SaslRef {
+    /// How to authenticate.
+    pub mechanism: SaslMechanism,
+    /// Present: the user; else it is in the Secret.
+    pub username: Option<String>,
+    /// The Secret.
+    pub credentials: CredentialsRef,
+}
+
+/// A Secret with a user and a password.
+pub type CredentialsRef = CredentialsSecretRef;
+
+/// The Secrets that TLS needs.
+pub type TlsRef = api::Tls;
+
+/// Names, or a pattern that a whole name must match.
+#[derive(Clone, Debug)]
+pub enum NameSelector {
+    /// Exactly these, sorted, without repetition, at least one.
+    Names(Vec<String>),
+    /// All that match as a whole.
+    Pattern(Regex),
+}
+
+impl NameSelector {
+    /// Whether the name is selected.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Names(names) => names.iter().any(|wanted| wanted == name),
+            Self::Pattern(pattern) => pattern.is_match(name),
+        }
+    }
+}
+
+impl PartialEq for NameSelector {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Names(ours), Self::Names(theirs)) => ours == theirs,
+            (Self::Pattern(ours), Self::Pattern(theirs)) => ours.as_str() == theirs.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for NameSelector {}
+
+impl std::hash::Hash for NameSelector {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Names(names) => names.hash(state),
+            Self::Pattern(pattern) => pattern.as_str().hash(state),
+        }
+    }
+}
+
+impl fmt::Display for NameSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Names(names) => f.write_str(&names.join(", ")),
+            Self::Pattern(pattern) => write!(f, "pattern {}", pattern.as_str()),
+        }
+    }
+}
+
+pub(super) fn validate(given: &api::Source, namespace: &str) -> Result<Source, Invalid> {
+    match (&given.kafka, &given.rabbitmq) {
+        (Some(kafka), None) => Ok(Source::Kafka(validate_kafka(kafka, namespace)?)),
+        (None, Some(rabbitmq)) => Ok(Source::RabbitMq(validate_rabbitmq(rabbitmq, namespace)?)),
+        _ => Err(Invalid::new("spec.source", "exactly one of kafka, rabbitmq must be set")),
+    }
+}
+
+fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, Invalid> {
+    let field = "spec.source.kafka";
+    let bootstrap = given.bootstrap_servers.iter().enumerate().map(|(index, server)| {
+        full_address(server, namespace)
+            .map_err(|problem| Invalid::new(format!("{field}.bootstrapServers[{index}]"), problem))
+    });
+    let bootstrap = bootstrap.collect::<Result<Vec<_>, _>>()?;
+    if bootstrap.is_empty() {
+        return Err(Invalid::new(
+            format!("{field}.bootstrapServers"),
+            "at least one broker as host:port is needed",
+        ));
+    }
+    if given.consumer_group.is_empty() {
+        return Err(Invalid::new(format!("{field}.consumerGroup"), "must not be empty"));
+    }
+    let topics =
+        selector(given.topics.as_deref(), given.topic_pattern.as_deref(), field, "topics", "topicPattern")?;
+    Ok(KafkaSource {
+        bootstrap,
+        tls: given.tls.clone(),
+        sasl: given.sasl.as_ref().map(|sasl| SaslRef {
+            mechanism: sasl.mechanism,
+            username: sasl.username.clone(),
+            credentials: sasl.credentials_secret_ref.clone(),
+        }),
+        interest: KafkaInterest {
+            group: given.consumer_group.clone(),
+            topics,
+            isolation: given.isolation_level,
+            offset_reset: given.offset_reset,
+        },
+    })
+}
+
+fn validate_rabbitmq(given: &api::RabbitMq, namespace: &str) -> Result<RabbitMqSource, Invalid> {
+    let field = "spec.source.rabbitmq";
+    let default_port = if given.tls.is_some() { 5671 } else { 5672 };
+    let amqp_port = u16::try_from(given.amqp_port.unwrap_or(default_port))
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| Invalid::new(format!("{field}.amqpPort"), "must be from 1 to 65535"))?;
+    let management_url =
+        given.management_url.as_deref().map(|url| management_url(url, namespace)).transpose()?;
+    let queues =
+        selector(given.queues.as_deref(), given.queue_pattern.as_deref(), field, "queues", "queuePattern")?;
+    if matches!(queues, NameSelector::Pattern(_)) && management_url.is_none() {
+        let problem = "needs managementUrl, because AMQP cannot list queues";
+        return Err(Invalid::new(format!("{field}.queuePattern"), problem));
+    }
+    Ok(RabbitMqSource {
+        host: full_host(&given.host, namespace),
+        amqp_port,
+        management_url,
+        credentials: given.credentials_secret_ref.clone(),
+        tls: given.tls.clone(),
+        interest: RabbitMqInterest { vhost: given.vhost.clone(), queues },
+    })
+}
+
+fn selector(
+    names: Option<&[String]>,
+    pattern: Option<&str>,
+    field: &str,
+    names_field: &str,
+    pattern_field: &str,
+) -> Result<NameSelector, Invalid> {
+    match (names, pattern) {
+        (Some(names), None) if !names.is_empty() => {
+            let mut names = names.to_vec();
+            names.sort_unstable();
+            names.dedup();
+            Ok(NameSelector::Names(names))
+        }
+        (None, Some(pattern)) => whole_name(pattern)
+            .map(NameSelector::Pattern)
+            .map_err(|problem| Invalid::new(format!("{field}.{pattern_field}"), problem)),
+        _ => {
+            let problem = format!("exactly one of {names_field} (not empty), {pattern_field} must be set");
+            Err(Invalid::new(field, problem))
+        }
+    }
+}
+
+/// Bytes that a compiled pattern may take: one object's pattern must not fill the operator's memory.
+const PATTERN_SIZE_LIMIT: usize = 256 * 1024;
+
+fn whole_name(pattern: &str) -> Result<Regex, String> {
+    // Compiled alone first: "a)|(b" would be valid inside the parentheses.
+    regex::RegexBuilder::new(pattern)
+        .size_limit(PATTERN_SIZE_LIMIT)
+        .build()
+        .and_then(|_| {
+            regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(PATTERN_SIZE_LIMIT).build()
+        })
+        .map_err(|error| format!("is not a regular expression: {error}"))
+}
+
+/// Splits `host:port`, checks the port and completes the host.
+fn full_address(address: &str, namespace: &str) -> Result<String, String> {
+    let way_out = || format!("\"{address}\" must be host:port with a port from 1 to 65535");
+    let (host, port) = address.rsplit_once(':').ok_or_else(way_out)?;
+    let port = u16::from_str(port).ok().filter(|port| *port > 0).ok_or_else(way_out)?;
+    if host.is_empty() {
+        return Err(way_out());
+    }
+    Ok(format!("{}:{port}", full_host(host, namespace)))
+}
+
+/// A host without a dot means a Service of the object's namespace, as it does for the pods there; the operator runs
+/// elsewhere and would look for it in its own.
+fn full_host(host: &str, namespace: &str) -> String {
+    let complete = host.contains(['.', ':']) || host.eq_ignore_ascii_case("localhost");
+    if complete { host.to_owned() } else { format!("{host}.{namespace}.svc") }
+}
+
+fn management_url(given: &str, namespace: &str) -> Result<String, Invalid> {
+    let field = "spec.source.rabbitmq.managementUrl";
+    let mut url =
+        reqwest::Url::parse(given).map_err(|error| Invalid::new(field, format!("is not a URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Invalid::new(field, "must begin with http:// or https://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Invalid::new(
+            field,
+            "must not contain credentials; name a Secret in credentialsSecretRef",
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(Invalid::new(field, "must end with the path, without ? or #"));
+    }
+    let host = url.host_str().map(|host| full_host(host, namespace));
+    url.set_host(host.as_deref())
+        .map_err(|error| Invalid::new(field, format!("has no usable host: {error}")))?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
