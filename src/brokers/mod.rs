@@ -3,7 +3,12 @@
 //! I/O, and nothing else: no replica count is known here. Reading never creates anything on a broker.
 
 pub mod access;
+mod backoff;
 pub mod observation;
 pub mod reader;
+mod session;
+#[cfg(any())]
+pub mod sessions;
 
 pub use observation::{Backlog, Note, Observation, Problem, Reading, SourceReason};
+pub use session::Wake;
