@@ -1,5 +1,8 @@
 //! Other autoscalers on the same workload. KEDA's are found by the HorizontalPodAutoscaler that each ScaledObject owns.
 
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
@@ -7,12 +10,15 @@ use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
 use super::scope::{Scope, prune_metadata, reflect};
-use super::workloads::WorkloadKey;
-use crate::api::ScaleTargetRef;
+use crate::workload::WorkloadKey;
 
 /// The horizontal pod autoscalers of a scope.
 #[derive(Clone)]
-pub struct Autoscalers(Store<HorizontalPodAutoscaler>);
+pub struct Autoscalers {
+    store: Store<HorizontalPodAutoscaler>,
+    /// Asked at every visit of every object, so that a search through all autoscalers would not do.
+    by_target: Arc<RwLock<HashMap<WorkloadKey, String>>>,
+}
 
 impl std::fmt::Debug for Autoscalers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -26,39 +32,38 @@ impl Autoscalers {
     #[must_use]
     pub fn watch(client: &Client, scope: &Scope) -> (Self, BoxStream<'static, WorkloadKey>) {
         let (store, changes) = reflect(scope.api(client), prune);
-        let workload = |autoscaler: HorizontalPodAutoscaler| {
-            let target = autoscaler.spec.clone().unwrap_or_default().scale_target_ref;
-            WorkloadKey {
-                kind: target.kind,
-                namespace: autoscaler.namespace().unwrap_or_default(),
-                name: target.name,
-            }
-        };
-        (Self(store), changes.map(workload).boxed())
+        let autoscalers = Self { store, by_target: Arc::default() };
+        let index = autoscalers.clone();
+        let changes = changes.map(move |autoscaler| {
+            index.rebuild();
+            target(&autoscaler)
+        });
+        (autoscalers, changes.boxed())
     }
 
     /// Waits until everything that exists has been seen once.
     pub async fn ready(&self) {
         // A writer that is gone means that the process is ending.
-        let _ = self.0.wait_until_ready().await;
+        let _ = self.store.wait_until_ready().await;
+        self.rebuild();
     }
 
     /// Names the autoscaler that scales this workload, such as `ScaledObject orders`.
     #[must_use]
-    pub fn on(&self, namespace: &str, target: &ScaleTargetRef) -> Option<String> {
-        self.0.state().iter().filter(|autoscaler| scales(autoscaler, namespace, target)).map(|it| name(it)).min()
+    pub fn on(&self, workload: &WorkloadKey) -> Option<String> {
+        self.by_target.read().unwrap_or_else(PoisonError::into_inner).get(workload).cloned()
+    }
+
+    fn rebuild(&self) {
+        let index = self.store.state().iter().map(|autoscaler| (target(autoscaler), name(autoscaler))).collect();
+        *self.by_target.write().unwrap_or_else(PoisonError::into_inner) = index;
     }
 }
 
-fn scales(autoscaler: &HorizontalPodAutoscaler, namespace: &str, target: &ScaleTargetRef) -> bool {
-    let Some(spec) = &autoscaler.spec else { return false };
-    let reference = &spec.scale_target_ref;
-    // The group decides, not its version: apps/v1 and apps/v1beta2 are the same workload.
-    let group = |version: &str| version.split_once('/').map(|(group, _)| group.to_owned()).unwrap_or_default();
-    autoscaler.namespace().as_deref() == Some(namespace)
-        && reference.kind == target.kind
-        && reference.name == target.name
-        && group(reference.api_version.as_deref().unwrap_or_default()) == group(&target.api_version)
+fn target(autoscaler: &HorizontalPodAutoscaler) -> WorkloadKey {
+    let reference = autoscaler.spec.clone().unwrap_or_default().scale_target_ref;
+    let version = reference.api_version.unwrap_or_default();
+    WorkloadKey::new(&autoscaler.namespace().unwrap_or_default(), &version, &reference.kind, &reference.name)
 }
 
 fn name(autoscaler: &HorizontalPodAutoscaler) -> String {

@@ -4,8 +4,9 @@ use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec};
 use kube::api::{ObjectMeta, PostParams};
 
 use super::lease::{Leadership, NotLeader};
-use super::workloads::{Workload, Workloads, from_scale};
+use super::workloads::Workloads;
 use crate::api::ScaleTargetRef;
+use crate::workload::Workload;
 
 /// Why a workload cannot be scaled. The message names the workload and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +93,7 @@ impl Workloads {
         leadership.check()?;
         let written = api.replace_scale(&target.name, &PostParams::default(), &wanted).await;
         let scale = written.map_err(|error| classify(error, target))?;
-        let written = from_scale(scale);
+        let written = Workload::from_scale(scale);
         Ok(Workload {
             uid: read.uid.clone(),
             resource_version: written.resource_version,

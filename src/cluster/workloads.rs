@@ -5,8 +5,6 @@ use std::collections::HashMap;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::autoscaling::v1::Scale;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -16,43 +14,7 @@ use tokio::sync::Mutex;
 use super::scale::{ScaleError, classify};
 use super::scope::{Scope, prune_metadata};
 use crate::api::ScaleTargetRef;
-
-/// A workload as last seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Workload {
-    /// Identity: another object of the same name has another one.
-    pub uid: String,
-    /// What a write compares with.
-    pub resource_version: String,
-    /// Replicas that are asked for.
-    pub replicas: i32,
-    /// Replicas that are ready. Absent for kinds whose `/scale` is all that is known.
-    pub ready: Option<i32>,
-    /// Label selector of its pods, as text.
-    pub selector: Option<String>,
-    /// A rollout has not finished: pods of more than one template are there.
-    pub rolling_out: bool,
-    /// The workload's own word that its pods do not come up.
-    pub trouble: Option<Trouble>,
-}
-
-/// Why pods of a workload do not come up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// Reason of the condition `TargetHealthy`.
-    pub reason: TroubleReason,
-    /// What the workload's controller says.
-    pub message: String,
-}
-
-/// Reasons of the condition `TargetHealthy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TroubleReason {
-    /// Pods cannot be created, as a rule because of a quota.
-    QuotaExceeded,
-    /// A rollout does not get on.
-    ProgressDeadlineExceeded,
-}
+use crate::workload::{Workload, WorkloadKey};
 
 /// All workloads that the operator may scale.
 pub struct Workloads {
@@ -67,17 +29,6 @@ impl std::fmt::Debug for Workloads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("workloads")
     }
-}
-
-/// Names a workload in all namespaces: kind, namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WorkloadKey {
-    /// Kind, such as `Deployment`.
-    pub kind: String,
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
 }
 
 impl Workloads {
@@ -106,11 +57,11 @@ impl Workloads {
         match (target.api_version.as_str(), target.kind.as_str()) {
             ("apps/v1", "Deployment") => {
                 let found = self.deployments.get(&ObjectRef::new(&target.name).within(namespace));
-                found.map(|deployment| from_deployment(&deployment)).ok_or_else(|| ScaleError::not_found(target))
+                found.map(|deployment| Workload::from_deployment(&deployment)).ok_or_else(|| ScaleError::not_found(target))
             }
             ("apps/v1", "StatefulSet") => {
                 let found = self.stateful_sets.get(&ObjectRef::new(&target.name).within(namespace));
-                found.map(|set| from_stateful_set(&set)).ok_or_else(|| ScaleError::not_found(target))
+                found.map(|set| Workload::from_stateful_set(&set)).ok_or_else(|| ScaleError::not_found(target))
             }
             _ => self.get_fresh(namespace, target).await,
         }
@@ -123,7 +74,7 @@ impl Workloads {
     pub async fn get_fresh(&self, namespace: &str, target: &ScaleTargetRef) -> Result<Workload, ScaleError> {
         let api = self.api(namespace, target).await?;
         let scale = api.get_scale(&target.name).await.map_err(|error| classify(error, target))?;
-        Ok(from_scale(scale))
+        Ok(Workload::from_scale(scale))
     }
 
     /// The API of the target's kind.
@@ -159,10 +110,9 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, changes) = super::scope::reflect(api, prune);
-    let key = |object: K| WorkloadKey {
-        kind: K::kind(&()).into_owned(),
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
+    let key = |object: K| {
+        let namespace = object.namespace().unwrap_or_default();
+        WorkloadKey::new(&namespace, &K::api_version(&()), &K::kind(&()), &object.name_any())
     };
     (store, changes.map(key))
 }
@@ -184,68 +134,3 @@ fn prune_stateful_set(set: &mut StatefulSet) {
     }
 }
 
-fn from_deployment(deployment: &Deployment) -> Workload {
-    let spec = deployment.spec.as_ref();
-    let status = deployment.status.as_ref();
-    let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(1);
-    let observed = status.and_then(|status| status.observed_generation) >= deployment.metadata.generation;
-    let updated = status.and_then(|status| status.updated_replicas).unwrap_or(0);
-    let existing = status.and_then(|status| status.replicas).unwrap_or(0);
-    Workload {
-        uid: deployment.uid().unwrap_or_default(),
-        resource_version: deployment.resource_version().unwrap_or_default(),
-        replicas,
-        ready: Some(status.and_then(|status| status.ready_replicas).unwrap_or(0)),
-        selector: spec.map(|spec| selector_text(&spec.selector)),
-        rolling_out: observed && updated < existing,
-        trouble: deployment_trouble(deployment),
-    }
-}
-
-fn deployment_trouble(deployment: &Deployment) -> Option<Trouble> {
-    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find_map(|condition| {
-        let reason = match (condition.type_.as_str(), condition.status.as_str(), condition.reason.as_deref()) {
-            ("ReplicaFailure", "True", _) => TroubleReason::QuotaExceeded,
-            ("Progressing", "False", Some("ProgressDeadlineExceeded")) => TroubleReason::ProgressDeadlineExceeded,
-            _ => return None,
-        };
-        Some(Trouble { reason, message: condition.message.clone().unwrap_or_default() })
-    })
-}
-
-fn from_stateful_set(set: &StatefulSet) -> Workload {
-    let spec = set.spec.as_ref();
-    let status = set.status.as_ref();
-    let revisions = status.map(|status| (&status.current_revision, &status.update_revision));
-    let rolling_out = revisions.is_some_and(|(current, update)| update.is_some() && current != update);
-    Workload {
-        uid: set.uid().unwrap_or_default(),
-        resource_version: set.resource_version().unwrap_or_default(),
-        replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
-        ready: Some(status.and_then(|status| status.ready_replicas).unwrap_or(0)),
-        selector: spec.map(|spec| selector_text(&spec.selector)),
-        rolling_out,
-        trouble: None,
-    }
-}
-
-pub(super) fn from_scale(scale: Scale) -> Workload {
-    Workload {
-        uid: scale.metadata.uid.unwrap_or_default(),
-        resource_version: scale.metadata.resource_version.unwrap_or_default(),
-        replicas: scale.spec.and_then(|spec| spec.replicas).unwrap_or(0),
-        ready: None,
-        selector: scale.status.and_then(|status| status.selector),
-        rolling_out: false,
-        trouble: None,
-    }
-}
-
-/// The selector in the form that `kubectl -l` takes.
-fn selector_text(selector: &LabelSelector) -> String {
-    match kube::core::Selector::try_from(selector.clone()) {
-        Ok(selector) => selector.to_string(),
-        Err(_) => String::new(),
-    }
-}
