@@ -3,7 +3,9 @@
 //! I/O, and nothing else: no replica count is known here. Reading never creates anything on a broker.
 
 pub mod access;
+pub mod address;
 pub mod observation;
 pub mod reader;
+pub mod tls;
 
 pub use observation::{Backlog, Note, Observation, Problem, Reading, SourceReason};
