@@ -5,6 +5,7 @@
 pub mod access;
 pub mod address;
 pub mod observation;
+pub mod rabbitmq;
 pub mod reader;
 pub mod tls;
 
