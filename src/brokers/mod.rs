@@ -3,12 +3,14 @@
 //! I/O, and nothing else: no replica count is known here. Reading never creates anything on a broker.
 
 pub mod access;
+pub mod address;
 mod backoff;
 pub mod observation;
+pub mod rabbitmq;
 pub mod reader;
 mod session;
-#[cfg(any())]
 pub mod sessions;
+pub mod tls;
 
 pub use observation::{Backlog, Note, Observation, Problem, Reading, SourceReason};
 pub use session::Wake;

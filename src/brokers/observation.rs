@@ -141,6 +141,10 @@ pub enum SourceReason {
     StatsUnavailable,
     /// The management API does not answer.
     ManagementUnavailable,
+    /// The management API asks for fewer requests.
+    TooManyRequests,
+    /// The management API answers with a redirect, which is not followed.
+    RedirectRefused,
     /// Commits lie beyond the end of the log: the topic was recreated or truncated.
     OffsetAheadOfLog,
     /// Commits that were there are gone.

@@ -1,0 +1,28 @@
+//! What asking a broker ended with, whichever way it was asked. Types only.
+
+use std::collections::HashMap;
+
+use super::backlog::Finding;
+use crate::brokers::Problem;
+
+/// What was found out in one virtual host.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// By queue. A queue that is not here does not exist, as far as it was asked for.
+    pub queues: HashMap<String, Finding>,
+    /// All queues of the virtual host are here.
+    pub complete: bool,
+}
+
+/// Why there are no findings.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nobody answered. There may be another way to the broker.
+    Unreachable(Problem),
+    /// The answer was of no use. There may be another way to the broker.
+    Unusable(Problem),
+    /// The broker does not want this client, or the client may not connect to it. No other way would be right.
+    Refused(Problem),
+    /// This virtual host is missing or closed to this user; others may be open.
+    Vhost(Problem),
+}

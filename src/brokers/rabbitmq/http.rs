@@ -1,0 +1,213 @@
+//! HTTP to one management API: one client with its connections, and nothing known of queues.
+//!
+//! The address is user input. So no redirect is followed and no proxy used (the credentials go to this server or
+//! nowhere), every connection is to an address that the policy permits, and an answer is given up when it grows too
+//! large or comes too late.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, StatusCode, Url};
+use rustls::{ClientConfig, RootCertStore};
+use secrecy::ExposeSecret;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::Failure;
+use crate::brokers::access::{Credentials, TlsAccess};
+use crate::brokers::address::AddressPolicy;
+use crate::brokers::observation::quote;
+use crate::brokers::{Problem, SourceReason, tls};
+
+/// Bytes of an answer. 500 queues with long names take a tenth of it.
+const LARGEST_BODY: usize = 8 * 1024 * 1024;
+
+/// Requests under way at once: enough to hide the round trips, too few to be a burden for a broker.
+const MOST_AT_ONCE: usize = 8;
+
+/// Time for the look-up of a name, where the request's own deadline is later.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+
+/// A client of one management API.
+pub(super) struct Http {
+    client: Client,
+    base: Url,
+    /// `host:port`, for messages.
+    server: String,
+    addresses: AddressPolicy,
+    credentials: Credentials,
+    slots: Semaphore,
+}
+
+/// An answer, whatever its status.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub body: Vec<u8>,
+}
+
+impl Http {
+    /// A client; nothing is connected yet.
+    ///
+    /// # Errors
+    /// The certificates or the URL cannot be used.
+    pub(super) fn new(
+        url: &str,
+        tls: Option<&TlsAccess>,
+        credentials: Credentials,
+        addresses: AddressPolicy,
+    ) -> Result<Self, Problem> {
+        let unusable =
+            |error: &dyn Error| Problem::new(SourceReason::ManagementUnavailable, unusable_url(error));
+        let base = Url::parse(url).map_err(|error| unusable(&error))?;
+        let server = match (base.host_str(), base.port_or_known_default()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            _ => url.to_owned(),
+        };
+        let tls = match base.scheme() {
+            "https" => tls::client_config(tls.unwrap_or(&TlsAccess::default()))?.as_ref().clone(),
+            _ => no_tls().map_err(|error| unusable(&error))?,
+        };
+        let client = Client::builder()
+            .user_agent("queuescaler")
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .http1_only()
+            .pool_max_idle_per_host(MOST_AT_ONCE)
+            .dns_resolver(Arc::new(Guarded(addresses.clone())))
+            .tls_backend_preconfigured(tls)
+            .build()
+            .map_err(|error| unusable(&error))?;
+        Ok(Self { client, base, server, addresses, credentials, slots: Semaphore::new(MOST_AT_ONCE) })
+    }
+
+    /// `host:port` of the server, for messages.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The user, for messages.
+    pub(super) fn user(&self) -> String {
+        quote(&self.credentials.username)
+    }
+
+    /// One GET of `path`, which is escaped and begins with a slash, below the base URL.
+    pub(super) async fn get(&self, path: &str, deadline: Instant) -> Result<Answer, Failure> {
+        let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
+        let exchange = async {
+            let _slot = self.slots.acquire().await;
+            self.check_literal(deadline).await?;
+            match self.exchange(&url).await {
+                // A broker closes a connection that was idle or has served its share while the request is on its
+                // way. The same request over a new connection is safe, as it only reads.
+                Err(Broken::Transport(error)) if !error.is_connect() => self.exchange(&url).await,
+                other => other,
+            }
+            .map_err(|broken| self.failure(&broken))
+        };
+        timeout_at(deadline, exchange).await.unwrap_or_else(|_| {
+            let message = format!("the management API at {} did not answer in time", self.server);
+            Err(Failure::Unreachable(Problem::new(SourceReason::ManagementUnavailable, message)))
+        })
+    }
+
+    async fn exchange(&self, url: &str) -> Result<Answer, Broken> {
+        let Credentials { username, password } = &self.credentials;
+        let request = self.client.get(url).basic_auth(username, Some(password.expose_secret()));
+        let mut response = request.send().await?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len().saturating_add(chunk.len()) > LARGEST_BODY {
+                return Err(Broken::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status: response.status(), body })
+    }
+
+    /// The policy for a host that is an address: no resolver is asked for it.
+    async fn check_literal(&self, deadline: Instant) -> Result<(), Failure> {
+        if self.base.domain().is_some() {
+            return Ok(());
+        }
+        let host = self.base.host_str().unwrap_or_default();
+        let port = self.base.port_or_known_default().unwrap_or_default();
+        self.addresses.resolve(host, port, deadline).await.map(|_| ()).map_err(by_address)
+    }
+
+    fn failure(&self, broken: &Broken) -> Failure {
+        let error = match broken {
+            Broken::Transport(error) => error,
+            Broken::TooLarge => {
+                let message = format!(
+                    "the management API at {} answers with more than {} MiB",
+                    self.server,
+                    LARGEST_BODY >> 20
+                );
+                return Failure::Unusable(Problem::new(SourceReason::ResponseInvalid, message));
+            }
+        };
+        let mut innermost: &dyn Error = error;
+        while let Some(cause) = innermost.source() {
+            if let Some(problem) = cause.downcast_ref::<Problem>() {
+                return by_address(problem.clone());
+            }
+            let io = cause.downcast_ref::<io::Error>();
+            if let Some(problem) = io.and_then(|io| tls::handshake_problem(&self.server, io)) {
+                return Failure::Unreachable(problem);
+            }
+            innermost = cause;
+        }
+        let words = quote(&innermost.to_string());
+        let message = format!("the management API at {} does not answer: {words}", self.server);
+        Failure::Unreachable(Problem::new(SourceReason::ManagementUnavailable, message))
+    }
+}
+
+enum Broken {
+    Transport(reqwest::Error),
+    TooLarge,
+}
+
+impl From<reqwest::Error> for Broken {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Transport(error)
+    }
+}
+
+fn by_address(problem: Problem) -> Failure {
+    match problem.reason {
+        SourceReason::AddressDenied => Failure::Refused(problem),
+        _ => Failure::Unreachable(problem),
+    }
+}
+
+fn unusable_url(error: &dyn Error) -> String {
+    format!("the management API cannot be used: {}; correct managementUrl", quote(&error.to_string()))
+}
+
+/// For plain http: a configuration that trusts nobody, so that TLS is not set up by chance.
+fn no_tls() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+/// Resolves names through the policy, so that what was checked is what is connected to.
+struct Guarded(AddressPolicy);
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let policy = self.0.clone();
+        Box::pin(async move {
+            // Port 0: reqwest puts the URL's in its place.
+            let found = policy.resolve(name.as_str(), 0, Instant::now() + LOOKUP_LIMIT).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! Reads the backlog of RabbitMQ queues: by the management API where it answers, else a lower bound by AMQP.
+//!
+//! Per poll and virtual host either a few single requests or one listing, whichever costs the broker less
+//! ([`questions`]). Nothing is ever declared, bound, consumed or changed.
+
+mod amqp;
+mod answer;
+mod backlog;
+mod http;
+mod link;
+mod management;
+mod questions;
+mod reading;
+mod ways;
+
+use tokio::time::Instant;
+
+use questions::{PATTERN_REFRESH, questions};
+use reading::reading;
+use ways::Ways;
+
+use super::access::RabbitMqAccess;
+use super::address::AddressPolicy;
+use super::reader::{Reader, Watched};
+use super::{Note, Problem, Reading};
+use crate::plan::RabbitMqInterest;
+
+/// Reads one RabbitMQ broker with one set of credentials.
+pub struct RabbitMqReader {
+    access: RabbitMqAccess,
+    addresses: AddressPolicy,
+    /// Absent until the first poll.
+    ways: Option<Ways>,
+}
+
+/// What the reader remembers of an interest.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Queues that the pattern matched when it was last compared with a listing.
+    matches: Vec<String>,
+    matched_at: Option<Instant>,
+    /// Queues that are streams, which only the management API can tell.
+    streams: Vec<String>,
+}
+
+impl Memory {
+    fn matches_are_old(&self, now: Instant) -> bool {
+        self.matched_at.is_none_or(|matched_at| now.duration_since(matched_at) >= PATTERN_REFRESH)
+    }
+}
+
+impl RabbitMqReader {
+    /// A reader. It connects when it is asked to read.
+    #[must_use]
+    pub fn new(access: RabbitMqAccess, addresses: AddressPolicy) -> Self {
+        Self { access, addresses, ways: None }
+    }
+}
+
+impl Reader for RabbitMqReader {
+    type Interest = RabbitMqInterest;
+    type Memory = Memory;
+
+    async fn read(
+        &mut self,
+        due: &mut [&mut Watched<RabbitMqInterest, Memory>],
+        deadline: Instant,
+    ) -> Result<Vec<Reading>, Problem> {
+        let now = Instant::now();
+        let ways = match &mut self.ways {
+            Some(ways) => ways,
+            none => none.insert(Ways::new(&self.access, &self.addresses)?),
+        };
+        let outcomes = ways.ask(&questions(due, now), now, deadline).await?;
+        let unverified = self.access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
+        let readings = due.iter_mut().map(|watched| {
+            let outcome = outcomes.get(&watched.interest.vhost);
+            let mut reading = reading(&watched.interest, &mut watched.memory, outcome, now);
+            if let (true, Reading::Known(backlog) | Reading::AtLeast(backlog, _)) = (unverified, &mut reading)
+            {
+                backlog.notes.push(Note::TlsNotVerified);
+            }
+            reading
+        });
+        Ok(readings.collect())
+    }
+}

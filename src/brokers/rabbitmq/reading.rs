@@ -1,0 +1,89 @@
+//! From what was found out about a virtual host to the reading of one interest. Pure.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use super::Memory;
+use super::answer::Findings;
+use super::backlog::{Finding, add_up, named, stream};
+use super::ways::Outcome;
+use crate::brokers::observation::quote;
+use crate::brokers::{Problem, Reading, SourceReason};
+use crate::plan::{NameSelector, RabbitMqInterest};
+
+static MISSING: Finding = Finding::Missing;
+
+/// The reading of one interest; what must be known at the next poll goes into its memory.
+pub(super) fn reading(
+    interest: &RabbitMqInterest,
+    memory: &mut Memory,
+    outcome: Option<&Outcome>,
+    now: Instant,
+) -> Reading {
+    match outcome {
+        Some(Outcome::Complete(findings)) => complete(interest, memory, findings, now),
+        Some(Outcome::ReadyOnly(findings, why)) => ready_only(interest, memory, findings, why),
+        Some(Outcome::Nothing(problem)) => Reading::Unknown(problem.clone()),
+        None => {
+            let message = format!("virtual host {} was not asked for", quote(&interest.vhost));
+            Reading::Unknown(Problem::new(SourceReason::Timeout, message))
+        }
+    }
+}
+
+fn complete(interest: &RabbitMqInterest, memory: &mut Memory, found: &Findings, now: Instant) -> Reading {
+    if let NameSelector::Pattern(pattern) = &interest.queues
+        && found.complete
+        && memory.matches_are_old(now)
+    {
+        memory.matches = found.queues.keys().filter(|name| pattern.is_match(name)).cloned().collect();
+        memory.matches.sort_unstable();
+        memory.matched_at = Some(now);
+    }
+    let wanted = wanted(interest, memory, &found.queues);
+    let streams = wanted.iter().filter(|(_, finding)| finding.is_stream());
+    let streams = streams.map(|(name, _)| (*name).to_owned()).collect();
+    let reading = if wanted.is_empty() {
+        let (vhost, queues) = (quote(&interest.vhost), quote(&interest.queues.to_string()));
+        let message = format!("no queue of virtual host {vhost} matches {queues}");
+        Reading::Unknown(Problem::new(SourceReason::QueueNotFound, message))
+    } else {
+        add_up(&interest.vhost, wanted)
+    };
+    memory.streams = streams;
+    reading
+}
+
+fn ready_only(interest: &RabbitMqInterest, memory: &Memory, found: &Findings, why: &Problem) -> Reading {
+    let wanted = wanted(interest, memory, &found.queues);
+    if wanted.is_empty() {
+        return Reading::Unknown(why.clone());
+    }
+    // To AMQP a stream looks like a queue of all the messages that it keeps.
+    let streams: HashMap<_, _> = memory
+        .streams
+        .iter()
+        .map(|name| (name.as_str(), Finding::Unusable(stream(&named(name, &interest.vhost)))))
+        .collect();
+    let wanted = wanted.into_iter().map(|(name, finding)| (name, streams.get(name).unwrap_or(finding)));
+    match add_up(&interest.vhost, wanted) {
+        Reading::Known(backlog) | Reading::AtLeast(backlog, _) => Reading::AtLeast(backlog, why.clone()),
+        unknown @ Reading::Unknown(_) => unknown,
+    }
+}
+
+/// The queues that the interest adds up. A name that the user gave must exist; a match of the pattern may have gone.
+fn wanted<'a>(
+    interest: &'a RabbitMqInterest,
+    memory: &'a Memory,
+    found: &'a HashMap<String, Finding>,
+) -> Vec<(&'a str, &'a Finding)> {
+    let find = |name: &'a String| (name.as_str(), found.get(name).unwrap_or(&MISSING));
+    match &interest.queues {
+        NameSelector::Names(names) => names.iter().map(find).collect(),
+        NameSelector::Pattern(_) => {
+            memory.matches.iter().map(find).filter(|(_, finding)| **finding != Finding::Missing).collect()
+        }
+    }
+}

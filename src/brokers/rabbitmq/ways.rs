@@ -1,0 +1,184 @@
+//! The two ways to a broker, and which of them to believe.
+//!
+//! The management API is asked first, as it alone sees unacknowledged messages. What it leaves open is asked by AMQP
+//! in the time that is left.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use tokio::time::Instant;
+
+use super::amqp::Amqp;
+use super::answer::{Failure, Findings};
+use super::http::Http;
+use super::link::Endpoint;
+use super::management::Management;
+use super::questions::Question;
+use crate::brokers::access::RabbitMqAccess;
+use crate::brokers::address::AddressPolicy;
+use crate::brokers::{Problem, SourceReason, tls};
+
+/// Share of the time until the deadline that the management API gets.
+const MANAGEMENT_SHARE: f32 = 0.6;
+
+/// The ways to a broker.
+pub(super) struct Ways {
+    management: Option<Management>,
+    amqp: Amqp,
+}
+
+/// What a poll found out about one virtual host.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// By the management API: ready and unacknowledged.
+    Complete(Findings),
+    /// By AMQP: ready only. The problem says why.
+    ReadyOnly(Findings, Problem),
+    /// Nothing.
+    Nothing(Problem),
+}
+
+/// What was found out, by virtual host.
+pub(super) type Outcomes = BTreeMap<String, Outcome>;
+
+/// Why the management API gave no findings.
+enum Silence {
+    /// The user named none.
+    NotGiven,
+    /// It was not there.
+    Absent(Problem),
+    /// It was there, and its answer was of no use.
+    Useless(Problem),
+}
+
+/// A virtual host that the management API left open.
+type Open<'a> = (&'a String, &'a Question, Silence);
+
+impl Ways {
+    /// The ways; nothing is connected yet.
+    ///
+    /// # Errors
+    /// A certificate, a key or a URL cannot be used.
+    pub(super) fn new(access: &RabbitMqAccess, addresses: &AddressPolicy) -> Result<Self, Problem> {
+        let (credentials, tls) = (&access.credentials, access.tls.as_ref());
+        let http = access
+            .management_url
+            .as_deref()
+            .map(|url| Http::new(url, tls, credentials.clone(), addresses.clone()))
+            .transpose()?;
+        let endpoint = Endpoint {
+            host: access.host.clone(),
+            port: access.amqp_port,
+            credentials: credentials.clone(),
+            tls: tls.map(tls::client_config).transpose()?,
+            addresses: addresses.clone(),
+        };
+        Ok(Self { management: http.map(Management::new), amqp: Amqp::new(endpoint) })
+    }
+
+    /// Asks about all virtual hosts.
+    ///
+    /// # Errors
+    /// Neither way leads to the broker, or the broker refuses this client.
+    pub(super) async fn ask(
+        &mut self,
+        questions: &BTreeMap<String, Question>,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Outcomes, Problem> {
+        let mut outcomes = Outcomes::new();
+        let mut open = Vec::new();
+        if let Some(management) = &self.management {
+            let patience = now + deadline.saturating_duration_since(now).mul_f32(MANAGEMENT_SHARE);
+            let asked = questions.iter().map(|(vhost, question)| async move {
+                (vhost, question, management.ask(vhost, question, patience).await)
+            });
+            for (vhost, question, answer) in join_all(asked).await {
+                let outcome = match answer {
+                    Ok(findings) => Outcome::Complete(findings),
+                    Err(Failure::Vhost(problem)) => Outcome::Nothing(problem),
+                    Err(Failure::Refused(problem)) => return Err(problem),
+                    Err(Failure::Unreachable(problem)) => {
+                        open.push((vhost, question, Silence::Absent(problem)));
+                        continue;
+                    }
+                    Err(Failure::Unusable(problem)) => {
+                        open.push((vhost, question, Silence::Useless(problem)));
+                        continue;
+                    }
+                };
+                self.amqp.release(vhost);
+                outcomes.insert(vhost.clone(), outcome);
+            }
+        } else {
+            open.extend(questions.iter().map(|(vhost, question)| (vhost, question, Silence::NotGiven)));
+        }
+        self.ask_by_amqp(open, &mut outcomes, deadline).await?;
+        Ok(outcomes)
+    }
+
+    async fn ask_by_amqp(
+        &mut self,
+        open: Vec<Open<'_>>,
+        outcomes: &mut Outcomes,
+        deadline: Instant,
+    ) -> Result<(), Problem> {
+        let mut answered = !outcomes.is_empty();
+        // Once nobody answered for one virtual host, the others are not tried: it is the same broker.
+        let mut dead: Option<Problem> = None;
+        for (vhost, question, silence) in open {
+            let outcome = match &dead {
+                Some(problem) => Outcome::Nothing(silence.and(problem)),
+                // A pattern that was never compared with a listing: AMQP cannot list.
+                None if question.names.is_empty() => Outcome::Nothing(silence.problem()),
+                None => match self.amqp.ask(vhost, &question.names, deadline).await {
+                    Ok(findings) => {
+                        answered = true;
+                        Outcome::ReadyOnly(findings, silence.problem())
+                    }
+                    Err(Failure::Vhost(problem)) => {
+                        answered = true;
+                        Outcome::Nothing(problem)
+                    }
+                    Err(Failure::Refused(problem)) => return Err(problem),
+                    Err(Failure::Unreachable(problem) | Failure::Unusable(problem)) => {
+                        let both = silence.and(&problem);
+                        dead = Some(problem);
+                        Outcome::Nothing(both)
+                    }
+                },
+            };
+            outcomes.insert(vhost.clone(), outcome);
+        }
+        match outcomes.values().next() {
+            Some(Outcome::Nothing(problem)) if !answered => Err(problem.clone()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Silence {
+    fn problem(self) -> Problem {
+        match self {
+            Self::NotGiven => Problem::new(
+                SourceReason::ManagementUnavailable,
+                "without managementUrl only ready messages are seen, so that nothing is ever scaled down; set it",
+            ),
+            Self::Absent(problem) | Self::Useless(problem) => problem,
+        }
+    }
+
+    /// The problem when AMQP does not lead to the broker either. That the management API is away tells less than
+    /// what AMQP met; any other trouble with it tells more.
+    fn and(self, amqp: &Problem) -> Problem {
+        match self {
+            Self::NotGiven => amqp.clone(),
+            Self::Absent(problem) if problem.reason == SourceReason::ManagementUnavailable => {
+                Problem::new(amqp.reason, format!("{amqp}; {problem}"))
+            }
+            Self::Absent(problem) | Self::Useless(problem) => {
+                Problem::new(problem.reason, format!("{problem}; {amqp}"))
+            }
+        }
+    }
+}
