@@ -32,10 +32,11 @@ Every rule names its resources, and none has a wildcard: tests/chart/run refuses
   resources: ["events"]
   verbs: ["create", "patch"]
 {{- range .Values.scaleTargets }}
-# Asked for by scaleTargets.
+# The same for the resources that scaleTargets names: to see them become ready, and to scale them.
 - apiGroups: {{ toJson .apiGroups }}
   resources: {{ toJson .resources }}
   verbs: ["get", "list", "watch"]
+# Only their scale subresource is written.
 - apiGroups: {{ toJson .apiGroups }}
   resources: [{{ range $index, $resource := .resources }}{{ if $index }}, {{ end }}{{ printf "%s/scale" $resource | quote }}{{ end }}]
   verbs: ["get", "update"]
