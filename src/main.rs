@@ -1,3 +1,24 @@
-//! The `queuescaler` program.
+//! The `queuescaler` program: parses the arguments, installs the TLS provider, dispatches.
 
-fn main() {}
+use std::io::Write;
+
+use anyhow::Context;
+use clap::Parser;
+use kube::CustomResourceExt;
+use queuescaler::api::QueueScaler;
+use queuescaler::cli::{Cli, Command};
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().ok().context("a TLS provider is installed already")?;
+    match cli.command {
+        Command::Run(args) => tokio::runtime::Runtime::new()?.block_on(queuescaler::run::run(args)),
+        Command::Crd => print(&serde_yaml::to_string(&QueueScaler::crd())?),
+        Command::Version => print(&format!("queuescaler {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}

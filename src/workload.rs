@@ -129,9 +129,12 @@ impl Workload {
 fn deployment_trouble(deployment: &Deployment) -> Option<Trouble> {
     let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find_map(|condition| {
-        let reason = match (condition.type_.as_str(), condition.status.as_str(), condition.reason.as_deref()) {
+        let reason = match (condition.type_.as_str(), condition.status.as_str(), condition.reason.as_deref())
+        {
             ("ReplicaFailure", "True", _) => TroubleReason::QuotaExceeded,
-            ("Progressing", "False", Some("ProgressDeadlineExceeded")) => TroubleReason::ProgressDeadlineExceeded,
+            ("Progressing", "False", Some("ProgressDeadlineExceeded")) => {
+                TroubleReason::ProgressDeadlineExceeded
+            }
             _ => return None,
         };
         Some(Trouble { reason, message: condition.message.clone().unwrap_or_default() })

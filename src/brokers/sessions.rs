@@ -59,10 +59,15 @@ impl Sessions {
 }
 
 /// A running interest. Dropping it ends the polling.
-#[derive(Debug)]
 pub struct Subscription {
     observations: Receiver,
-    _end: Box<dyn std::fmt::Debug + Send + Sync>,
+    _end: Box<dyn Send + Sync>,
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Subscription").field(&self.latest()).finish()
+    }
 }
 
 impl Subscription {
@@ -103,7 +108,6 @@ impl<I> Drop for Handle<I> {
     }
 }
 
-#[derive(Debug)]
 struct Unsubscribe<I> {
     id: u64,
     session: Arc<Handle<I>>,

@@ -55,7 +55,8 @@ impl Autoscalers {
     }
 
     fn rebuild(&self) {
-        let index = self.store.state().iter().map(|autoscaler| (target(autoscaler), name(autoscaler))).collect();
+        let index =
+            self.store.state().iter().map(|autoscaler| (target(autoscaler), name(autoscaler))).collect();
         *self.by_target.write().unwrap_or_else(PoisonError::into_inner) = index;
     }
 }

@@ -52,6 +52,7 @@ impl Events {
 }
 
 fn cut(message: &str) -> String {
-    let end = (0..=NOTE_LIMIT.min(message.len())).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+    let end =
+        (0..=NOTE_LIMIT.min(message.len())).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
     message.get(..end).unwrap_or_default().to_owned()
 }

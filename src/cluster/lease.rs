@@ -87,7 +87,9 @@ pub async fn acquire(client: Client, election: Election) -> Held {
                 return Held { election, leases, lease, renewed, leadership };
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, lease = election.name, "cannot read or take the lease, trying again"),
+            Err(error) => {
+                tracing::warn!(%error, lease = election.name, "cannot read or take the lease, trying again")
+            }
         }
         sleep(RETRY).await;
     }
@@ -101,7 +103,10 @@ async fn attempt(
 ) -> Result<Option<(Lease, Instant)>, kube::Error> {
     let began = Instant::now();
     let Some(lease) = leases.get_opt(&election.name).await? else {
-        let fresh = Lease { metadata: ObjectMeta { name: Some(election.name.clone()), ..ObjectMeta::default() }, spec: None };
+        let fresh = Lease {
+            metadata: ObjectMeta { name: Some(election.name.clone()), ..ObjectMeta::default() },
+            spec: None,
+        };
         return swallow_conflict(leases.create(&PostParams::default(), &claim(fresh, election)).await, began);
     };
     let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
@@ -111,13 +116,17 @@ async fn attempt(
         _ => seen.insert((version, began)).1,
     };
     // What the holder itself said counts, should its configuration differ from ours.
-    let said = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).and_then(|s| u64::try_from(s).ok());
+    let said =
+        lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).and_then(|s| u64::try_from(s).ok());
     let duration = said.map_or(election.duration, Duration::from_secs);
     let free = holder.is_empty() || holder == election.identity || began.duration_since(since) >= duration;
     if !free {
         return Ok(None);
     }
-    swallow_conflict(leases.replace(&election.name, &PostParams::default(), &claim(lease, election)).await, began)
+    swallow_conflict(
+        leases.replace(&election.name, &PostParams::default(), &claim(lease, election)).await,
+        began,
+    )
 }
 
 /// Losing a race for the lease is the ordinary course of an election.
@@ -171,7 +180,8 @@ impl Held {
             let began = Instant::now();
             let claimed = claim(self.lease.clone(), &self.election);
             let expires = self.renewed + margin(self.election.duration);
-            let renewal = self.leases.replace(&self.election.name, &PostParams::default(), &claimed);
+            let params = PostParams::default();
+            let renewal = self.leases.replace(&self.election.name, &params, &claimed);
             match tokio::time::timeout_at(expires, renewal).await {
                 Ok(Ok(lease)) => {
                     self.lease = lease;
@@ -185,7 +195,9 @@ impl Held {
                         return;
                     }
                 }
-                Ok(Err(error)) => tracing::warn!(%error, lease = self.election.name, "cannot renew the lease"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, lease = self.election.name, "cannot renew the lease")
+                }
                 Err(_) => tracing::warn!(lease = self.election.name, "renewing the lease took too long"),
             }
         }
@@ -215,7 +227,9 @@ impl Held {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
         }
-        if let Err(error) = self.leases.replace(&self.election.name, &PostParams::default(), &self.lease).await {
+        if let Err(error) =
+            self.leases.replace(&self.election.name, &PostParams::default(), &self.lease).await
+        {
             tracing::warn!(%error, lease = self.election.name, "cannot release the lease, it will expire");
         }
     }

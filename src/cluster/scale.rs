@@ -46,7 +46,9 @@ impl ScaleError {
 
     pub(super) fn unknown_kind(target: &ScaleTargetRef, error: kube::Error) -> Self {
         match error {
-            kube::Error::Discovery(_) => Self::NotScalable(format!("the cluster does not know {}", describe(target))),
+            kube::Error::Discovery(_) => {
+                Self::NotScalable(format!("the cluster does not know {}", describe(target)))
+            }
             error => classify(error, target),
         }
     }

@@ -45,7 +45,11 @@ where
         .reflect(writer)
         .touched_objects()
         .filter_map(|object| async {
-            object.inspect_err(|error| tracing::warn!(%error, kind = %K::kind(&()), "watching fails, trying again")).ok()
+            object
+                .inspect_err(
+                    |error| tracing::warn!(%error, kind = %K::kind(&()), "watching fails, trying again"),
+                )
+                .ok()
         });
     (store, changes)
 }

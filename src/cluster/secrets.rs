@@ -13,7 +13,9 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use tokio::time::Instant;
 
 use crate::api::SecretKeyRef;
-use crate::brokers::access::{ClientCertificate, Credentials, KafkaAccess, RabbitMqAccess, SaslAccess, TlsAccess};
+use crate::brokers::access::{
+    ClientCertificate, Credentials, KafkaAccess, RabbitMqAccess, SaslAccess, TlsAccess,
+};
 use crate::brokers::{Problem, SourceReason};
 use crate::plan::{CredentialsRef, KafkaSource, RabbitMqSource, TlsRef};
 
@@ -80,7 +82,6 @@ pub struct Secrets {
 }
 
 impl Secrets {
-
     /// How to reach a Kafka cluster, with its Secrets read.
     ///
     /// # Errors
@@ -93,7 +94,11 @@ impl Secrets {
                 credentials: self.credentials(&sasl.credentials, sasl.username.as_deref()).await?,
             }),
         };
-        Ok(KafkaAccess { bootstrap: source.bootstrap.clone(), tls: self.tls(source.tls.as_ref()).await?, sasl })
+        Ok(KafkaAccess {
+            bootstrap: source.bootstrap.clone(),
+            tls: self.tls(source.tls.as_ref()).await?,
+            sasl,
+        })
     }
 
     /// How to reach a RabbitMQ broker, with its Secrets read.
@@ -115,7 +120,11 @@ impl Secrets {
         })
     }
 
-    async fn credentials(&self, reference: &CredentialsRef, username: Option<&str>) -> Result<Credentials, SecretError> {
+    async fn credentials(
+        &self,
+        reference: &CredentialsRef,
+        username: Option<&str>,
+    ) -> Result<Credentials, SecretError> {
         let secret = self.read(&reference.name).await?;
         let username = match username {
             Some(username) => username.to_owned(),
@@ -138,7 +147,8 @@ impl Secrets {
             Some(reference) => {
                 let secret = self.read(&reference.name).await?;
                 let chain_pem = self.bytes(&secret, &reference.name, "tls.crt")?.to_vec();
-                let key_pem = SecretString::from(self.text_of_any_length(&secret, &reference.name, "tls.key")?);
+                let key_pem =
+                    SecretString::from(self.text_of_any_length(&secret, &reference.name, "tls.key")?);
                 Some(ClientCertificate { chain_pem, key_pem })
             }
             None => None,
@@ -162,8 +172,14 @@ impl Secrets {
                 return Err(self.unusable(name, what));
             }
             Ok(Err(_)) | Err(_) => {
-                let message = format!("secret {}/{name} cannot be read: the API server does not answer", self.namespace);
-                return Err(SecretError::ApiServer(Problem::new(SourceReason::CredentialsUnavailable, message)));
+                let message = format!(
+                    "secret {}/{name} cannot be read: the API server does not answer",
+                    self.namespace
+                );
+                return Err(SecretError::ApiServer(Problem::new(
+                    SourceReason::CredentialsUnavailable,
+                    message,
+                )));
             }
         };
         let data = secret.data.unwrap_or_default().into_iter();
@@ -176,14 +192,17 @@ impl Secrets {
     fn text(&self, secret: &Data, name: &str, key: &str) -> Result<String, SecretError> {
         let text = self.text_of_any_length(secret, name, key)?;
         if text.len() > CREDENTIAL_LIMIT {
-            return Err(self.unusable(name, &format!("has more than {CREDENTIAL_LIMIT} bytes under key {key}")));
+            return Err(
+                self.unusable(name, &format!("has more than {CREDENTIAL_LIMIT} bytes under key {key}"))
+            );
         }
         Ok(text)
     }
 
     fn text_of_any_length(&self, secret: &Data, name: &str, key: &str) -> Result<String, SecretError> {
         let bytes = self.bytes(secret, name, key)?;
-        String::from_utf8(bytes.to_vec()).map_err(|_| self.unusable(name, &format!("has no text under key {key}")))
+        String::from_utf8(bytes.to_vec())
+            .map_err(|_| self.unusable(name, &format!("has no text under key {key}")))
     }
 
     fn bytes<'s>(&self, secret: &'s Data, name: &str, key: &str) -> Result<&'s [u8], SecretError> {

@@ -38,7 +38,8 @@ impl Workloads {
     pub fn watch(client: &Client, scope: &Scope) -> (Self, BoxStream<'static, WorkloadKey>) {
         let (deployments, changed_deployments) = watch(scope.api(client), prune_deployment);
         let (stateful_sets, changed_sets) = watch(scope.api(client), prune_stateful_set);
-        let workloads = Self { client: client.clone(), deployments, stateful_sets, other_kinds: Mutex::default() };
+        let workloads =
+            Self { client: client.clone(), deployments, stateful_sets, other_kinds: Mutex::default() };
         (workloads, futures::stream::select(changed_deployments, changed_sets).boxed())
     }
 
@@ -57,11 +58,15 @@ impl Workloads {
         match (target.api_version.as_str(), target.kind.as_str()) {
             ("apps/v1", "Deployment") => {
                 let found = self.deployments.get(&ObjectRef::new(&target.name).within(namespace));
-                found.map(|deployment| Workload::from_deployment(&deployment)).ok_or_else(|| ScaleError::not_found(target))
+                found
+                    .map(|deployment| Workload::from_deployment(&deployment))
+                    .ok_or_else(|| ScaleError::not_found(target))
             }
             ("apps/v1", "StatefulSet") => {
                 let found = self.stateful_sets.get(&ObjectRef::new(&target.name).within(namespace));
-                found.map(|set| Workload::from_stateful_set(&set)).ok_or_else(|| ScaleError::not_found(target))
+                found
+                    .map(|set| Workload::from_stateful_set(&set))
+                    .ok_or_else(|| ScaleError::not_found(target))
             }
             _ => self.get_fresh(namespace, target).await,
         }
@@ -78,7 +83,11 @@ impl Workloads {
     }
 
     /// The API of the target's kind.
-    pub(super) async fn api(&self, namespace: &str, target: &ScaleTargetRef) -> Result<Api<DynamicObject>, ScaleError> {
+    pub(super) async fn api(
+        &self,
+        namespace: &str,
+        target: &ScaleTargetRef,
+    ) -> Result<Api<DynamicObject>, ScaleError> {
         let resource = match (target.api_version.as_str(), target.kind.as_str()) {
             ("apps/v1", "Deployment") => ApiResource::erase::<Deployment>(&()),
             ("apps/v1", "StatefulSet") => ApiResource::erase::<StatefulSet>(&()),
@@ -94,8 +103,9 @@ impl Workloads {
         if let Some(resource) = known.get(&kind) {
             return Ok(resource.clone());
         }
-        let (resource, capabilities) =
-            kube::discovery::pinned_kind(&self.client, &kind).await.map_err(|error| ScaleError::unknown_kind(target, error))?;
+        let (resource, capabilities) = kube::discovery::pinned_kind(&self.client, &kind)
+            .await
+            .map_err(|error| ScaleError::unknown_kind(target, error))?;
         if !capabilities.subresources.iter().any(|(subresource, _)| subresource.plural.ends_with("scale")) {
             return Err(ScaleError::not_scalable(target));
         }
@@ -133,4 +143,3 @@ fn prune_stateful_set(set: &mut StatefulSet) {
         spec.volume_claim_templates = None;
     }
 }
-

@@ -107,7 +107,8 @@ pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: Cancell
     let claimants = Arc::clone(&context);
     let changed = stream::select(changed_workloads, changed_autoscalers)
         .flat_map(move |target| stream::iter(claimants.claims.claimants(&target)));
-    let visits = stream::select(woken, changed).map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
+    let visits =
+        stream::select(woken, changed).map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
     Controller::for_stream(objects, store)
         .reconcile_on(visits)
         .graceful_shutdown_on(async move { shutdown.cancelled().await })
@@ -215,8 +216,12 @@ async fn visit_valid(
     let plan = match memory.plan(object) {
         Ok(plan) => plan,
         Err(invalid) => {
-            let status =
-                report::status_of_invalid(&invalid, object.metadata.generation, &memory.status, Timestamp::now());
+            let status = report::status_of_invalid(
+                &invalid,
+                object.metadata.generation,
+                &memory.status,
+                Timestamp::now(),
+            );
             publish(object, status, None, memory, context).await?;
             return Ok(Action::await_change());
         }
@@ -295,7 +300,12 @@ async fn find_target(
     (Some(workload.clone()), Ok(workload))
 }
 
-async fn note_foreign_write(object: &QueueScaler, workload: &Workload, memory: &mut Memory, context: &Context) {
+async fn note_foreign_write(
+    object: &QueueScaler,
+    workload: &Workload,
+    memory: &mut Memory,
+    context: &Context,
+) {
     if let Some(before) = memory.writers.saw(workload.replicas, Instant::now()) {
         let happening = Happening {
             warning: false,
@@ -318,7 +328,9 @@ fn problem(error: &ScaleError) -> TargetProblem {
         ScaleError::NotFound(_) => TargetReason::TargetNotFound,
         ScaleError::NotScalable(_) => TargetReason::TargetNotScalable,
         ScaleError::Denied(_) => TargetReason::ScaleDenied,
-        ScaleError::Conflict | ScaleError::NotLeader(_) | ScaleError::Api(_) => TargetReason::ApiServerUnavailable,
+        ScaleError::Conflict | ScaleError::NotLeader(_) | ScaleError::Api(_) => {
+            TargetReason::ApiServerUnavailable
+        }
     };
     TargetProblem { reason, message: error.to_string() }
 }
@@ -344,8 +356,7 @@ async fn decide_and_act(
     let mut recomputed = 0;
     loop {
         let now = Timestamp::now();
-        let target =
-            Target { replicas: workload.replicas, ready: workload.ready, rolling_out: workload.rolling_out };
+        let target = Target { replicas: workload.replicas, rolling_out: workload.rolling_out };
         let decision = decide(&plan.scaling, target, observation, memory.history(), now);
         if decision.replicas == workload.replicas {
             return Ok(Acted { target: Ok(workload), decision, scaled: None });
@@ -365,7 +376,9 @@ async fn decide_and_act(
             Err(ScaleError::Conflict) if recomputed < RECOMPUTES => {
                 recomputed += 1;
                 workload = match context.workloads.get_fresh(&namespace, &plan.target).await {
-                    Ok(fresh) => Workload { ready: workload.ready, rolling_out: workload.rolling_out, ..fresh },
+                    Ok(fresh) => {
+                        Workload { ready: workload.ready, rolling_out: workload.rolling_out, ..fresh }
+                    }
                     Err(error) => return Ok(Acted { target: Err(problem(&error)), decision, scaled: None }),
                 };
                 memory.target = Some(workload.clone());

@@ -101,7 +101,8 @@ async fn subscribe(
         Source::Kafka(kafka) => {
             let access = secrets.kafka(kafka).await?;
             let key = access.key();
-            let subscribe = || sessions.subscribe_kafka(&access, kafka.interest.clone(), period, Arc::clone(wake));
+            let subscribe =
+                || sessions.subscribe_kafka(&access, kafka.interest.clone(), period, Arc::clone(wake));
             Ok((!is_latest(known, key)).then(|| (key, subscribe())))
         }
         Source::RabbitMq(rabbitmq) => {

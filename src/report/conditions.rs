@@ -24,7 +24,12 @@ struct Finding {
 }
 
 impl Finding {
-    fn new(type_: &'static str, status: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
+    fn new(
+        type_: &'static str,
+        status: &'static str,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
         Self { type_, status, reason: reason.into(), message: message.into() }
     }
 }
@@ -88,14 +93,16 @@ fn ready(situation: &Situation<'_>, in_order: [&Finding; 3]) -> Finding {
 }
 
 fn source_observed(situation: &Situation<'_>) -> Finding {
-    let finding = |status, reason: String, message: String| Finding::new(SOURCE_OBSERVED, status, reason, message);
+    let finding =
+        |status, reason: String, message: String| Finding::new(SOURCE_OBSERVED, status, reason, message);
     match situation.observation.map(|observation| &observation.reading) {
         None => finding("Unknown", "NotYetObserved".into(), "the backlog has not been read yet".into()),
         Some(Reading::Known(backlog)) => {
             let no_commits = backlog.notes.contains(&Note::NoCommittedOffsets);
             let reason = if no_commits { "NoCommittedOffsets" } else { "Observed" };
             let mut message = if no_commits {
-                "the group has not committed yet and starts at the end, so that nothing counts as backlog".to_owned()
+                "the group has not committed yet and starts at the end, so that nothing counts as backlog"
+                    .to_owned()
             } else {
                 "the backlog is read completely".to_owned()
             };
@@ -115,7 +122,8 @@ fn target_scalable(situation: &Situation<'_>) -> Finding {
         Ok(_) => Finding::new(TARGET_SCALABLE, "True", "ScaleAllowed", "the target's scale can be set"),
         Err(problem) => {
             // Nobody's fault but the API server's, and known as soon as it is back.
-            let status = if problem.reason == TargetReason::ApiServerUnavailable { "Unknown" } else { "False" };
+            let status =
+                if problem.reason == TargetReason::ApiServerUnavailable { "Unknown" } else { "False" };
             Finding::new(TARGET_SCALABLE, status, format!("{:?}", problem.reason), problem.message.clone())
         }
     }
@@ -125,10 +133,15 @@ fn target_healthy(situation: &Situation<'_>) -> Finding {
     match situation.target.ok().or(situation.observed_target) {
         None => Finding::new(TARGET_HEALTHY, "Unknown", "TargetUnknown", "the target could not be read"),
         Some(workload) => match &workload.trouble {
-            None => Finding::new(TARGET_HEALTHY, "True", "Healthy", "the target reports no trouble with its pods"),
-            Some(trouble) => {
-                Finding::new(TARGET_HEALTHY, "False", format!("{:?}", trouble.reason), trouble.message.clone())
+            None => {
+                Finding::new(TARGET_HEALTHY, "True", "Healthy", "the target reports no trouble with its pods")
             }
+            Some(trouble) => Finding::new(
+                TARGET_HEALTHY,
+                "False",
+                format!("{:?}", trouble.reason),
+                trouble.message.clone(),
+            ),
         },
     }
 }

@@ -25,7 +25,12 @@ pub struct Happening {
 }
 
 impl Happening {
-    fn new(warning: bool, reason: impl Into<String>, message: impl Into<String>, action: &'static str) -> Self {
+    fn new(
+        warning: bool,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+        action: &'static str,
+    ) -> Self {
         Self { warning, reason: reason.into(), message: message.into(), action }
     }
 }

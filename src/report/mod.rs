@@ -13,9 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::status::{DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
-use crate::workload::Workload;
 use crate::plan::Invalid;
 use crate::scaling::{Decision, ScaleEvent};
+use crate::workload::Workload;
 
 /// Everything that one visit of an object found out.
 #[derive(Clone, Debug)]
@@ -79,7 +79,9 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
         backlog: backlog.map(|backlog| numbers::rounded(backlog.messages)),
         quality: reading.map(quality),
         arrival_rate_per_minute: situation.arrival_rate.map(numbers::rounded_per_minute),
-        partitions: backlog.and_then(|backlog| backlog.partitions).and_then(|count| i32::try_from(count).ok()),
+        partitions: backlog
+            .and_then(|backlog| backlog.partitions)
+            .and_then(|count| i32::try_from(count).ok()),
         decision: Some(decision_status(situation)),
         last_scale: last_scale(situation).or_else(|| before.last_scale.clone()),
         conditions: conditions::conditions(situation, &before.conditions, now),
@@ -132,8 +134,10 @@ fn decision_status(situation: &Situation<'_>) -> DecisionStatus {
             limited_by: decision.limited_by.map(|limit| limit.to_string()),
         },
         (None, Err(problem)) => {
-            let conflict =
-                matches!(problem.reason, TargetReason::ConflictingAutoscaler | TargetReason::TargetAlreadyManaged);
+            let conflict = matches!(
+                problem.reason,
+                TargetReason::ConflictingAutoscaler | TargetReason::TargetAlreadyManaged
+            );
             let reason = if conflict { "Conflict".to_owned() } else { format!("{:?}", problem.reason) };
             DecisionStatus { reason, message: problem.message.clone(), limited_by: None }
         }

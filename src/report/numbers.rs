@@ -71,8 +71,9 @@ fn explanations(status: &QueueScalerStatus) -> Vec<&str> {
 fn moved(before: Option<i64>, after: Option<i64>) -> bool {
     match (before, after) {
         (Some(before), Some(after)) => {
-            (before == 0) != (after == 0) || before.abs_diff(after).saturating_mul(10) >= before.unsigned_abs().max(1)
-                && before != after
+            (before == 0) != (after == 0)
+                || before.abs_diff(after).saturating_mul(10) >= before.unsigned_abs().max(1)
+                    && before != after
         }
         (before, after) => before.is_some() != after.is_some(),
     }
@@ -102,7 +103,16 @@ mod tests {
 
     #[test]
     fn counts_are_rounded_to_two_significant_digits() {
-        let cases = [(0, 0), (7, 7), (99, 99), (100, 100), (104, 100), (105, 110), (48_231, 48_000), (99_999, 100_000)];
+        let cases = [
+            (0, 0),
+            (7, 7),
+            (99, 99),
+            (100, 100),
+            (104, 100),
+            (105, 110),
+            (48_231, 48_000),
+            (99_999, 100_000),
+        ];
         for (count, expected) in cases {
             assert_eq!(rounded(count), expected, "{count}");
         }

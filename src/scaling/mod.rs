@@ -25,6 +25,7 @@
 //! capped them (`AtMaxReplicas`, `PartitionBound`), else `SourceUnknown` for an incomplete reading, else `Idle`
 //! without and `KeepingUp` with a backlog. [`Limit`] is the last stage that changed the result.
 
+mod arrivals;
 mod backlog_per_replica;
 mod behavior;
 mod decision;
@@ -41,6 +42,7 @@ mod tests;
 
 use jiff::Timestamp;
 
+pub use arrivals::Arrivals;
 pub use decision::{Decision, Limit, Reason};
 pub use history::{History, ScaleEvent};
 pub use partitions::aligned;
