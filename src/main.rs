@@ -4,8 +4,7 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::Parser;
-use kube::CustomResourceExt;
-use queuescaler::api::QueueScaler;
+use queuescaler::api::definition::definitions;
 use queuescaler::cli::{Cli, Command};
 
 fn main() -> anyhow::Result<()> {
@@ -14,7 +13,9 @@ fn main() -> anyhow::Result<()> {
     provider.install_default().ok().context("a TLS provider is installed already")?;
     match cli.command {
         Command::Run(args) => tokio::runtime::Runtime::new()?.block_on(queuescaler::run::run(args)),
-        Command::Crd => print(&serde_yaml::to_string(&QueueScaler::crd())?),
+        Command::Crd => definitions()
+            .iter()
+            .try_for_each(|(_, definition)| print(&format!("---\n{}", serde_yaml::to_string(definition)?))),
         Command::Version => print(&format!("queuescaler {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }
