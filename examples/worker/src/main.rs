@@ -4,6 +4,7 @@
 //! process, settle a message only after processing it, and hand everything back at once on SIGTERM. `produce` fills
 //! a topic or a queue and answers for every message. Neither knows anything of Kubernetes or of the operator.
 
+mod errors;
 mod kafka;
 mod pace;
 mod progress;
@@ -58,7 +59,7 @@ async fn main() -> ExitCode {
     match run(Cli::parse().task).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", errors::line(&error));
             ExitCode::FAILURE
         }
     }

@@ -14,6 +14,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 
 use super::Connection;
+use crate::errors;
 use crate::pace::{Pace, parse_rate};
 use crate::progress::Progress;
 
@@ -52,7 +53,9 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
         let before = work.progress.total();
         match session(args, stop.as_mut(), &mut work).await {
             Ok(()) => break,
-            Err(error) => eprintln!("rabbitmq: {error:#}; next attempt in {} s", wait.as_secs()),
+            Err(error) => {
+                eprintln!("rabbitmq: {}; next attempt in {} s", errors::line(&error), wait.as_secs())
+            }
         }
         tokio::select! {
             () = &mut stop => break,
