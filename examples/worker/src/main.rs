@@ -4,6 +4,7 @@
 //! process, settle a message only after processing it, and hand everything back at once on SIGTERM. `produce` fills
 //! a topic or a queue and answers for every message. Neither knows anything of Kubernetes or of the operator.
 
+mod errors;
 mod kafka;
 mod pace;
 mod progress;
@@ -58,7 +59,7 @@ async fn main() -> ExitCode {
     match run(Cli::parse().task).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", errors::line(&error));
             ExitCode::FAILURE
         }
     }
@@ -68,7 +69,10 @@ async fn run(task: Task) -> anyhow::Result<()> {
     let stop = stop::requested()?;
     match task {
         Task::Consume(Consume::Kafka(args)) => kafka::consume::run(&args, stop).await,
-        Task::Consume(Consume::Rabbitmq(args)) => rabbitmq::consume::run(&args, stop).await,
+        Task::Consume(Consume::Rabbitmq(args)) => {
+            rabbitmq::consume::run(&args, stop).await;
+            Ok(())
+        }
         Task::Produce(Produce::Kafka(args)) => kafka::produce::run(&args, stop).await,
         Task::Produce(Produce::Rabbitmq(args)) => rabbitmq::produce::run(&args, stop).await,
     }
@@ -76,7 +80,10 @@ async fn run(task: Task) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::ffi::OsStr;
+
+    use clap::{Command, CommandFactory};
+    use serde_norway::Value;
 
     use super::Cli;
 
@@ -95,5 +102,33 @@ mod tests {
                 }
             }
         }
+    }
+    #[test]
+    fn the_manifests_beside_it_use_only_options_that_exist() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        for file in ["kafka/deployment", "kafka/backlog/job", "rabbitmq/deployment", "rabbitmq/backlog/job"] {
+            let text = std::fs::read_to_string(format!("{folder}/{file}.yaml")).unwrap();
+            let manifest: Value = serde_norway::from_str(&text).unwrap();
+            let container = &manifest["spec"]["template"]["spec"]["containers"][0];
+            let command = chosen(Cli::command(), &container["args"]);
+            let known: Vec<&str> =
+                command.get_arguments().filter_map(|option| option.get_env()?.to_str()).collect();
+            let env = container["env"].as_sequence().unwrap();
+            let given: Vec<&str> = env.iter().map(|variable| variable["name"].as_str().unwrap()).collect();
+            for name in &given {
+                assert!(known.contains(name), "{file}: {} knows no {name}", command.get_name());
+            }
+            for option in command.get_arguments().filter(|option| option.is_required_set()) {
+                let name = option.get_env().and_then(OsStr::to_str).unwrap();
+                assert!(given.contains(&name), "{file}: {name} is missing");
+            }
+        }
+    }
+
+    fn chosen(command: Command, names: &Value) -> Command {
+        names.as_sequence().unwrap().iter().fold(command, |command, name| {
+            let name = name.as_str().unwrap();
+            command.find_subcommand(name).unwrap_or_else(|| panic!("no command {name}")).clone()
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaResult;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
@@ -53,9 +53,6 @@ pub struct Args {
 /// # Errors
 /// The topic does not exist or cannot be created, or not every message was acknowledged.
 pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    if args.create {
-        create_topic(args).await?;
-    }
     let producer: FutureProducer<Warnings> = args
         .connection
         .config()
@@ -66,8 +63,13 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
         .set("sticky.partitioning.linger.ms", "0")
         .create_with_context(Warnings)
         .context("cannot set up the producer")?;
-    let partitions = partitions(&producer, &args.topic)?;
-    println!("writing to {}, which has {partitions} partitions", args.topic);
+    let existing = partitions(&producer, &args.topic)
+        .with_context(|| format!("cannot read the topics of {}", args.connection.bootstrap))?;
+    match existing {
+        Some(partitions) => println!("writing to the topic {} with {partitions} partitions", args.topic),
+        None if args.create => create_topic(args).await?,
+        None => bail!("the topic {} does not exist; --create creates it", args.topic),
+    }
 
     let send = async |number: u64| {
         let payload = args.messages.payload(number);
@@ -81,31 +83,25 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
 
 async fn create_topic(args: &Args) -> anyhow::Result<()> {
     let topic = &args.topic;
-    let admin: AdminClient<DefaultClientContext> =
-        args.connection.config().create().context("cannot set up the admin client")?;
+    let admin: AdminClient<Warnings> =
+        args.connection.config().create_with_context(Warnings).context("cannot set up the admin client")?;
     let wanted = NewTopic::new(topic, args.partitions, TopicReplication::Fixed(args.replication_factor));
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-    let results = admin
-        .create_topics([&wanted], &options)
-        .await
-        .with_context(|| format!("cannot ask {} to create the topic", args.connection.bootstrap))?;
-    for result in results {
+    for result in admin.create_topics([&wanted], &options).await.context("cannot ask for a new topic")? {
         match result {
             Ok(_) => println!("created the topic {topic} with {} partitions", args.partitions),
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => println!("the topic {topic} exists already"),
+            // Somebody else was faster, which is what was wanted.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code)) => bail!("cannot create the topic {topic}: {code}"),
         }
     }
     Ok(())
 }
 
-/// How many partitions the topic has. The whole list is read, because asking for one topic by name can create it.
-fn partitions(producer: &FutureProducer<Warnings>, topic: &str) -> anyhow::Result<usize> {
-    let metadata =
-        producer.client().fetch_metadata(None, PATIENCE).context("cannot read the list of topics")?;
+/// How many partitions the topic has, if it exists. The whole list is read, because asking for one topic by name can
+/// create it.
+fn partitions(producer: &FutureProducer<Warnings>, topic: &str) -> KafkaResult<Option<usize>> {
+    let metadata = producer.client().fetch_metadata(None, PATIENCE)?;
     let found = metadata.topics().iter().find(|candidate| candidate.name() == topic);
-    found
-        .map(|topic| topic.partitions().len())
-        .filter(|&partitions| partitions > 0)
-        .with_context(|| format!("the topic {topic} does not exist; --create creates it"))
+    Ok(found.map(|topic| topic.partitions().len()).filter(|&partitions| partitions > 0))
 }

@@ -14,6 +14,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 
 use super::Connection;
+use crate::errors;
 use crate::pace::{Pace, parse_rate};
 use crate::progress::Progress;
 
@@ -41,28 +42,24 @@ pub struct Args {
 
 /// Processes messages until `stop`, then acknowledges the one in hand and gives back the others. Without the broker
 /// or the queue it waits for them: ending instead would only make Kubernetes restart the pod, ever more slowly.
-///
-/// # Errors
-/// None at present.
-pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(args: &Args, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     let mut work = Work { pace: Pace::new(args.rate), progress: Progress::start("processed") };
     let mut wait = FIRST_WAIT;
     loop {
         let before = work.progress.total();
-        match session(args, stop.as_mut(), &mut work).await {
-            Ok(()) => break,
-            Err(error) => eprintln!("rabbitmq: {error:#}; next attempt in {} s", wait.as_secs()),
+        let Err(error) = session(args, stop.as_mut(), &mut work).await else { break };
+        if work.progress.total() > before {
+            wait = FIRST_WAIT;
         }
+        eprintln!("rabbitmq: {}; next attempt in {} s", errors::line(&error), wait.as_secs());
         tokio::select! {
             () = &mut stop => break,
             () = tokio::time::sleep(wait) => {}
         }
-        let progressed = work.progress.total() > before;
-        wait = if progressed { FIRST_WAIT } else { LONGEST_WAIT.min(wait * 2) };
+        wait = LONGEST_WAIT.min(wait * 2);
     }
     println!("{}", work.progress.summary());
-    Ok(())
 }
 
 /// What outlives a connection.

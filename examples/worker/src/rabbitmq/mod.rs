@@ -41,7 +41,7 @@ pub struct Connection {
     )]
     password: String,
 
-    /// Connect with TLS and trust the authorities of this PEM file
+    /// Connect with TLS and trust the authorities of this PEM file besides the system's
     #[arg(long, env = "AMQP_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }
@@ -84,6 +84,9 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
     use super::*;
 
     fn connection(port: Option<u16>, ca_file: Option<&str>) -> Connection {
@@ -106,6 +109,24 @@ mod tests {
         assert_eq!(address(None, None), (AMQPScheme::AMQP, 5672));
         assert_eq!(address(None, Some("ca.crt")), (AMQPScheme::AMQPS, 5671));
         assert_eq!(address(Some(35671), Some("ca.crt")), (AMQPScheme::AMQPS, 35671));
+    }
+
+    #[tokio::test]
+    async fn with_a_file_of_authorities_not_a_byte_goes_out_in_the_clear() {
+        const TLS_HANDSHAKE: u8 = 0x16;
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let mut connection =
+            connection(Some(port), Some(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/authority.crt")));
+        connection.host = "127.0.0.1".into();
+        let first_byte = async {
+            let (mut socket, _) = server.accept().await.unwrap();
+            socket.read_u8().await.unwrap()
+        };
+        tokio::select! {
+            byte = first_byte => assert_eq!(byte, TLS_HANDSHAKE),
+            outcome = connection.open() => panic!("ended before anything was sent: {outcome:?}"),
+        }
     }
 
     #[tokio::test]
