@@ -118,4 +118,8 @@ rabbitmq4_files() {
   printf '%s/root\n' "$entry"
 }
 
-make_rabbitmq4() { mmdebstrap --quiet --variant=apt --include=rabbitmq-server trixie "$1/root"; }
+make_rabbitmq4() {
+  # shellcheck disable=SC2016 # the hook's $1 is its own
+  mmdebstrap --quiet --variant=apt --include=rabbitmq-server \
+    --customize-hook='echo 127.0.0.1 localhost >"$1/etc/hosts"' trixie "$1/root"
+}

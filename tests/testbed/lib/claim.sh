@@ -26,34 +26,48 @@ take_lock() {
   printf -v "$variable" '%s' "$fd"
 }
 
+# claim_exclusively: for up and down, which no other command may run beside.
 claim_exclusively() {
   require_root
   check_state_path
   take_lock "$CLAIM/lock" CLAIM_FD -x
-  local checkout='' state=''
-  if [[ -s $CLAIM/owner ]]; then { read -r checkout && read -r state; } <"$CLAIM/owner"; fi
-  if [[ -n $state && "$checkout $state" != "$CHECKOUT $STATE" ]]; then
-    if any_process_alive "$state"; then
-      die "the test bed of $checkout (state in $state) is up on this machine, and there can be one only: take it down with QS_TESTBED_STATE=$state $checkout/tests/testbed/testbed down"
-    fi
-    say "removes what a dead test bed of $checkout left"
-    (STATE=$state remove_everything)
-  fi
-}
-
-# own: writes the claim down; from here on others are refused.
-own() {
-  mkdir -p "$STATE"
-  printf '%s\n%s\n' "$CHECKOUT" "$STATE" >"$CLAIM/owner"
+  refuse_other_owner
 }
 
 # claim_shared: for commands that may run beside each other, each on its own
 # broker. They only need that nobody takes the test bed up or down meanwhile.
 claim_shared() {
-  claim_exclusively
-  own
+  require_root
+  check_state_path
+  take_lock "$CLAIM/lock" CLAIM_FD -s
+  until [[ $(owner) == "$CHECKOUT:$STATE" ]] && ip link show "$BRIDGE" >/dev/null 2>&1; do
+    exec {CLAIM_FD}>&-
+    claim_exclusively
+    own
+    flock -s "$CLAIM_FD"
+  done
+}
+
+# own: writes the claim down; from here on others are refused.
+own() {
+  mkdir -p "$STATE"
+  printf '%s:%s\n' "$CHECKOUT" "$STATE" >"$CLAIM/owner"
   network_up
-  flock -s "$CLAIM_FD"
+}
+
+# owner: prints CHECKOUT:STATE of the test bed of this machine, if there is one.
+owner() { cat "$CLAIM/owner" 2>/dev/null || true; }
+
+refuse_other_owner() {
+  local owner state
+  owner=$(owner)
+  [[ -n $owner && $owner != "$CHECKOUT:$STATE" ]] || return 0
+  state=${owner##*:}
+  if any_process_alive "$state"; then
+    die "the test bed of ${owner%:*} is up on this machine, and there can be one only: take it down with QS_TESTBED_STATE=$state ${owner%:*}/tests/testbed/testbed down"
+  fi
+  say "removes what a dead test bed of ${owner%:*} left"
+  QS_TESTBED_STATE=$state "$TESTBED_DIR/testbed" remove-dead
 }
 
 disown_claim() { rm -rf "$CLAIM"; }

@@ -11,7 +11,6 @@ testbed_up() {
   claim_exclusively
   need "${BASE_NEEDS[@]}"
   own
-  network_up
   pki_up
   together "${steps[@]}"
   say "up after $((SECONDS - begun)) s: ${parts[*]}"
