@@ -182,9 +182,9 @@ rabbitmq_fault() {
     pause) process_signal STOP "rabbitmq-$name" ;;
     resume) process_signal CONT "rabbitmq-$name" ;;
     start) rabbitmq_start "$name" ;;
-    management-stop) rabbitmq_run "$name" rabbitmq-plugins --quiet disable --online rabbitmq_management ;;
+    management-stop) rabbitmq_run "$name" rabbitmq-plugins --quiet disable --online rabbitmq_management >/dev/null ;;
     management-start)
-      rabbitmq_run "$name" rabbitmq-plugins --quiet enable --online rabbitmq_management
+      rabbitmq_run "$name" rabbitmq-plugins --quiet enable --online rabbitmq_management >/dev/null
       wait_for 30 "the management API of RabbitMQ '$name'" "rabbitmq-$name" rabbitmq_management_answers "$name"
       ;;
   esac
