@@ -26,12 +26,27 @@ process_id() {
 
 process_alive() { process_id "$1" >/dev/null; }
 
+# group_of NAME: prints the id of the recorded process group if any member is
+# alive: children may outlive the first process. The kernel gives that id to
+# no other process while the group has a member.
+group_of() {
+  local pid started now
+  { read -r pid started <"$(record_of "$1")"; } 2>/dev/null || return 1
+  if now=$(start_time "$pid"); then
+    [[ $now == "$started" ]] || return 1
+  elif group_gone "$pid"; then
+    return 1
+  fi
+  printf '%s\n' "$pid"
+}
+
 # process_start NAME COMMAND...: in a session of its own (so that its process
 # group can be signalled as one), with none of our open files: a lock or a
 # pipe that it kept would keep others waiting. The log starts anew.
 process_start() {
   local name=$1 log pid
   shift
+  process_stop "$name" KILL 10
   log=$(log_of "$name")
   mkdir -p "${log%/*}" "$STATE/processes"
   if [[ -s $log ]]; then mv -f "$log" "$log.before"; fi
@@ -64,10 +79,10 @@ group_gone() {
 }
 
 # process_stop NAME SIGNAL SECONDS: asks by SIGNAL, then kills. No error when
-# it does not run.
+# nothing of it runs.
 process_stop() {
   local name=$1 signal=$2 seconds=$3 pid deadline
-  if pid=$(process_id "$name"); then
+  if pid=$(group_of "$name"); then
     kill -s "$signal" -- "-$pid" 2>/dev/null || true
     kill -s CONT -- "-$pid" 2>/dev/null || true
     deadline=$((SECONDS + seconds))
@@ -92,7 +107,7 @@ processes_matching() {
 any_process_alive() {
   local STATE=$1 name
   for name in $(processes_matching '*'); do
-    if process_alive "$name"; then return 0; fi
+    if group_of "$name" >/dev/null; then return 0; fi
   done
   return 1
 }
