@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod address;
+pub mod kafka;
 pub mod observation;
 pub mod reader;
 pub mod tls;
