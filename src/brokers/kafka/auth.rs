@@ -127,7 +127,7 @@ struct Mechanisms {
 }
 
 impl Call for Handshake {
-    const KEY: ApiKey = ApiKey::SaslHandshake;
+    const KEY: i16 = ApiKey::SaslHandshake as i16;
     type Request = SaslHandshakeRequest;
     type Response = SaslHandshakeResponse;
     type Answer = Mechanisms;
@@ -163,7 +163,7 @@ struct Outcome {
 }
 
 impl Call for Authenticate {
-    const KEY: ApiKey = ApiKey::SaslAuthenticate;
+    const KEY: i16 = ApiKey::SaslAuthenticate as i16;
     type Request = SaslAuthenticateRequest;
     type Response = SaslAuthenticateResponse;
     type Answer = Outcome;

@@ -40,7 +40,7 @@ pub(super) struct GroupCommits {
 }
 
 impl Call for OffsetFetch {
-    const KEY: ApiKey = ApiKey::OffsetFetch;
+    const KEY: i16 = ApiKey::OffsetFetch as i16;
     type Request = OffsetFetchRequest;
     type Response = OffsetFetchResponse;
     type Answer = Vec<GroupCommits>;

@@ -30,7 +30,7 @@ pub(super) const CLIENT: &str = "queuescaler";
 /// A request with what it is answered by.
 pub trait Call: Send + Sync {
     /// What kind of request it is.
-    const KEY: ApiKey;
+    const KEY: i16;
     /// The request, as the codec writes it.
     type Request: Encodable + HeaderVersion;
     /// The response, of which the codec knows the header.
@@ -159,7 +159,7 @@ impl Connection {
     #[must_use]
     pub fn version<C: Call>(&self) -> Option<i16> {
         let (first, last) = C::VERSIONS;
-        let (lowest, highest) = self.versions.get(&(C::KEY as i16))?;
+        let (lowest, highest) = self.versions.get(&C::KEY)?;
         let version = last.min(*highest);
         (version >= first.max(*lowest)).then_some(version)
     }
@@ -224,7 +224,7 @@ impl Connection {
 
     fn encode<C: Call>(&mut self, request: &C::Request, version: i16) -> Result<BytesMut, CallError> {
         let header = RequestHeader::default()
-            .with_request_api_key(C::KEY as i16)
+            .with_request_api_key(C::KEY)
             .with_request_api_version(version)
             .with_correlation_id(self.next_id)
             .with_client_id(Some(StrBytes::from_static_str(CLIENT)));
@@ -247,15 +247,13 @@ impl Connection {
     }
 
     fn unsupported<C: Call>(&self) -> CallError {
+        let request = ApiKey::try_from(C::KEY).map_or_else(|()| C::KEY.to_string(), |key| format!("{key:?}"));
         let message = format!(
-            "broker {} has no {:?} that this client speaks; Kafka 1.0 or later is needed",
-            self.peer,
-            C::KEY
+            "broker {} has no {request} that this client speaks; Kafka 1.0 or later is needed",
+            self.peer
         );
-        CallError {
-            problem: Problem::new(SourceReason::StatsUnavailable, message),
-            state: ConnectionState::Usable,
-        }
+        let problem = Problem::new(SourceReason::StatsUnavailable, message);
+        CallError { problem, state: ConnectionState::Usable }
     }
 }
 

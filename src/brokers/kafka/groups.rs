@@ -26,7 +26,7 @@ pub(super) struct Coordinator {
 }
 
 impl Call for FindCoordinator {
-    const KEY: ApiKey = ApiKey::FindCoordinator;
+    const KEY: i16 = ApiKey::FindCoordinator as i16;
     type Request = FindCoordinatorRequest;
     type Response = FindCoordinatorResponse;
     type Answer = Vec<Coordinator>;
@@ -111,7 +111,7 @@ pub(super) struct DescribeGroups {
 }
 
 impl Call for DescribeGroups {
-    const KEY: ApiKey = ApiKey::DescribeGroups;
+    const KEY: i16 = ApiKey::DescribeGroups as i16;
     type Request = DescribeGroupsRequest;
     type Response = DescribeGroupsResponse;
     type Answer = Vec<Description>;
@@ -165,7 +165,7 @@ pub(super) struct DescribeConsumerGroups {
 }
 
 impl Call for DescribeConsumerGroups {
-    const KEY: ApiKey = ApiKey::ConsumerGroupDescribe;
+    const KEY: i16 = ApiKey::ConsumerGroupDescribe as i16;
     type Request = ConsumerGroupDescribeRequest;
     type Response = ConsumerGroupDescribeResponse;
     type Answer = Vec<Description>;

@@ -39,7 +39,7 @@ pub(super) struct TopicView {
 }
 
 impl Call for Metadata {
-    const KEY: ApiKey = ApiKey::Metadata;
+    const KEY: i16 = ApiKey::Metadata as i16;
     type Request = MetadataRequest;
     type Response = MetadataResponse;
     type Answer = ClusterView;

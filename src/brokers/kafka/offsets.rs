@@ -30,7 +30,7 @@ pub(super) struct ListOffsets {
 pub(super) type Found = (Arc<str>, i32, Result<i64, i16>);
 
 impl Call for ListOffsets {
-    const KEY: ApiKey = ApiKey::ListOffsets;
+    const KEY: i16 = ApiKey::ListOffsets as i16;
     type Request = ListOffsetsRequest;
     type Response = ListOffsetsResponse;
     type Answer = Vec<Found>;

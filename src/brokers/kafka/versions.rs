@@ -22,7 +22,7 @@ impl ApiVersions {
 }
 
 impl Call for ApiVersions {
-    const KEY: ApiKey = ApiKey::ApiVersions;
+    const KEY: i16 = ApiKey::ApiVersions as i16;
     type Request = ApiVersionsRequest;
     type Response = ApiVersionsResponse;
     /// Lowest and highest version by request; absent when the broker does not know this version of the question.
