@@ -1,0 +1,4 @@
+//! Shared by the integration tests.
+
+pub mod kafka_admin;
+pub mod kafka_reading;
