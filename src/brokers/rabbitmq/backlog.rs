@@ -114,53 +114,51 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
 impl QueueRow {
     /// What the row says, once it is known to be about this queue of this virtual host.
     pub(super) fn finding(self, vhost: &str) -> Finding {
-        let queue = named(&self.name, vhost);
-        match self.counts(&queue) {
+        match self.counts(vhost) {
             Ok(counts) => Finding::Counted(counts),
             Err(problem) => Finding::Unusable(problem),
         }
     }
 
-    fn counts(self, queue: &str) -> Result<Counts, Problem> {
+    fn counts(self, vhost: &str) -> Result<Counts, Problem> {
+        let queue = || named(&self.name, vhost);
+        let uncounted = |why| {
+            let message = format!("{} {why}, so that its messages cannot be counted", queue());
+            Problem::new(SourceReason::StatsUnavailable, message)
+        };
         let kind = self.kind.ok().unwrap_or_default();
         if kind == "stream" {
-            return Err(stream(queue));
+            return Err(stream(&queue()));
         }
         let state = self.state.ok().unwrap_or_default();
         if is_out_of_service(&state) {
-            let message =
-                format!("{queue} is in state {}, so that its messages cannot be counted", quote(&state));
-            return Err(Problem::new(SourceReason::StatsUnavailable, message));
+            return Err(uncounted(format!("is in state {state}")));
         }
         let leader = self.leader.ok().unwrap_or_default();
         if kind == "quorum" && (leader.is_empty() || leader == "undefined") {
-            let message = format!("{queue} has no leader, so that its messages cannot be counted");
-            return Err(Problem::new(SourceReason::StatsUnavailable, message));
+            return Err(uncounted("has no leader".into()));
         }
+        let messages = |field, name| match field {
+            Field::Is(messages) if messages < ABSURD => Ok(messages),
+            Field::Is(_) | Field::Wrong => {
+                let message = format!("the management API gives {} a {name} that is no count", queue());
+                Err(Problem::new(SourceReason::ResponseInvalid, message))
+            }
+            Field::Absent => {
+                let message = format!(
+                    "the management API gives {} no {name}: it was just declared, or the broker's statistics are \
+                     disabled",
+                    queue()
+                );
+                Err(Problem::new(SourceReason::StatsUnavailable, message))
+            }
+        };
         Ok(Counts {
-            ready: messages(self.messages_ready, "messages_ready", queue)?,
-            unacknowledged: messages(self.messages_unacknowledged, "messages_unacknowledged", queue)?,
+            ready: messages(self.messages_ready, "messages_ready")?,
+            unacknowledged: messages(self.messages_unacknowledged, "messages_unacknowledged")?,
             published: self.message_stats.ok().and_then(|stats| stats.publish.ok()),
             consumers: self.consumers.ok(),
         })
-    }
-}
-
-fn messages(field: Field<u64>, name: &str, queue: &str) -> Result<u64, Problem> {
-    match field {
-        Field::Is(messages) if messages < ABSURD => Ok(messages),
-        Field::Is(_) | Field::Wrong => {
-            let message =
-                format!("the management API gives a {name} of {queue} that is no number of messages");
-            Err(Problem::new(SourceReason::ResponseInvalid, message))
-        }
-        Field::Absent => {
-            let message = format!(
-                "the management API gives no {name} of {queue}: it was just declared, or statistics are \
-                 disabled on the broker"
-            );
-            Err(Problem::new(SourceReason::StatsUnavailable, message))
-        }
     }
 }
 
@@ -246,4 +244,132 @@ fn absent(vhost: &str, missing: &[&str]) -> String {
         quote(vhost),
         shown.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // As RabbitMQ 3.10.8 and 4.0.5 answer, with the columns that are asked for.
+    const CLASSIC: &str = r#"{"consumers":2,"message_stats":{"publish":9},"messages_ready":3,
+        "messages_unacknowledged":4,"name":"orders","state":"running","type":"classic"}"#;
+    const QUORUM: &str = r#"{"consumers":0,"leader":"rabbit@a","message_stats":{"publish":6},"messages_ready":6,
+        "messages_unacknowledged":0,"name":"orders","state":"running","type":"quorum"}"#;
+    const STREAM: &str = r#"{"consumers":0,"leader":"rabbit@a","message_stats":{"publish":3},"messages_ready":3,
+        "messages_unacknowledged":0,"name":"orders","state":"running","type":"stream"}"#;
+    const NEVER_PUBLISHED: &str = r#"{"consumers":0,"messages_ready":0,"messages_unacknowledged":0,
+        "name":"orders","state":"running","type":"classic"}"#;
+    const JUST_DECLARED: &str = r#"{"name":"orders","node":"rabbit@a","type":"classic"}"#;
+    const WITHOUT_STATISTICS: &str = r#"{"name":"orders"}"#;
+
+    fn finding(json: &str) -> Finding {
+        serde_json::from_str::<QueueRow>(json).unwrap().finding("shop")
+    }
+
+    fn counts(json: &str) -> Counts {
+        match finding(json) {
+            Finding::Counted(counts) => counts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reason(json: &str) -> SourceReason {
+        match finding(json) {
+            Finding::Unusable(problem) => problem.reason,
+            other => panic!("{json}: {other:?}"),
+        }
+    }
+
+    fn counted(ready: u64, published: Option<u64>) -> Finding {
+        Finding::Counted(Counts { ready, unacknowledged: 1, published, consumers: Some(2) })
+    }
+
+    #[test]
+    fn real_answers_are_counted() {
+        let classic = Counts { ready: 3, unacknowledged: 4, published: Some(9), consumers: Some(2) };
+        assert_eq!(counts(CLASSIC), classic);
+        assert_eq!(counts(QUORUM).ready, 6);
+        let idle = Counts { ready: 0, unacknowledged: 0, published: None, consumers: Some(0) };
+        assert_eq!(counts(NEVER_PUBLISHED), idle);
+    }
+
+    #[test]
+    fn answers_without_numbers_are_not_zero() {
+        assert_eq!(reason(JUST_DECLARED), SourceReason::StatsUnavailable);
+        assert_eq!(reason(WITHOUT_STATISTICS), SourceReason::StatsUnavailable);
+        assert_eq!(reason(STREAM), SourceReason::StreamNotSupported);
+    }
+
+    #[test]
+    fn states_without_a_working_leader_make_the_numbers_unusable() {
+        for state in ["down", "minority", "stopped", "crashed"] {
+            assert_eq!(reason(&QUORUM.replace("running", state)), SourceReason::StatsUnavailable, "{state}");
+        }
+        for leader in [r#""leader":"","#, r#""leader":"undefined","#, r#""leader":null,"#, ""] {
+            let json = QUORUM.replace(r#""leader":"rabbit@a","#, leader);
+            assert_eq!(reason(&json), SourceReason::StatsUnavailable, "{leader}");
+        }
+        for state in ["idle", "flow", "live", "a state of the future"] {
+            assert_eq!(counts(&QUORUM.replace("running", state)).ready, 6, "{state}");
+        }
+    }
+
+    #[test]
+    fn impossible_numbers_are_invalid() {
+        for number in ["-1", "3.5", "\"3\"", "[]", "{}", "true", "1000000000000000", "18446744073709551616"] {
+            let json = CLASSIC.replace("\"messages_ready\":3", &format!("\"messages_ready\":{number}"));
+            assert_eq!(reason(&json), SourceReason::ResponseInvalid, "{number}");
+        }
+    }
+
+    #[test]
+    fn strange_extras_do_not_spoil_the_numbers() {
+        for (field, strange) in
+            [(r#""consumers":2"#, r#""consumers":"two""#), (r#"{"publish":9}"#, "[]"), ("9", "null")]
+        {
+            assert_eq!(counts(&CLASSIC.replace(field, strange)).unacknowledged, 4, "{strange}");
+        }
+    }
+
+    #[test]
+    fn queues_add_up() {
+        let (a, b) = (counted(3, Some(10)), counted(4, Some(20)));
+        let Reading::Known(backlog) = add_up("shop", [("a", &a), ("b", &b)]) else { panic!() };
+        assert_eq!((backlog.messages, backlog.in_flight), (9, 2));
+        assert_eq!((backlog.arrived, backlog.members), (Some(30), Some(4)));
+    }
+
+    #[test]
+    fn arrivals_of_some_queues_are_no_arrivals_of_all() {
+        let (a, b) = (counted(3, Some(10)), counted(4, None));
+        assert_eq!(add_up("shop", [("a", &a), ("b", &b)]).backlog().unwrap().arrived, None);
+    }
+
+    #[test]
+    fn one_missing_among_several_is_a_named_gap() {
+        let a = counted(3, None);
+        let Reading::AtLeast(backlog, problem) = add_up("shop", [("a", &a), ("b", &Finding::Missing)]) else {
+            panic!()
+        };
+        assert_eq!(backlog.messages, 4);
+        assert_eq!(problem.reason, SourceReason::PartialObservation);
+        assert!(problem.message.contains("queue b;"), "{problem}");
+    }
+
+    #[test]
+    fn one_unusable_among_several_keeps_its_reason() {
+        let (a, b) = (counted(3, None), finding(STREAM));
+        let reading = add_up("shop", [("a", &a), ("b", &b), ("c", &Finding::Missing)]);
+        assert!(matches!(reading, Reading::AtLeast(..)), "{reading:?}");
+        assert_eq!(reading.problem().unwrap().reason, SourceReason::StreamNotSupported);
+    }
+
+    #[test]
+    fn all_missing_is_not_found_and_named_in_moderation() {
+        let names = ["a", "b", "c", "d", "e"];
+        let reading = add_up("shop", names.map(|name| (name, &Finding::Missing)));
+        let Reading::Unknown(problem) = reading else { panic!() };
+        assert_eq!(problem.reason, SourceReason::QueueNotFound);
+        assert!(problem.message.contains("a, b, c and 2 more"), "{problem}");
+    }
 }

@@ -201,10 +201,17 @@ impl Endpoint {
                 let message = format!("{server} does not speak AMQP 0.9.1; correct host and amqpPort");
                 Failure::Unreachable(Problem::new(SourceReason::ResponseInvalid, message))
             }
-            _ => {
-                let words = quote(&error.to_string());
-                let message = format!("AMQP at {server} does not answer as it should: {words}");
-                Failure::Unreachable(Problem::new(SourceReason::BrokerUnreachable, message))
+            kind => {
+                // TLS 1.3 tells a client only here that its certificate is refused.
+                let by_tls = match kind {
+                    ErrorKind::IOError(io) => tls::handshake_problem(&server, io),
+                    _ => None,
+                };
+                Failure::Unreachable(by_tls.unwrap_or_else(|| {
+                    let words = quote(&error.to_string());
+                    let message = format!("AMQP at {server} does not answer as it should: {words}");
+                    Problem::new(SourceReason::BrokerUnreachable, message)
+                }))
             }
         }
     }

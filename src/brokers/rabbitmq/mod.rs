@@ -13,9 +13,11 @@ mod questions;
 mod reading;
 mod ways;
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use questions::{PATTERN_REFRESH, questions};
+use questions::questions;
 use reading::reading;
 use ways::Ways;
 
@@ -44,8 +46,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    fn matches_are_old(&self, now: Instant) -> bool {
-        self.matched_at.is_none_or(|matched_at| now.duration_since(matched_at) >= PATTERN_REFRESH)
+    /// Whether the pattern was compared with a listing so long ago, or never.
+    fn matches_are_older_than(&self, age: Duration, now: Instant) -> bool {
+        self.matched_at.is_none_or(|matched_at| now.duration_since(matched_at) >= age)
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn questions(
             NameSelector::Names(names) => question.names.extend(names.iter().cloned()),
             NameSelector::Pattern(_) => {
                 question.names.extend(watched.memory.matches.iter().cloned());
-                question.listing |= watched.memory.matches_are_old(now);
+                question.listing |= watched.memory.matches_are_older_than(PATTERN_REFRESH, now);
             }
         }
     }
@@ -57,4 +57,60 @@ pub(super) fn questions(
 /// Whether a URL can name it: a segment of one or two dots means another place, escaped or not.
 pub(super) fn fits_in_a_path(segment: &str) -> bool {
     !matches!(segment, "" | "." | "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn names(vhost: &str, names: &[&str]) -> Watched<RabbitMqInterest, Memory> {
+        let queues = NameSelector::Names(names.iter().map(|name| (*name).to_owned()).collect());
+        let interest = RabbitMqInterest { vhost: vhost.into(), queues };
+        Watched { interest: Arc::new(interest), memory: Memory::default() }
+    }
+
+    fn pattern(matches: &[&str], matched_at: Option<Instant>) -> Watched<RabbitMqInterest, Memory> {
+        let queues = NameSelector::Pattern(regex::Regex::new("^(?:x.*)$").unwrap());
+        let matches = matches.iter().map(|name| (*name).to_owned()).collect();
+        let memory = Memory { matches, matched_at, streams: vec![] };
+        Watched { interest: Arc::new(RabbitMqInterest { vhost: "v".into(), queues }), memory }
+    }
+
+    fn ask(mut due: Vec<Watched<RabbitMqInterest, Memory>>, now: Instant) -> BTreeMap<String, Question> {
+        questions(&due.iter_mut().collect::<Vec<_>>(), now)
+    }
+
+    #[test]
+    fn few_queues_are_asked_for_one_by_one_and_each_once() {
+        let asked =
+            ask(vec![names("v", &["a", "b"]), names("v", &["b"]), names("w", &["a"])], Instant::now());
+        assert_eq!(asked["v"].names.len(), 2);
+        assert!(!asked["v"].listing && !asked["w"].listing);
+    }
+
+    #[test]
+    fn many_queues_of_one_virtual_host_are_listed() {
+        let many: Vec<String> = (0..=MOST_SINGLE_REQUESTS).map(|index| format!("q{index}")).collect();
+        let each = || many.iter().map(|name| names("v", &[name]));
+        assert!(ask(each().collect(), Instant::now())["v"].listing);
+        assert!(!ask(each().skip(1).collect(), Instant::now())["v"].listing);
+    }
+
+    #[test]
+    fn a_pattern_is_compared_with_a_listing_every_20_s_and_its_matches_are_asked_for_between() {
+        let then = Instant::now();
+        assert!(ask(vec![pattern(&[], None)], then)["v"].listing);
+        let between = ask(vec![pattern(&["x1"], Some(then))], then + Duration::from_secs(19));
+        assert!(!between["v"].listing);
+        assert!(between["v"].names.contains("x1"));
+        assert!(ask(vec![pattern(&["x1"], Some(then))], then + PATTERN_REFRESH)["v"].listing);
+    }
+
+    #[test]
+    fn a_name_that_a_url_cannot_carry_is_found_by_listing() {
+        assert!(ask(vec![names("v", &[".."])], Instant::now())["v"].listing);
+        assert!(!ask(vec![names("v", &["..."])], Instant::now())["v"].listing);
+    }
 }

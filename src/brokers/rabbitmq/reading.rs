@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::Memory;
 use super::answer::Findings;
 use super::backlog::{Finding, add_up, named, stream};
+use super::questions::PATTERN_REFRESH;
 use super::ways::Outcome;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, Reading, SourceReason};
@@ -35,7 +36,9 @@ pub(super) fn reading(
 fn complete(interest: &RabbitMqInterest, memory: &mut Memory, found: &Findings, now: Instant) -> Reading {
     if let NameSelector::Pattern(pattern) = &interest.queues
         && found.complete
-        && memory.matches_are_old(now)
+        // Earlier than it must be, since the listing is there: so patterns that began at different times come to
+        // share their listings. Not at every listing, as matching a thousand patterns is work.
+        && memory.matches_are_older_than(PATTERN_REFRESH / 2, now)
     {
         memory.matches = found.queues.keys().filter(|name| pattern.is_match(name)).cloned().collect();
         memory.matches.sort_unstable();

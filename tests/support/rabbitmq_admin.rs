@@ -1,0 +1,237 @@
+//! What tests do to a real RabbitMQ: declare, publish, hold messages unacknowledged, delete, read.
+//!
+//! The broker is named by variables (`testbed env` prints them); tests skip with a line when they are not set.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::options::BasicConsumeOptions;
+use lapin::types::FieldTable;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use queuescaler::brokers::access::{Credentials, RabbitMqAccess, TlsAccess};
+use queuescaler::brokers::address::AddressPolicy;
+use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
+use queuescaler::brokers::reader::{Reader, Watched};
+use queuescaler::brokers::{Problem, Reading};
+use queuescaler::plan::{NameSelector, RabbitMqInterest};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+/// Longer than the broker takes to publish its statistics.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A real broker.
+#[derive(Clone)]
+pub struct Broker {
+    pub management: String,
+    pub amqp: (String, u16),
+    pub user: String,
+    pub password: String,
+    client: reqwest::Client,
+}
+
+impl Broker {
+    /// The broker that the variables name. None: the test has nothing to run on, and has said so.
+    pub fn from_env() -> Option<Self> {
+        let (Some(management), Some(amqp)) =
+            (variable("QS_RABBITMQ_MANAGEMENT"), variable("QS_RABBITMQ_AMQP"))
+        else {
+            println!("skipped: QS_RABBITMQ_MANAGEMENT and QS_RABBITMQ_AMQP are not set (see testbed env)");
+            return None;
+        };
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        Some(Self {
+            management,
+            amqp: host_and_port(&amqp),
+            user: variable("QS_RABBITMQ_USER").unwrap_or_else(|| "guest".into()),
+            password: variable("QS_RABBITMQ_PASSWORD").unwrap_or_else(|| "guest".into()),
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+        })
+    }
+
+    /// A fresh virtual host, of which nothing of an earlier run is left.
+    pub async fn fresh_vhost(&self, name: &str) -> Vhost {
+        let vhost = Vhost { broker: self.clone(), name: name.to_owned() };
+        vhost.delete().await;
+        self.call(Method::PUT, &format!("/vhosts/{}", escape(name)), json!({})).await;
+        self.grant(&vhost, &self.user).await;
+        vhost
+    }
+
+    /// A user with this tag and without permissions.
+    pub async fn user(&self, name: &str, password: &str, tag: &str) {
+        let body = json!({"password": password, "tags": tag});
+        self.call(Method::PUT, &format!("/users/{}", escape(name)), body).await;
+    }
+
+    /// All permissions in the virtual host.
+    pub async fn grant(&self, vhost: &Vhost, user: &str) {
+        let path = format!("/permissions/{}/{}", escape(&vhost.name), escape(user));
+        self.call(Method::PUT, &path, json!({"configure": ".*", "write": ".*", "read": ".*"})).await;
+    }
+
+    pub async fn call(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+        let url = format!("{}/api{path}", self.management);
+        let request =
+            self.client.request(method, &url).basic_auth(&self.user, Some(&self.password)).json(&body);
+        let answer = request.send().await.unwrap();
+        let status = answer.status();
+        (status, answer.json().await.unwrap_or_default())
+    }
+
+    /// Both ways to the broker.
+    pub fn access(&self) -> RabbitMqAccess {
+        RabbitMqAccess { management_url: Some(self.management.clone()), ..self.amqp_only() }
+    }
+
+    /// Without the management API.
+    pub fn amqp_only(&self) -> RabbitMqAccess {
+        RabbitMqAccess {
+            host: self.amqp.0.clone(),
+            amqp_port: self.amqp.1,
+            management_url: None,
+            credentials: credentials(&self.user, &self.password),
+            tls: None,
+        }
+    }
+
+    /// With the management API at a port where nobody listens.
+    pub fn management_down(&self) -> RabbitMqAccess {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        RabbitMqAccess { management_url: Some(format!("http://{free}")), ..self.amqp_only() }
+    }
+}
+
+/// A virtual host of a test.
+pub struct Vhost {
+    pub broker: Broker,
+    pub name: String,
+}
+
+impl Vhost {
+    pub async fn declare(&self, queue: &str, kind: &str) {
+        let path = format!("/queues/{}/{}", escape(&self.name), escape(queue));
+        let body = json!({"durable": true, "arguments": {"x-queue-type": kind}});
+        let (status, answer) = self.broker.call(Method::PUT, &path, body).await;
+        assert!(status.is_success(), "declare {queue}: {status} {answer}");
+    }
+
+    pub async fn publish(&self, queue: &str, count: usize) {
+        let path = format!("/exchanges/{}/amq.default/publish", escape(&self.name));
+        for _ in 0..count {
+            let body =
+                json!({"properties": {}, "routing_key": queue, "payload": "x", "payload_encoding": "string"});
+            let (_, answer) = self.broker.call(Method::POST, &path, body).await;
+            assert_eq!(answer["routed"], true, "publish to {queue}");
+        }
+    }
+
+    pub async fn delete_queue(&self, queue: &str) {
+        let path = format!("/queues/{}/{}", escape(&self.name), escape(queue));
+        self.broker.call(Method::DELETE, &path, json!({})).await;
+    }
+
+    pub async fn queue_names(&self) -> Vec<String> {
+        let path = format!("/queues/{}?columns=name", escape(&self.name));
+        let (_, answer) = self.broker.call(Method::GET, &path, json!({})).await;
+        answer.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Takes all messages of the queue and acknowledges none, until the connection is dropped.
+    pub async fn hold_unacknowledged(&self, queue: &str) -> lapin::Connection {
+        let Broker { amqp: (host, port), user, password, .. } = &self.broker;
+        let uri =
+            format!("amqp://{}:{}@{host}:{port}/{}", escape(user), escape(password), escape(&self.name));
+        let connection =
+            lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let consumer = channel
+            .basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
+            .await
+            .unwrap();
+        // The channel and its consumer live as long as their task.
+        tokio::spawn(async move {
+            let _channel = channel;
+            let _ = futures::StreamExt::collect::<Vec<_>>(consumer).await;
+        });
+        connection
+    }
+
+    pub async fn delete(&self) {
+        self.broker.call(Method::DELETE, &format!("/vhosts/{}", escape(&self.name)), json!({})).await;
+    }
+
+    pub fn queues(&self, names: &[&str]) -> Watched<RabbitMqInterest, Memory> {
+        let mut names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        names.sort_unstable();
+        interest(&self.name, NameSelector::Names(names))
+    }
+
+    pub fn pattern(&self, pattern: &str) -> Watched<RabbitMqInterest, Memory> {
+        interest(&self.name, NameSelector::Pattern(regex::Regex::new(&format!("^(?:{pattern})$")).unwrap()))
+    }
+}
+
+pub fn interest(vhost: &str, queues: NameSelector) -> Watched<RabbitMqInterest, Memory> {
+    let interest = RabbitMqInterest { vhost: vhost.to_owned(), queues };
+    Watched { interest: Arc::new(interest), memory: Memory::default() }
+}
+
+pub fn credentials(user: &str, password: &str) -> Credentials {
+    Credentials { username: user.to_owned(), password: password.into() }
+}
+
+pub fn reader(access: RabbitMqAccess) -> RabbitMqReader {
+    RabbitMqReader::new(access, AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![]))
+}
+
+/// One poll for one interest.
+pub async fn read(
+    reader: &mut RabbitMqReader,
+    watched: &mut Watched<RabbitMqInterest, Memory>,
+) -> Result<Reading, Problem> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    Ok(reader.read(&mut [watched], deadline).await?.remove(0))
+}
+
+/// Polls until the reading is as wanted: what the management API tells is seconds old.
+pub async fn read_until(
+    reader: &mut RabbitMqReader,
+    watched: &mut Watched<RabbitMqInterest, Memory>,
+    wanted: impl Fn(&Reading) -> bool,
+) -> Reading {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let reading = read(reader, watched).await.unwrap();
+        if wanted(&reading) {
+            return reading;
+        }
+        assert!(Instant::now() < end, "still {reading:?}");
+        sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// TLS with the authority of the test bed (`QS_PKI`), and a client certificate of it on request.
+pub fn tls(client: bool) -> Option<TlsAccess> {
+    let folder = std::path::PathBuf::from(variable("QS_PKI")?);
+    let pem = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let client = client.then(|| queuescaler::brokers::access::ClientCertificate {
+        chain_pem: pem("client.crt"),
+        key_pem: String::from_utf8(pem("client.key")).unwrap().into(),
+    });
+    Some(TlsAccess { ca_pem: Some(pem("ca.crt")), client, insecure_skip_verify: false })
+}
+
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+pub fn host_and_port(address: &str) -> (String, u16) {
+    let (host, port) = address.rsplit_once(':').unwrap();
+    (host.to_owned(), port.parse().unwrap())
+}
+
+fn escape(segment: &str) -> impl std::fmt::Display {
+    utf8_percent_encode(segment, NON_ALPHANUMERIC)
+}
