@@ -2,6 +2,9 @@
 //!
 //! Reads the sources, because what a module may use is a rule about its text.
 
+// Helpers of an integration test are not seen as tests by the lints.
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -78,9 +78,10 @@ impl History {
         self.events.retain(|event| elapsed(event.at, now) < longest);
     }
 
-    /// The next reading starts the windows anew.
+    /// The next reading starts the windows anew, and the count of readings in agreement.
     pub(super) fn interrupt(&mut self) {
         self.recorded_at = None;
+        self.doubt();
     }
 
     /// Nothing is known for sure: readings in agreement are counted anew.

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use super::decision::{Decision, Limit, Reason, count};
-use super::history::History;
+use super::history::{History, elapsed};
 use super::proposal::{Proposal, Situation, propose};
-use super::{Scene, behavior};
+use super::{Scene, behavior, evidence};
 use crate::brokers::observation::{Backlog, Note, Problem};
 
 /// Readings in agreement that the lowest count but zero needs.
@@ -23,11 +23,11 @@ pub(super) fn decide(
     let Scene { plan, current, now, .. } = *scene;
     let never_committed = backlog.notes.contains(&Note::NoCommittedOffsets);
     let mut proposal = propose(&Situation { plan, backlog, current, taken_at, history, now });
-    if problem.is_some() {
-        proposal.message.insert_str(0, "at least ");
-    }
     if current == 0 {
         wake(&mut proposal, backlog.messages, plan.activation_backlog);
+    }
+    if problem.is_some() {
+        proposal.message.insert_str(0, "at least ");
     }
     if let Some(problem) = problem
         && (proposal.wanted < current || proposal.wanted == current && proposal.limit.is_none())
@@ -94,6 +94,10 @@ fn record(
 ) {
     if history.seen == Some(taken_at) {
         return;
+    }
+    let freshness = evidence::freshness(scene.plan);
+    if history.seen.is_some_and(|seen| elapsed(seen, taken_at) > freshness) {
+        history.doubt();
     }
     history.seen = Some(taken_at);
     let lowest = scene.plan.bounds.min.max(1);

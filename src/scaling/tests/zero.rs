@@ -63,6 +63,36 @@ fn an_old_reading_between_empty_ones_starts_the_count_anew() {
 }
 
 #[test]
+fn empty_readings_before_a_silence_or_a_pause_do_not_count() {
+    let silence: fn(&mut World) = |world| world.wait(seconds(11));
+    let pause: fn(&mut World) = |world| {
+        world.plan.mode = Mode::Paused;
+        world.polls(known(0));
+        world.plan.mode = Mode::Active;
+    };
+    for interrupt in [silence, pause] {
+        let mut world = World::new(zero_plan(), 1);
+        world.polls(known(0));
+        world.polls(known(0));
+        interrupt(&mut world);
+        assert_eq!(world.polls(known(0)).replicas, 1);
+        assert_eq!(world.polls(known(0)).replicas, 1);
+        assert_eq!(world.polls(known(0)).replicas, 0);
+    }
+}
+
+#[test]
+fn an_incomplete_reading_at_zero_says_that_it_is_one() {
+    let decision = World::new(zero_plan(), 0).reads(at_least(0));
+    assert_eq!((decision.replicas, decision.reason), (0, Reason::SourceUnknown));
+    assert_eq!(
+        decision.message,
+        "at least 0 messages do not exceed the activation backlog of 0; \
+         an incomplete reading (PartialObservation: orders-3 has no leader) removes nothing"
+    );
+}
+
+#[test]
 fn zero_comes_after_the_window() {
     let mut plan = zero_plan();
     plan.behavior.down.window = Duration::from_secs(300);
