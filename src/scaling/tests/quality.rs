@@ -199,3 +199,16 @@ fn a_clock_that_is_set_back_an_hour_delays_nothing_beyond_the_windows() {
     assert_eq!(world.polls_for(seconds(290), &known(500)), 20);
     assert!(world.polls_for(seconds(30), &known(500)) < 20);
 }
+
+#[test]
+fn a_reading_that_fails_now_and_then_does_not_start_the_window_anew() {
+    for blip in [unknown(), at_least(0)] {
+        let mut plan = plan();
+        plan.behavior.down.window = Duration::from_secs(60);
+        let mut world = World::new(plan, 20);
+        world.polls(known(20_000));
+        assert_eq!(world.polls_for(seconds(50), &known(4000)), 20);
+        assert_eq!(world.polls(blip).replicas, 20);
+        assert_eq!(world.polls(known(4000)).replicas, 4);
+    }
+}
