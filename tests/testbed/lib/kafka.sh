@@ -158,7 +158,9 @@ CONFIG
 # kafka_format HOME SASL: writes each broker's first metadata, all at once.
 kafka_format() {
   local home=$1 sasl=$2 broker pids=() pid cluster user mechanism users=()
-  cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22)
+  # Not the usual signs - and _ for the last two: an identity that begins with
+  # a hyphen would be taken for an option.
+  cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | cut -c1-22)
   if [[ $sasl == yes ]]; then
     for user in "$KAFKA_USER,password=$KAFKA_PASSWORD" "$KAFKA_OTHER_USER,password=$KAFKA_OTHER_PASSWORD"; do
       for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
