@@ -95,15 +95,16 @@ impl Call for OffsetFetch {
         if version >= 3 {
             fields.i32()?; // throttle time
         }
+        let most = self.groups.iter().map(|asked| asked.topics.len()).max().unwrap_or(0);
         if version < MANY_GROUPS {
-            let topics = topics(&mut fields, version)?;
+            let topics = topics(&mut fields, version, most)?;
             let group = self.groups.first().map(|asked| asked.group.to_string()).unwrap_or_default();
             return Ok(vec![GroupCommits { group, error: fields.i16()?, topics }]);
         }
         let mut groups = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(self.groups.len())? {
             let group = fields.string()?.to_owned();
-            let topics = topics(&mut fields, version)?;
+            let topics = topics(&mut fields, version, most)?;
             groups.push(GroupCommits { group, error: fields.i16()?, topics });
             fields.tags()?;
         }
@@ -111,9 +112,9 @@ impl Call for OffsetFetch {
     }
 }
 
-fn topics(fields: &mut Fields<'_>, version: i16) -> Result<Vec<TopicCommits>, Malformed> {
+fn topics(fields: &mut Fields<'_>, version: i16, most: usize) -> Result<Vec<TopicCommits>, Malformed> {
     let mut topics = Vec::new();
-    for _ in 0..fields.array()? {
+    for _ in 0..fields.array_up_to(most)? {
         let name = fields.string()?.to_owned();
         let mut partitions = Vec::new();
         for _ in 0..fields.array()? {

@@ -64,7 +64,7 @@ impl Call for FindCoordinator {
             return Ok(vec![Coordinator { group, node }]);
         }
         let mut coordinators = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(self.groups.len())? {
             let group = fields.string()?.to_owned();
             let node = fields.i32()?;
             fields.string()?; // host
@@ -130,7 +130,7 @@ impl Call for DescribeGroups {
             fields.i32()?; // throttle time
         }
         let mut groups = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(self.groups.len())? {
             let error = fields.i16()?;
             let group = fields.string()?.to_owned();
             let state = fields.string()?.to_owned();
@@ -182,7 +182,7 @@ impl Call for DescribeConsumerGroups {
     fn answer(&self, mut fields: Fields<'_>, _version: i16) -> Result<Vec<Description>, Malformed> {
         fields.i32()?; // throttle time
         let mut groups = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(self.groups.len())? {
             let error = fields.i16()?;
             fields.nullable_string()?; // the error's words
             let group = fields.string()?.to_owned();
