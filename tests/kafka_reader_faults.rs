@@ -74,7 +74,7 @@ async fn a_dead_broker_whose_partitions_have_new_leaders_costs_nothing() {
 
 #[tokio::test]
 async fn k1_a_dead_cluster_is_unreachable_and_needs_no_help_to_come_back() {
-    let (kafka, mut reader, mut one) = three_nodes().await;
+    let (mut kafka, mut reader, mut one) = three_nodes().await;
     poll_one(&mut reader, &mut one).await;
     for node in 0..3 {
         kafka.stop(node).await;
@@ -84,6 +84,21 @@ async fn k1_a_dead_cluster_is_unreachable_and_needs_no_help_to_come_back() {
         assert_eq!(problem.reason, SourceReason::BrokerUnreachable);
     }
     assert_eq!(reader.connections(), 0);
+    for node in 0..3 {
+        kafka.restart(node).await;
+    }
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+}
+
+#[tokio::test]
+async fn connections_that_brokers_closed_between_polls_are_opened_anew() {
+    let (mut kafka, mut reader, mut one) = three_nodes().await;
+    poll_one(&mut reader, &mut one).await;
+    for node in 0..3 {
+        kafka.stop(node).await;
+        kafka.restart(node).await;
+    }
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
 }
 
 #[tokio::test]
@@ -196,22 +211,34 @@ async fn k16_a_topic_that_may_not_be_read_is_named() {
     }
 }
 
+fn login(kafka: &FakeKafka, password: &str) -> KafkaReader {
+    let credentials = Credentials { username: "ann".to_owned(), password: password.into() };
+    let sasl = SaslAccess { mechanism: SaslMechanism::Plain, credentials };
+    let bootstrap = kafka.bootstrap().split(',').map(str::to_owned).collect();
+    KafkaReader::new(KafkaAccess { bootstrap, tls: None, sasl: Some(sasl) }, any_address()).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_is_renewed_before_the_broker_ends_it() {
+    let (kafka, _, mut one) = three_nodes().await;
+    kafka.state().session_lifetime = 60;
+    let mut reader = login(&kafka, "right");
+    while kafka.state().opened < 9 {
+        assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+    }
+    assert_eq!(reader.connections(), 3);
+}
+
 #[tokio::test]
 async fn k17_refused_credentials_are_tried_once_a_poll_and_never_shown() {
     let (kafka, _, mut one) = three_nodes().await;
     kafka.state().password = Some("right".to_owned());
-    let login = |password: &str| {
-        let credentials = Credentials { username: "ann".to_owned(), password: password.into() };
-        let sasl = SaslAccess { mechanism: SaslMechanism::Plain, credentials };
-        let bootstrap = kafka.bootstrap().split(',').map(str::to_owned).collect();
-        KafkaReader::new(KafkaAccess { bootstrap, tls: None, sasl: Some(sasl) }, any_address()).unwrap()
-    };
-    let problem = poll(&mut login("hunter2"), &mut [&mut one]).await.unwrap_err();
+    let problem = poll(&mut login(&kafka, "hunter2"), &mut [&mut one]).await.unwrap_err();
     assert_eq!(problem.reason, SourceReason::AuthenticationFailed);
     assert!(problem.message.contains("credentialsSecretRef"), "{problem}");
     assert!(!problem.message.contains("hunter2"), "{problem}");
     assert_eq!(kafka.count(ApiKey::SaslAuthenticate), 1);
-    assert_eq!(known(&poll_one(&mut login("right"), &mut one).await).messages, 540);
+    assert_eq!(known(&poll_one(&mut login(&kafka, "right"), &mut one).await).messages, 540);
 }
 
 #[tokio::test]

@@ -54,12 +54,15 @@ pub struct State {
     pub silent: Vec<i32>,
     /// The one password that is right.
     pub password: Option<String>,
+    /// How long a session lives after authentication, in ms; 0 is for ever.
+    pub session_lifetime: i64,
     /// All requests: node and kind.
     pub requests: Vec<(i32, ApiKey)>,
     /// Connections that are open, and were ever opened.
     pub open: usize,
     pub opened: usize,
-    ports: Vec<u16>,
+    /// Port of each node.
+    pub ports: Vec<u16>,
 }
 
 /// A topic; one partition for each leader.
@@ -100,6 +103,7 @@ impl FakeKafka {
             advertised: HashMap::new(),
             silent: Vec::new(),
             password: None,
+            session_lifetime: 0,
             requests: Vec::new(),
             open: 0,
             opened: 0,
@@ -126,6 +130,14 @@ impl FakeKafka {
         while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Starts a stopped node again, at the same port.
+    pub async fn restart(&mut self, node: usize) {
+        let port = self.state().ports[node];
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let number = i32::try_from(node).unwrap();
+        self.nodes[node] = tokio::spawn(serve(number, listener, Arc::clone(&self.state))).abort_handle();
     }
 
     /// Requests of a kind that came so far.
@@ -273,7 +285,7 @@ impl State {
                 .with_error_code(SASL_AUTHENTICATION_FAILED)
                 .with_error_message(Some(StrBytes::from_string(echo)));
         }
-        SaslAuthenticateResponse::default()
+        SaslAuthenticateResponse::default().with_session_lifetime_ms(self.session_lifetime)
     }
 
     fn metadata(&mut self, request: MetadataRequest) -> MetadataResponse {

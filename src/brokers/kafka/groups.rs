@@ -59,6 +59,8 @@ impl Call for FindCoordinator {
             let error = fields.i16()?;
             fields.nullable_string()?; // the error's words
             let node = fields.i32()?;
+            fields.string()?; // host
+            fields.i32()?; // port
             let node = if error == 0 { Ok(node) } else { Err(error) };
             let group = self.groups.first().map(ToString::to_string).unwrap_or_default();
             return Ok(vec![Coordinator { group, node }]);

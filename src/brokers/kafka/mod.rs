@@ -20,6 +20,8 @@ mod cluster;
 mod commits;
 pub mod connection;
 mod consumers;
+#[cfg(test)]
+mod decoding_tests;
 pub mod endpoint;
 mod groups;
 pub mod metadata;
