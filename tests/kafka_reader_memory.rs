@@ -1,6 +1,6 @@
 //! What a hostile server can make the Kafka reader allocate. Alone in its process, so that nothing else is measured.
 
-#![allow(clippy::print_stdout, missing_docs)]
+#![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 mod support;
 

@@ -2,7 +2,7 @@
 //! `QS_KAFKA_SSL_BOOTSTRAP` (client certificate), `QS_PKI` (folder with `ca.crt`, `client.crt`, `client.key`),
 //! `QS_KAFKA_USER`, `QS_KAFKA_PASSWORD`, and `QS_KAFKA_BOOTSTRAP` to prepare it. Skipped without them.
 
-#![allow(clippy::print_stdout, missing_docs)]
+#![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 mod support;
 

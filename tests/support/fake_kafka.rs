@@ -1,8 +1,6 @@
 //! A Kafka cluster of this process, for what a real one cannot be made to do: leaders and coordinators that move between
 //! two requests, nodes that fall silent, refusals, old versions.
 
-#![allow(dead_code, missing_docs, reason = "each test uses its part of it")]
-
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -56,6 +54,8 @@ pub struct State {
     pub password: Option<String>,
     /// How long a session lives after authentication, in ms; 0 is for ever.
     pub session_lifetime: i64,
+    /// Topics that metadata was asked for, by name.
+    pub asked_topics: Vec<String>,
     /// All requests: node and kind.
     pub requests: Vec<(i32, ApiKey)>,
     /// Connections that are open, and were ever opened.
@@ -104,6 +104,7 @@ impl FakeKafka {
             silent: Vec::new(),
             password: None,
             session_lifetime: 0,
+            asked_topics: Vec::new(),
             requests: Vec::new(),
             open: 0,
             opened: 0,
@@ -303,6 +304,7 @@ impl State {
                 topics.into_iter().map(|topic| topic.name.unwrap().to_string()).collect::<Vec<_>>()
             }
         };
+        self.asked_topics.extend(names.iter().cloned());
         let believed = self.believed_leaders.pop_front();
         let topic = |name: String| {
             let found = self.topics.get(&name);

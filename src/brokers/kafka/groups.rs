@@ -102,10 +102,10 @@ impl Description {
 }
 
 /// Most groups that are described in one request, so that the answer stays small.
-pub(super) const GROUPS_PER_DESCRIPTION: usize = 100;
+pub(super) const GROUPS_PER_DESCRIPTION: usize = 200;
 
 /// A member's subscription and assignment are told with it, and passed over.
-const DESCRIPTION_LIMIT: usize = 4 * 1024 * 1024;
+const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Asks how groups of the classic protocol stand.
 pub(super) struct DescribeGroups {
