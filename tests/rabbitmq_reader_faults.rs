@@ -321,7 +321,7 @@ async fn silent_servers_cost_no_more_than_the_deadline_and_leave_nothing_behind(
 }
 
 #[tokio::test]
-async fn a_server_that_is_no_broker_is_no_broker() {
+async fn a_server_that_speaks_no_amqp_is_no_broker() {
     let (nonsense, _) = server(|_, mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     })

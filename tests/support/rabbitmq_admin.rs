@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::BasicConsumeOptions;
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use queuescaler::brokers::access::{Credentials, RabbitMqAccess, TlsAccess};
@@ -117,6 +117,22 @@ impl Vhost {
         assert!(status.is_success(), "declare {queue}: {status} {answer}");
     }
 
+    /// For a name that the management API has no URL for.
+    pub async fn declare_by_amqp(&self, queue: &str) {
+        let connection = self.connect().await;
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let channel = connection.create_channel().await.unwrap();
+        channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap();
+        connection.close(200, "done".into()).await.unwrap();
+    }
+
+    async fn connect(&self) -> lapin::Connection {
+        let Broker { amqp: (host, port), user, password, .. } = &self.broker;
+        let uri =
+            format!("amqp://{}:{}@{host}:{port}/{}", escape(user), escape(password), escape(&self.name));
+        lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.unwrap()
+    }
+
     pub async fn publish(&self, queue: &str, count: usize) {
         let path = format!("/exchanges/{}/amq.default/publish", escape(&self.name));
         for _ in 0..count {
@@ -140,11 +156,7 @@ impl Vhost {
 
     /// Takes all messages of the queue and acknowledges none, until the connection is dropped.
     pub async fn hold_unacknowledged(&self, queue: &str) -> lapin::Connection {
-        let Broker { amqp: (host, port), user, password, .. } = &self.broker;
-        let uri =
-            format!("amqp://{}:{}@{host}:{port}/{}", escape(user), escape(password), escape(&self.name));
-        let connection =
-            lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.unwrap();
+        let connection = self.connect().await;
         let channel = connection.create_channel().await.unwrap();
         let consumer = channel
             .basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
