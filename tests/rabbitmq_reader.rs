@@ -1,5 +1,7 @@
 //! The RabbitMQ reader on a real broker.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
 #[path = "support/rabbitmq_admin.rs"]
 mod rabbitmq_admin;
 
@@ -232,6 +234,20 @@ async fn r5_without_the_management_api_ready_messages_are_a_lower_bound() {
     read_until(&mut reader(broker.access()), &mut pattern, |reading| known(reading) == Some(3)).await;
     let reading = read(&mut down, &mut pattern).await.unwrap();
     assert!(matches!(&reading, Reading::AtLeast(backlog, _) if backlog.messages == 3), "{reading:?}");
+    vhost.delete().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_the_broker_closes_is_replaced_at_the_next_poll() {
+    let Some(broker) = Broker::from_env() else { return };
+    let vhost = broker.fresh_vhost("qs closed connection").await;
+    vhost.declare("orders", "classic").await;
+    let mut reader = reader(broker.amqp_only());
+    let mut orders = vhost.queues(&["orders"]);
+    read(&mut reader, &mut orders).await.unwrap();
+    assert_eq!(vhost.close_connections().await, 1);
+    let reading = read(&mut reader, &mut orders).await.unwrap();
+    assert!(matches!(&reading, Reading::AtLeast(backlog, _) if backlog.messages == 0), "{reading:?}");
     vhost.delete().await;
 }
 

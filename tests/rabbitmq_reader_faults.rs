@@ -1,5 +1,7 @@
 //! The RabbitMQ reader against servers that do what a healthy RabbitMQ does not. Needs no broker.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -170,6 +170,25 @@ impl Vhost {
         connection
     }
 
+    /// Has the broker close all connections to the virtual host, as soon as it knows of any. Returns how many.
+    pub async fn close_connections(&self) -> usize {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let path = format!("/vhosts/{}/connections", escape(&self.name));
+            let (_, answer) = self.broker.call(Method::GET, &path, json!({})).await;
+            let names: Vec<_> =
+                answer.as_array().unwrap().iter().filter_map(|row| row["name"].as_str()).collect();
+            for name in &names {
+                self.broker.call(Method::DELETE, &format!("/connections/{}", escape(name)), json!({})).await;
+            }
+            if !names.is_empty() {
+                return names.len();
+            }
+            assert!(Instant::now() < end, "the broker knows of no connection");
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+
     pub async fn delete(&self) {
         self.broker.call(Method::DELETE, &format!("/vhosts/{}", escape(&self.name)), json!({})).await;
     }
