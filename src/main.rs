@@ -1,3 +1,37 @@
-//! The `queuescaler` program.
+//! The `queuescaler` program: parses the arguments, installs the TLS provider, dispatches.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use queuescaler::api::definition::definitions;
+use queuescaler::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may not be installed, and not every command has one.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().ok().context("a TLS provider is installed already")?;
+    match command {
+        Command::Run(args) => tokio::runtime::Runtime::new()?.block_on(queuescaler::run::run(args)),
+        Command::Crd => definitions()
+            .iter()
+            .try_for_each(|(_, definition)| print(&format!("---\n{}", serde_yaml::to_string(definition)?))),
+        Command::Version => print(&format!("queuescaler {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}

@@ -6,6 +6,7 @@
 
 pub mod behavior;
 pub mod condition;
+pub mod definition;
 pub mod policy;
 pub mod queue_scaler;
 pub mod source;

@@ -2,7 +2,7 @@
 //!
 //! Types only. A password or key is a [`SecretString`], so that it cannot end in a log by accident.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::SaslMechanism;
 
@@ -68,4 +68,87 @@ pub struct ClientCertificate {
     pub chain_pem: Vec<u8>,
     /// Private key, PEM.
     pub key_pem: SecretString,
+}
+
+/// Identifies a broker cluster together with the credentials: equal keys may share connections. A digest, so that it
+/// can be kept and compared without keeping a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AccessKey([u8; 32]);
+
+impl KafkaAccess {
+    /// The key of this cluster and credentials.
+    #[must_use]
+    pub fn key(&self) -> AccessKey {
+        let mut digest = Digest::new("kafka");
+        self.bootstrap.iter().for_each(|server| digest.text(server));
+        digest.tls(self.tls.as_ref());
+        digest.present(self.sasl.is_some());
+        if let Some(sasl) = &self.sasl {
+            digest.text(&format!("{:?}", sasl.mechanism));
+            digest.credentials(&sasl.credentials);
+        }
+        digest.finish()
+    }
+}
+
+impl RabbitMqAccess {
+    /// The key of this broker and credentials.
+    #[must_use]
+    pub fn key(&self) -> AccessKey {
+        let mut digest = Digest::new("rabbitmq");
+        digest.text(&self.host);
+        digest.text(&self.amqp_port.to_string());
+        digest.text(self.management_url.as_deref().unwrap_or_default());
+        digest.credentials(&self.credentials);
+        digest.tls(self.tls.as_ref());
+        digest.finish()
+    }
+}
+
+/// Every part goes in with its length, so that no two lists of parts look alike.
+struct Digest(aws_lc_rs::digest::Context);
+
+impl Digest {
+    fn new(kind: &str) -> Self {
+        let mut digest = Self(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
+        digest.text(kind);
+        digest
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update(&bytes.len().to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn present(&mut self, present: bool) {
+        self.0.update(&[u8::from(present)]);
+    }
+
+    fn credentials(&mut self, credentials: &Credentials) {
+        self.text(&credentials.username);
+        self.text(credentials.password.expose_secret());
+    }
+
+    fn tls(&mut self, tls: Option<&TlsAccess>) {
+        self.present(tls.is_some());
+        let Some(tls) = tls else { return };
+        self.present(tls.insecure_skip_verify);
+        self.present(tls.ca_pem.is_some());
+        self.bytes(tls.ca_pem.as_deref().unwrap_or_default());
+        self.present(tls.client.is_some());
+        if let Some(client) = &tls.client {
+            self.bytes(&client.chain_pem);
+            self.text(client.key_pem.expose_secret());
+        }
+    }
+
+    fn finish(self) -> AccessKey {
+        let mut key = [0; 32];
+        key.iter_mut().zip(self.0.finish().as_ref()).for_each(|(to, from)| *to = *from);
+        AccessKey(key)
+    }
 }

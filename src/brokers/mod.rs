@@ -4,9 +4,14 @@
 
 pub mod access;
 pub mod address;
+mod backoff;
+pub mod kafka;
 pub mod observation;
 pub mod rabbitmq;
 pub mod reader;
+mod session;
+pub mod sessions;
 pub mod tls;
 
 pub use observation::{Backlog, Note, Observation, Problem, Reading, SourceReason};
+pub use session::Wake;

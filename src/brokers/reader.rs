@@ -39,3 +39,20 @@ pub struct Watched<I, M> {
     /// What the reader remembers.
     pub memory: M,
 }
+
+/// A reader that could not be made, because its certificates cannot be used, say, answers every poll with the reason.
+impl<R: Reader> Reader for Result<R, Problem> {
+    type Interest = R::Interest;
+    type Memory = R::Memory;
+
+    async fn read(
+        &mut self,
+        due: &mut [&mut Watched<R::Interest, R::Memory>],
+        deadline: Instant,
+    ) -> Result<Vec<Reading>, Problem> {
+        match self {
+            Ok(reader) => reader.read(due, deadline).await,
+            Err(problem) => Err(problem.clone()),
+        }
+    }
+}

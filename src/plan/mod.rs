@@ -6,6 +6,8 @@
 
 mod scaling;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use scaling::{Behavior, Bounds, Fallback, Policy, ScalingPlan, ScalingRules, Step, StepRule, Threshold};
 pub use source::{

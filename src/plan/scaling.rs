@@ -18,6 +18,9 @@ pub struct ScalingPlan {
     pub mode: Mode,
     /// Time between two readings.
     pub poll_period: Duration,
+    /// Time in which the broker renews its numbers: readings closer together may repeat each other and count once.
+    /// Zero where every reading is a new one.
+    pub statistics_interval: Duration,
     /// How a backlog becomes a count.
     pub policy: Policy,
     /// How fast the count may change.
@@ -125,10 +128,16 @@ pub(super) fn validate(spec: &QueueScalerSpec) -> Result<ScalingPlan, Invalid> {
         activation_backlog: at_least(spec.activation_backlog, 0, "spec.activationBacklog")?,
         mode: spec.mode,
         poll_period: seconds(spec.poll_period_seconds, 1..=3600, "spec.pollPeriodSeconds")?,
+        statistics_interval: statistics_interval(&spec.source),
         policy: policy(&spec.policy)?,
         behavior: behavior(spec.behavior.as_ref())?,
         fallback: spec.fallback.map(|given| fallback(given, bounds)).transpose()?,
     })
+}
+
+/// RabbitMQ's management collects its numbers every 5 s unless it is told otherwise; Kafka answers from the log.
+fn statistics_interval(source: &api::Source) -> Duration {
+    if source.rabbitmq.is_some() { Duration::from_secs(5) } else { Duration::ZERO }
 }
 
 fn bounds(spec: &QueueScalerSpec) -> Result<Bounds, Invalid> {

@@ -263,7 +263,7 @@ fn full_host(host: &str, namespace: &str) -> String {
 fn management_url(given: &str, namespace: &str) -> Result<String, Invalid> {
     let field = "spec.source.rabbitmq.managementUrl";
     let mut url =
-        reqwest::Url::parse(given).map_err(|error| Invalid::new(field, format!("is not a URL: {error}")))?;
+        url::Url::parse(given).map_err(|error| Invalid::new(field, format!("is not a URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Invalid::new(field, "must begin with http:// or https://"));
     }

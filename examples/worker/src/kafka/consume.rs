@@ -1,0 +1,136 @@
+//! A member of a consumer group that processes at a limited rate.
+//!
+//! At least once: an offset is stored only after its message was processed, and librdkafka commits what is stored
+//! every second, when a partition goes to another member, and when the consumer closes. So a rebalance, which every
+//! change of replicas causes, repeats no work, and a crash repeats at most one second of it.
+
+use std::future::Future;
+use std::pin::pin;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::error::KafkaError;
+
+use super::{Connection, Warnings};
+use crate::pace::{Pace, parse_rate};
+use crate::progress::Progress;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Topics to read, separated by commas
+    #[arg(long = "topic", env = "KAFKA_TOPIC", value_delimiter = ',', required = true)]
+    topics: Vec<String>,
+
+    /// Consumer group to join
+    #[arg(long, env = "KAFKA_GROUP")]
+    group: String,
+
+    /// Messages per second that this process can do, 0 for no limit
+    #[arg(long, env = "RATE", default_value = "0", value_parser = parse_rate)]
+    rate: f64,
+
+    /// How the members share the partitions; cooperative-sticky moves the fewest when their number changes
+    #[arg(long, env = "KAFKA_ASSIGNOR", value_enum, default_value = "cooperative-sticky")]
+    assignor: Assignor,
+
+    /// Whether to see records of transactions that are open or were aborted
+    #[arg(long, env = "KAFKA_ISOLATION_LEVEL", value_enum, default_value = "read-uncommitted")]
+    isolation_level: Isolation,
+
+    /// Where to begin in a partition for which the group has no offset yet
+    #[arg(long, env = "KAFKA_OFFSET_RESET", value_enum, default_value = "earliest")]
+    offset_reset: OffsetReset,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum Assignor {
+    Range,
+    #[value(name = "roundrobin")]
+    RoundRobin,
+    CooperativeSticky,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum OffsetReset {
+    Earliest,
+    Latest,
+}
+
+/// Processes messages until `stop`, then commits and leaves the group.
+///
+/// # Errors
+/// The settings are refused, or librdkafka reports an error from which it cannot recover. Anything else, such as
+/// a broker that is away or a topic that does not exist yet, is reported on standard error and waited out.
+pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let consumer = join(args)?;
+    let mut pace = Pace::new(args.rate);
+    let mut progress = Progress::start("processed");
+    let mut stop = pin!(stop);
+    println!("reading {} as a member of the group {}", args.topics.join(", "), args.group);
+
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            () = progress.due() => println!("{}", progress.line()),
+            received = consumer.recv() => match received {
+                Ok(message) => {
+                    // Here a real consumer does its work; this one takes the time for it.
+                    pace.next().await;
+                    progress.count();
+                    if let Err(error) = consumer.store_offset_from_message(&message) {
+                        // The partition went to another member meanwhile, which will process the message again.
+                        eprintln!("kafka: the offset was not stored: {error}");
+                    }
+                }
+                Err(error @ KafkaError::MessageConsumptionFatal(_)) => {
+                    return Err(error).context("kafka gave up");
+                }
+                Err(error) => eprintln!("kafka: {error}"),
+            },
+        }
+    }
+
+    // Dropping the consumer commits what is stored and leaves the group, so that the others take over at once and
+    // not after the session's time-out. It blocks until the broker has answered.
+    tokio::task::spawn_blocking(move || drop(consumer)).await.context("cannot leave the group")?;
+    println!("{}, offsets committed, left the group", progress.summary());
+    Ok(())
+}
+
+fn join(args: &Args) -> anyhow::Result<StreamConsumer<Warnings>> {
+    let mut config = args.connection.config();
+    config
+        .set("group.id", &args.group)
+        .set("partition.assignment.strategy", value_name(args.assignor))
+        .set("isolation.level", value_name(args.isolation_level).replace('-', "_"))
+        .set("auto.offset.reset", value_name(args.offset_reset))
+        // Commit what was stored, and store only what was processed.
+        .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", "1000")
+        .set("enable.auto.offset.store", "false")
+        // A slow consumer needs little in advance, and a pod has little memory.
+        .set("queued.max.messages.kbytes", "4096")
+        // New partitions, and a topic that did not exist, are found in seconds instead of minutes.
+        .set("topic.metadata.refresh.interval.ms", "10000");
+    let consumer: StreamConsumer<Warnings> =
+        config.create_with_context(Warnings).context("cannot set up the consumer")?;
+    let topics: Vec<&str> = args.topics.iter().map(String::as_str).collect();
+    consumer.subscribe(&topics).context("cannot subscribe")?;
+    Ok(consumer)
+}
+
+/// The name of a value on the command line, which is librdkafka's but for the underscore of isolation levels.
+fn value_name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,188 @@
+//! SASL on a fresh connection: PLAIN and SCRAM. No secret leaves this module but towards the broker.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+use bytes::Bytes;
+use kafka_protocol::messages::{
+    ApiKey, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+use secrecy::ExposeSecret;
+
+use super::connection::{Call, Connection};
+use super::scram::{Hash, Scram};
+use super::wire::{Fields, Malformed};
+use crate::api::SaslMechanism;
+use crate::brokers::access::{Credentials, SaslAccess};
+use crate::brokers::observation::quote;
+use crate::brokers::{Problem, SourceReason};
+
+const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
+const ILLEGAL_SASL_STATE: i16 = 34;
+
+/// Authenticates, and returns how long the broker lets the session live where it limits that.
+pub(super) async fn authenticate(
+    connection: &mut Connection,
+    access: &SaslAccess,
+) -> Result<Option<Duration>, Problem> {
+    handshake(connection, access.mechanism).await?;
+    let last = match access.mechanism {
+        SaslMechanism::Plain => plain(connection, &access.credentials).await?,
+        SaslMechanism::ScramSha256 => scram(connection, &access.credentials, Hash::Sha256).await?,
+        SaslMechanism::ScramSha512 => scram(connection, &access.credentials, Hash::Sha512).await?,
+    };
+    Ok(u64::try_from(last.lifetime_ms).ok().filter(|lifetime| *lifetime > 0).map(Duration::from_millis))
+}
+
+async fn handshake(connection: &mut Connection, mechanism: SaslMechanism) -> Result<(), Problem> {
+    let name = match mechanism {
+        SaslMechanism::Plain => "PLAIN",
+        SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+        SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+    };
+    let answer = one(connection, Handshake { name }).await?;
+    let peer = connection.peer();
+    match answer.error {
+        0 => Ok(()),
+        UNSUPPORTED_SASL_MECHANISM => {
+            let offered = quote(&answer.mechanisms.join(", "));
+            Err(refused(format!("broker {peer} does not take {name}, but {offered}; change sasl.mechanism")))
+        }
+        ILLEGAL_SASL_STATE => Err(refused(format!(
+            "broker {peer} wants no SASL on this port; remove sasl or use its SASL port"
+        ))),
+        other => Err(refused(format!("broker {peer} refused to begin SASL with error {other}"))),
+    }
+}
+
+async fn plain(connection: &mut Connection, credentials: &Credentials) -> Result<Outcome, Problem> {
+    let message = format!("\0{}\0{}", credentials.username, credentials.password.expose_secret());
+    exchange(connection, credentials, message).await
+}
+
+async fn scram(
+    connection: &mut Connection,
+    credentials: &Credentials,
+    hash: Hash,
+) -> Result<Outcome, Problem> {
+    let peer = connection.peer().clone();
+    let failed = |error| refused(blot(&format!("SCRAM with broker {peer} failed: {error}"), credentials));
+    let text = |outcome: &Outcome| String::from_utf8_lossy(&outcome.message).into_owned();
+
+    let exchange_of = Scram::new(hash, &credentials.username, nonce()?);
+    let first = exchange(connection, credentials, exchange_of.first()).await?;
+    let (message, expected) = exchange_of.last(&text(&first), &credentials.password).map_err(failed)?;
+    let last = exchange(connection, credentials, message).await?;
+    expected.verify(&text(&last)).map_err(failed)?;
+    Ok(last)
+}
+
+fn nonce() -> Result<String, Problem> {
+    let mut random = [0; 24];
+    aws_lc_rs::rand::fill(&mut random)
+        .map_err(|_| refused("the system gives no random numbers for SCRAM".to_owned()))?;
+    Ok(BASE64.encode(random))
+}
+
+async fn exchange(
+    connection: &mut Connection,
+    credentials: &Credentials,
+    message: String,
+) -> Result<Outcome, Problem> {
+    let outcome = one(connection, Authenticate { message: message.into_bytes().into() }).await?;
+    if outcome.error == 0 {
+        return Ok(outcome);
+    }
+    let words = quote(&blot(&outcome.error_message, credentials));
+    let peer = connection.peer();
+    Err(refused(format!("broker {peer} refused the credentials in sasl.credentialsSecretRef: {words}")))
+}
+
+async fn one<C: Call>(connection: &mut Connection, call: C) -> Result<C::Answer, Problem> {
+    let answers = connection.call(&[call]).await.map_err(|error| error.problem)?;
+    answers.into_iter().next().ok_or_else(|| refused("the broker gave no answer to SASL".to_owned()))
+}
+
+/// A broker's words could repeat what it was sent.
+fn blot(words: &str, credentials: &Credentials) -> String {
+    match credentials.password.expose_secret() {
+        "" => words.to_owned(),
+        password => words.replace(password, "***"),
+    }
+}
+
+fn refused(message: String) -> Problem {
+    Problem::new(SourceReason::AuthenticationFailed, message)
+}
+
+struct Handshake {
+    name: &'static str,
+}
+
+struct Mechanisms {
+    error: i16,
+    mechanisms: Vec<String>,
+}
+
+impl Call for Handshake {
+    const KEY: i16 = ApiKey::SaslHandshake as i16;
+    type Request = SaslHandshakeRequest;
+    type Response = SaslHandshakeResponse;
+    type Answer = Mechanisms;
+    const VERSIONS: (i16, i16) = (1, 1);
+
+    fn request(&self, _version: i16) -> SaslHandshakeRequest {
+        SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(self.name))
+    }
+
+    fn limit(&self) -> usize {
+        16 * 1024
+    }
+
+    fn answer(&self, mut fields: Fields<'_>, _version: i16) -> Result<Mechanisms, Malformed> {
+        let error = fields.i16()?;
+        let mut mechanisms = Vec::new();
+        for _ in 0..fields.array()? {
+            mechanisms.push(fields.string()?.to_owned());
+        }
+        Ok(Mechanisms { error, mechanisms })
+    }
+}
+
+struct Authenticate {
+    message: Bytes,
+}
+
+struct Outcome {
+    error: i16,
+    error_message: String,
+    message: Vec<u8>,
+    lifetime_ms: i64,
+}
+
+impl Call for Authenticate {
+    const KEY: i16 = ApiKey::SaslAuthenticate as i16;
+    type Request = SaslAuthenticateRequest;
+    type Response = SaslAuthenticateResponse;
+    type Answer = Outcome;
+    const VERSIONS: (i16, i16) = (0, 2);
+
+    fn request(&self, _version: i16) -> SaslAuthenticateRequest {
+        SaslAuthenticateRequest::default().with_auth_bytes(self.message.clone())
+    }
+
+    fn limit(&self) -> usize {
+        16 * 1024
+    }
+
+    fn answer(&self, mut fields: Fields<'_>, version: i16) -> Result<Outcome, Malformed> {
+        Ok(Outcome {
+            error: fields.i16()?,
+            error_message: fields.nullable_string()?.unwrap_or_default().to_owned(),
+            message: fields.bytes()?.to_vec(),
+            lifetime_ms: if version >= 1 { fields.i64()? } else { 0 },
+        })
+    }
+}

@@ -1,0 +1,285 @@
+use proptest::prelude::*;
+
+use super::*;
+
+struct Topic {
+    name: Arc<str>,
+    id: u8,
+    partitions: Result<Vec<Result<Offsets, Arc<Problem>>>, Problem>,
+}
+
+/// A partition: log start, commit (negative: none), log end.
+fn at(start: i64, commit: i64, end: i64) -> Result<Offsets, Arc<Problem>> {
+    Ok(Offsets { start, commit: Some(commit).filter(|commit| *commit >= 0), end })
+}
+
+fn lost() -> Result<Offsets, Arc<Problem>> {
+    Err(Arc::new(Problem::new(SourceReason::BrokerUnreachable, "broker b:1 cannot be reached")))
+}
+
+fn topic(name: &str, partitions: &[Result<Offsets, Arc<Problem>>]) -> Topic {
+    Topic { name: name.into(), id: 1, partitions: Ok(partitions.to_vec()) }
+}
+
+fn absent(name: &str) -> Topic {
+    let problem = Problem::new(SourceReason::TopicNotFound, format!("topic {name} does not exist"));
+    Topic { name: name.into(), id: 0, partitions: Err(problem) }
+}
+
+fn read_as(state: &GroupState, reset: OffsetReset, topics: &[Topic], history: &mut History) -> Reading {
+    let topics: Vec<_> = topics
+        .iter()
+        .map(|topic| TopicOffsets {
+            name: &topic.name,
+            id: [topic.id; 16],
+            partitions: topic.partitions.clone(),
+        })
+        .collect();
+    evaluate("billing", reset, &topics, state, history)
+}
+
+fn read(reset: OffsetReset, topics: &[Topic], history: &mut History) -> Reading {
+    read_as(&GroupState::default(), reset, topics, history)
+}
+
+fn known(reading: &Reading) -> &Backlog {
+    let Reading::Known(backlog) = reading else { panic!("{reading:?}") };
+    backlog
+}
+
+fn unknown(reading: &Reading) -> &Problem {
+    let Reading::Unknown(problem) = reading else { panic!("{reading:?}") };
+    problem
+}
+
+#[test]
+fn the_backlog_is_what_lies_between_commit_and_end() {
+    use OffsetReset::{Earliest, Latest};
+    for (reset, partition, messages) in [
+        (Latest, at(0, 40, 100), 60),
+        (Earliest, at(0, 40, 100), 60),
+        (Latest, at(0, 100, 100), 0),
+        (Latest, at(0, 0, 100), 100),
+        (Latest, at(70, 40, 100), 30),
+        (Earliest, at(70, -1, 100), 30),
+        (Latest, at(70, -1, 100), 0),
+        (Earliest, at(900_000, -1, 1_000_000), 100_000),
+        (Latest, at(0, 0, i64::MAX), i64::MAX as u64),
+    ] {
+        let reading =
+            read(reset, &[topic("orders", std::slice::from_ref(&partition))], &mut History::default());
+        assert_eq!(known(&reading).messages, messages, "{reset:?} {partition:?}");
+    }
+}
+
+#[test]
+fn k12_latest_without_any_commit_is_zero_with_a_note() {
+    let topics = [topic("orders", &[at(0, -1, 500), at(0, -1, 7)])];
+    let reading = read(OffsetReset::Latest, &topics, &mut History::default());
+    assert_eq!(known(&reading).messages, 0);
+    assert_eq!(known(&reading).notes, [Note::NoCommittedOffsets]);
+    let topics = [topic("orders", &[at(0, -1, 500), at(0, 5, 7)])];
+    assert_eq!(known(&read(OffsetReset::Latest, &topics, &mut History::default())).notes, []);
+}
+
+#[test]
+fn k14_expired_messages_are_noted_and_not_counted() {
+    let topics = [topic("orders", &[at(6000, 1000, 10_000), at(0, 0, 50)])];
+    let reading = read(OffsetReset::Latest, &topics, &mut History::default());
+    assert_eq!(known(&reading).messages, 4050);
+    assert_eq!(known(&reading).notes, [Note::BacklogExpired { messages: 5000 }]);
+}
+
+#[test]
+fn k15_vanished_commits_are_unknown_once_and_then_as_if_never_made() {
+    let mut history = History::default();
+    let before = [topic("orders", &[at(20, 90, 100)])];
+    let after = [topic("orders", &[at(20, -1, 100)])];
+    assert_eq!(known(&read(OffsetReset::Earliest, &before, &mut history)).messages, 10);
+    let reading = read(OffsetReset::Earliest, &after, &mut history);
+    assert_eq!(unknown(&reading).reason, SourceReason::OffsetsVanished);
+    let reading = read(OffsetReset::Earliest, &after, &mut history);
+    assert_eq!(known(&reading).messages, 80);
+    assert_eq!(known(&reading).notes, [Note::OffsetsVanished]);
+    assert_eq!(known(&read(OffsetReset::Earliest, &after, &mut history)).notes, []);
+}
+
+#[test]
+fn a_commit_beyond_the_end_is_unknown_until_it_fits() {
+    let mut history = History::default();
+    let ahead = [topic("orders", &[at(0, 500, 100)])];
+    for _ in 0..3 {
+        let reading = read(OffsetReset::Latest, &ahead, &mut history);
+        assert_eq!(unknown(&reading).reason, SourceReason::OffsetAheadOfLog);
+        assert!(unknown(&reading).message.contains("orders-0"));
+    }
+    let fits = [topic("orders", &[at(0, 50, 100)])];
+    assert_eq!(known(&read(OffsetReset::Latest, &fits, &mut history)).messages, 50);
+}
+
+#[test]
+fn a_log_that_shrinks_or_a_topic_with_another_identity_is_unknown_once() {
+    let was = topic("orders", &[at(0, 100, 100)]);
+    let shrunk = topic("orders", &[at(0, 10, 40)]);
+    let mut other = topic("orders", &[at(0, 100, 200)]);
+    other.id = 2;
+    for now in [shrunk, other] {
+        let mut history = History::default();
+        read(OffsetReset::Latest, std::slice::from_ref(&was), &mut history);
+        let reading = read(OffsetReset::Latest, std::slice::from_ref(&now), &mut history);
+        assert_eq!(unknown(&reading).reason, SourceReason::OffsetAheadOfLog);
+        known(&read(OffsetReset::Latest, std::slice::from_ref(&now), &mut history));
+    }
+}
+
+#[test]
+fn missing_partitions_make_it_at_least_and_are_named_up_to_a_few() {
+    let mut partitions = vec![at(0, 0, 9); 2];
+    partitions.extend(vec![lost(); 8]);
+    let reading = read(OffsetReset::Latest, &[topic("orders", &partitions)], &mut History::default());
+    let Reading::AtLeast(backlog, problem) = reading else { panic!("{reading:?}") };
+    assert_eq!((backlog.messages, backlog.arrived, backlog.partitions), (18, None, Some(10)));
+    assert_eq!(problem.reason, SourceReason::PartialObservation);
+    assert_eq!(
+        problem.message,
+        "8 of 10 partitions are missing: orders-2, orders-3, orders-4, orders-5, orders-6 and 3 more: broker b:1 \
+         cannot be reached"
+    );
+}
+
+#[test]
+fn when_everything_is_missing_the_first_reason_remains() {
+    let reading = read(OffsetReset::Latest, &[topic("orders", &[lost(), lost()])], &mut History::default());
+    assert_eq!(unknown(&reading).reason, SourceReason::BrokerUnreachable);
+    let reading = read(OffsetReset::Latest, &[absent("a"), absent("b")], &mut History::default());
+    assert_eq!(unknown(&reading).reason, SourceReason::TopicNotFound);
+}
+
+#[test]
+fn one_missing_topic_of_several_is_at_least_and_named() {
+    let topics = [topic("orders", &[at(0, 0, 9)]), absent("refunds")];
+    let reading = read(OffsetReset::Latest, &topics, &mut History::default());
+    let Reading::AtLeast(backlog, problem) = reading else { panic!("{reading:?}") };
+    assert_eq!(backlog.messages, 9);
+    assert_eq!(problem.reason, SourceReason::TopicNotFound);
+    assert!(problem.message.contains("refunds"));
+}
+
+#[test]
+fn k9_a_changed_partition_count_is_noted_once() {
+    let mut history = History::default();
+    read(OffsetReset::Latest, &[topic("orders", &vec![at(0, 0, 1); 3])], &mut history);
+    let grown = [topic("orders", &vec![at(0, 0, 1); 12])];
+    let reading = read(OffsetReset::Latest, &grown, &mut history);
+    let note = Note::PartitionsChanged { topic: "orders".to_owned(), from: 3, to: 12 };
+    assert_eq!(known(&reading).notes, [note]);
+    assert_eq!(known(&reading).partitions, Some(12));
+    assert_eq!(known(&read(OffsetReset::Latest, &grown, &mut history)).notes, []);
+}
+
+#[test]
+fn usable_partitions_follow_the_assignor_and_survive_a_rebalance() {
+    let topics = [topic("a", &vec![at(0, 0, 1); 8]), topic("b", &vec![at(0, 0, 1); 12])];
+    let mut history = History::default();
+    let mut partitions = |assignor: Option<&str>| {
+        let state = GroupState { assignor: assignor.map(str::to_owned), ..GroupState::default() };
+        known(&read_as(&state, OffsetReset::Latest, &topics, &mut history)).partitions
+    };
+    assert_eq!(partitions(None), Some(20));
+    assert_eq!(partitions(Some("range")), Some(12));
+    assert_eq!(partitions(None), Some(12));
+    assert_eq!(partitions(Some("cooperative-sticky")), Some(20));
+}
+
+#[test]
+fn topics_that_come_and_go_do_not_look_like_arrivals() {
+    let mut history = History::default();
+    let mut arrived =
+        |topics: &[Topic]| known(&read(OffsetReset::Latest, topics, &mut history)).arrived.unwrap();
+    let first = arrived(&[topic("a", &[at(0, 0, 100)])]);
+    assert_eq!(arrived(&[topic("a", &[at(0, 0, 130)])]) - first, 30);
+    let joined = arrived(&[topic("a", &[at(0, 0, 130)]), topic("b", &[at(0, 0, 5000)])]);
+    assert_eq!(joined - first, 30);
+    assert_eq!(arrived(&[topic("a", &[at(0, 0, 131)]), topic("b", &[at(0, 0, 5001)])]) - joined, 2);
+    assert_eq!(arrived(&[topic("a", &[at(0, 0, 131)])]) - joined, 2);
+}
+
+#[test]
+fn the_start_of_the_log_is_needed_until_everything_is_processed() {
+    let mut history = History::default();
+    assert!(history.needs_start());
+    let mut needs = |commit, end| {
+        read(OffsetReset::Earliest, &[topic("orders", &[at(0, commit, end)])], &mut history);
+        history.needs_start()
+    };
+    assert!(needs(5, 5), "the first reading of a topic");
+    assert!(!needs(5, 5));
+    assert!(needs(5, 9));
+    assert!(!needs(9, 9));
+    assert!(needs(-1, 9), "vanished");
+    assert!(needs(-1, 9), "never committed");
+}
+
+fn partition() -> impl Strategy<Value = Result<Offsets, Arc<Problem>>> {
+    prop_oneof![
+        8 => (0..1000_i64, 0..1000_i64, 0..1000_i64, any::<bool>()).prop_map(|(start, above, more, committed)| {
+            let end = start + above;
+            at(start, if committed { more.min(end) } else { -1 }, end)
+        }),
+        1 => Just(lost()),
+    ]
+}
+
+fn reset() -> impl Strategy<Value = OffsetReset> {
+    prop_oneof![Just(OffsetReset::Latest), Just(OffsetReset::Earliest)]
+}
+
+proptest! {
+    #[test]
+    fn the_sum_is_that_of_the_formula(partitions in prop::collection::vec(partition(), 1..20), reset in reset()) {
+        let expected: i64 = partitions.iter().flatten().map(|offsets| {
+            let base = match offsets.commit {
+                Some(commit) => commit.max(offsets.start),
+                None if reset == OffsetReset::Earliest => offsets.start,
+                None => offsets.end,
+            };
+            (offsets.end - base).max(0)
+        }).sum();
+        let complete = partitions.iter().all(Result::is_ok);
+        match read(reset, &[topic("t", &partitions)], &mut History::default()) {
+            Reading::Known(backlog) => {
+                prop_assert!(complete);
+                prop_assert_eq!(i64::try_from(backlog.messages), Ok(expected));
+            }
+            Reading::AtLeast(backlog, _) => {
+                prop_assert!(!complete);
+                prop_assert_eq!(i64::try_from(backlog.messages), Ok(expected));
+            }
+            Reading::Unknown(_) => prop_assert!(partitions.iter().all(Result::is_err)),
+        }
+    }
+
+    #[test]
+    fn losing_a_partition_never_gives_a_known_reading_nor_a_larger_one(
+        partitions in prop::collection::vec(partition(), 2..12), reset in reset(), which in any::<prop::sample::Index>(),
+    ) {
+        let all = read(reset, &[topic("t", &partitions)], &mut History::default());
+        let mut fewer = partitions.clone();
+        fewer[which.index(partitions.len())] = lost();
+        let reading = read(reset, &[topic("t", &fewer)], &mut History::default());
+        prop_assert!(!matches!(reading, Reading::Known(_)));
+        if let (Some(all), Some(fewer)) = (all.backlog(), reading.backlog()) {
+            prop_assert!(fewer.messages <= all.messages);
+        }
+    }
+
+    #[test]
+    fn any_offsets_are_judged_without_a_panic(
+        offsets in prop::collection::vec((any::<i64>(), any::<Option<i64>>(), any::<i64>()), 1..6), reset in reset(),
+    ) {
+        let mut history = History::default();
+        for (start, commit, end) in offsets {
+            read(reset, &[topic("t", &[Ok(Offsets { start, commit, end })])], &mut history);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! FindCoordinator, DescribeGroups and ConsumerGroupDescribe: who manages a group, and how it stands.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::{
+    ApiKey, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DescribeGroupsRequest,
+    DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse, GroupId,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::connection::Call;
+use super::wire::{Fields, Malformed};
+
+/// From this version on, one request can ask for the coordinators of many groups.
+const MANY_KEYS: i16 = 4;
+
+/// Asks who coordinates these groups.
+pub(super) struct FindCoordinator {
+    pub(super) groups: Vec<Arc<str>>,
+}
+
+/// The coordinator of one group, or an error code.
+pub(super) struct Coordinator {
+    pub(super) group: String,
+    pub(super) node: Result<i32, i16>,
+}
+
+impl Call for FindCoordinator {
+    const KEY: i16 = ApiKey::FindCoordinator as i16;
+    type Request = FindCoordinatorRequest;
+    type Response = FindCoordinatorResponse;
+    type Answer = Vec<Coordinator>;
+    const VERSIONS: (i16, i16) = (1, MANY_KEYS);
+
+    fn request(&self, version: i16) -> FindCoordinatorRequest {
+        let mut keys = self.groups.iter().map(|group| StrBytes::from_string(group.to_string()));
+        if version >= MANY_KEYS {
+            FindCoordinatorRequest::default().with_coordinator_keys(keys.collect())
+        } else {
+            FindCoordinatorRequest::default().with_key(keys.next().unwrap_or_default())
+        }
+    }
+
+    fn split(calls: &[Self], version: i16) -> Option<Vec<Self>> {
+        let each = || {
+            calls.iter().flat_map(|call| &call.groups).map(|group| Self { groups: vec![Arc::clone(group)] })
+        };
+        (version < MANY_KEYS).then(|| each().collect())
+    }
+
+    fn limit(&self) -> usize {
+        // Group, host, and an error's words.
+        4096 + self.groups.iter().map(|group| group.len() + 1024).sum::<usize>()
+    }
+
+    fn answer(&self, mut fields: Fields<'_>, version: i16) -> Result<Vec<Coordinator>, Malformed> {
+        fields.i32()?; // throttle time
+        if version < MANY_KEYS {
+            let error = fields.i16()?;
+            fields.nullable_string()?; // the error's words
+            let node = fields.i32()?;
+            let node = if error == 0 { Ok(node) } else { Err(error) };
+            let group = self.groups.first().map(ToString::to_string).unwrap_or_default();
+            return Ok(vec![Coordinator { group, node }]);
+        }
+        let mut coordinators = Vec::new();
+        for _ in 0..fields.array()? {
+            let group = fields.string()?.to_owned();
+            let node = fields.i32()?;
+            fields.string()?; // host
+            fields.i32()?; // port
+            let error = fields.i16()?;
+            fields.nullable_string()?; // the error's words
+            fields.tags()?;
+            coordinators.push(Coordinator { group, node: if error == 0 { Ok(node) } else { Err(error) } });
+        }
+        Ok(coordinators)
+    }
+}
+
+/// How a group stands.
+pub(super) struct Description {
+    pub(super) group: String,
+    pub(super) error: i16,
+    /// `Stable`, `Empty`, `Dead`, …: a broker may know states that we do not.
+    pub(super) state: String,
+    /// Name of the assignor; empty while none is chosen.
+    pub(super) assignor: String,
+    pub(super) members: u32,
+}
+
+impl Description {
+    /// Whether partitions are being handed out anew, in the words of either protocol.
+    pub(super) fn is_rebalancing(&self) -> bool {
+        matches!(
+            self.state.as_str(),
+            "PreparingRebalance" | "CompletingRebalance" | "Assigning" | "Reconciling"
+        )
+    }
+}
+
+/// Most groups that are described in one request, so that the answer stays small.
+pub(super) const GROUPS_PER_DESCRIPTION: usize = 100;
+
+/// A member's subscription and assignment are told with it, and passed over.
+const DESCRIPTION_LIMIT: usize = 4 * 1024 * 1024;
+
+/// Asks how groups of the classic protocol stand.
+pub(super) struct DescribeGroups {
+    pub(super) groups: Vec<Arc<str>>,
+}
+
+impl Call for DescribeGroups {
+    const KEY: i16 = ApiKey::DescribeGroups as i16;
+    type Request = DescribeGroupsRequest;
+    type Response = DescribeGroupsResponse;
+    type Answer = Vec<Description>;
+    const VERSIONS: (i16, i16) = (0, 5);
+
+    fn request(&self, _version: i16) -> DescribeGroupsRequest {
+        DescribeGroupsRequest::default().with_groups(ids(&self.groups))
+    }
+
+    fn limit(&self) -> usize {
+        DESCRIPTION_LIMIT
+    }
+
+    fn answer(&self, mut fields: Fields<'_>, version: i16) -> Result<Vec<Description>, Malformed> {
+        if version >= 1 {
+            fields.i32()?; // throttle time
+        }
+        let mut groups = Vec::new();
+        for _ in 0..fields.array()? {
+            let error = fields.i16()?;
+            let group = fields.string()?.to_owned();
+            let state = fields.string()?.to_owned();
+            fields.string()?; // protocol type
+            let assignor = fields.string()?.to_owned();
+            let mut members = 0;
+            for _ in 0..fields.array()? {
+                members += 1;
+                fields.string()?; // member
+                if version >= 4 {
+                    fields.nullable_string()?; // static member
+                }
+                fields.string()?; // client
+                fields.string()?; // host
+                fields.bytes()?; // subscription
+                fields.bytes()?; // assignment
+                fields.tags()?;
+            }
+            if version >= 3 {
+                fields.i32()?; // authorized operations
+            }
+            fields.tags()?;
+            groups.push(Description { group, error, state, assignor, members });
+        }
+        Ok(groups)
+    }
+}
+
+/// Asks how groups of the new protocol (KIP-848) stand.
+pub(super) struct DescribeConsumerGroups {
+    pub(super) groups: Vec<Arc<str>>,
+}
+
+impl Call for DescribeConsumerGroups {
+    const KEY: i16 = ApiKey::ConsumerGroupDescribe as i16;
+    type Request = ConsumerGroupDescribeRequest;
+    type Response = ConsumerGroupDescribeResponse;
+    type Answer = Vec<Description>;
+    const VERSIONS: (i16, i16) = (0, 0);
+
+    fn request(&self, _version: i16) -> ConsumerGroupDescribeRequest {
+        ConsumerGroupDescribeRequest::default().with_group_ids(ids(&self.groups))
+    }
+
+    fn limit(&self) -> usize {
+        DESCRIPTION_LIMIT
+    }
+
+    fn answer(&self, mut fields: Fields<'_>, _version: i16) -> Result<Vec<Description>, Malformed> {
+        fields.i32()?; // throttle time
+        let mut groups = Vec::new();
+        for _ in 0..fields.array()? {
+            let error = fields.i16()?;
+            fields.nullable_string()?; // the error's words
+            let group = fields.string()?.to_owned();
+            let state = fields.string()?.to_owned();
+            fields.skip(8)?; // epochs of group and assignment
+            let assignor = fields.string()?.to_owned();
+            let mut members = 0;
+            for _ in 0..fields.array()? {
+                members += 1;
+                skip_consumer(&mut fields)?;
+            }
+            fields.i32()?; // authorized operations
+            fields.tags()?;
+            groups.push(Description { group, error, state, assignor, members });
+        }
+        Ok(groups)
+    }
+}
+
+fn skip_consumer(fields: &mut Fields<'_>) -> Result<(), Malformed> {
+    fields.string()?; // member
+    fields.nullable_string()?; // static member
+    fields.nullable_string()?; // rack
+    fields.i32()?; // epoch
+    fields.string()?; // client
+    fields.string()?; // host
+    for _ in 0..fields.array()? {
+        fields.string()?; // subscribed topic
+    }
+    fields.nullable_string()?; // subscribed pattern
+    for _ in 0..2 {
+        // Assignment now, and the one that is aimed at.
+        for _ in 0..fields.array()? {
+            fields.skip(16)?; // topic id
+            fields.string()?; // topic
+            fields.skip_i32_array()?; // partitions
+            fields.tags()?;
+        }
+        fields.tags()?;
+    }
+    fields.tags()
+}
+
+fn ids(groups: &[Arc<str>]) -> Vec<GroupId> {
+    groups.iter().map(|group| GroupId(StrBytes::from_string(group.to_string()))).collect()
+}

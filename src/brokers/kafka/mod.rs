@@ -1,0 +1,248 @@
+//! Kafka: reads the lag of many consumer groups of one cluster, with a handful of requests per poll.
+//!
+//! One poll, in this order (`Sweep` has it as code):
+//! 1. metadata of all wanted topics, in one request to any broker;
+//! 2. where a log begins, one request to each leader, only for what is not caught up;
+//! 3. what is committed, one request to each coordinator for all its groups;
+//! 4. how the groups stand, one request to each coordinator;
+//! 5. where the logs end, one request to each leader;
+//! 6. [`backlog`] judges, without I/O.
+//!
+//! The log's start is read before the commits and its end after them: all three only grow, so nothing that happens in
+//! between can look like a lost or an impossible commit.
+//!
+//! Reading creates nothing: no topic is created by metadata, and no coordinator is asked for before the topic of
+//! commits exists, because brokers create that one on demand.
+
+mod auth;
+pub mod backlog;
+mod cluster;
+mod commits;
+pub mod connection;
+mod consumers;
+pub mod endpoint;
+mod groups;
+pub mod metadata;
+mod offsets;
+mod scram;
+mod topics;
+mod versions;
+pub mod wire;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use self::backlog::{History, Offsets, TopicOffsets};
+use self::cluster::{Cluster, Poll};
+use self::connection::Settings;
+use self::consumers::{Consumers, GroupMemory};
+use self::offsets::Which;
+use self::topics::{Matched, Topics};
+use super::access::KafkaAccess;
+use super::address::AddressPolicy;
+use super::reader::{Reader, Watched};
+use super::{Note, Problem, Reading, SourceReason, tls};
+use crate::api::IsolationLevel;
+use crate::plan::{KafkaInterest, NameSelector};
+
+/// Reads consumer groups of one Kafka cluster with one set of credentials.
+pub struct KafkaReader {
+    cluster: Cluster,
+    topics: Topics,
+    tls_not_verified: bool,
+    requests: usize,
+}
+
+/// What is remembered of one interest from poll to poll.
+#[derive(Debug, Default)]
+pub struct Memory {
+    history: History,
+    group: GroupMemory,
+    matched: Matched,
+}
+
+impl KafkaReader {
+    /// A reader, not connected yet.
+    ///
+    /// # Errors
+    /// [`SourceReason::CredentialsUnavailable`] when certificates or keys cannot be used, or a bootstrap server is not
+    /// `host:port`.
+    pub fn new(access: KafkaAccess, addresses: AddressPolicy) -> Result<Self, Problem> {
+        let endpoint = |server: &String| {
+            server.parse().map_err(|words: String| Problem::new(SourceReason::CredentialsUnavailable, words))
+        };
+        let bootstrap = access.bootstrap.iter().map(endpoint).collect::<Result<_, _>>()?;
+        let tls_not_verified = access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
+        let tls = access.tls.as_ref().map(tls::client_config).transpose()?;
+        let settings = Settings { addresses, tls, sasl: access.sasl };
+        Ok(Self {
+            cluster: Cluster::new(settings, bootstrap),
+            topics: Topics::default(),
+            tls_not_verified,
+            requests: 0,
+        })
+    }
+
+    /// Requests answered in the last poll, the opening of connections not counted.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.requests
+    }
+
+    /// Connections that are open between polls.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.cluster.connections()
+    }
+
+    async fn sweep(
+        &mut self,
+        due: &mut [&mut KafkaWatched],
+        poll: &mut Poll,
+    ) -> Result<Vec<Reading>, Problem> {
+        let Self { cluster, topics, .. } = self;
+        if due.iter().any(|one| matches!(one.interest.topics, NameSelector::Pattern(_))) {
+            topics.list(cluster, poll).await?;
+        }
+        let selected: Vec<Vec<Arc<str>>> = due.iter_mut().map(|one| select(one, topics)).collect();
+        topics.refresh(&selected.iter().flatten().cloned().collect(), cluster, poll).await?;
+
+        let starts =
+            names(due, &selected, |one, name| one.memory.history.needs_start() || !topics.has_starts(name));
+        if !starts.is_empty() {
+            topics.read(Which::Start, &starts, cluster, poll).await;
+        }
+        let consumers = read_consumers(due, &selected, topics, cluster, poll).await;
+        for isolation in [IsolationLevel::ReadUncommitted, IsolationLevel::ReadCommitted] {
+            let ends = names(due, &selected, |one, _| one.interest.isolation == isolation);
+            if !ends.is_empty() {
+                topics.read(Which::End(isolation), &ends, cluster, poll).await;
+            }
+        }
+        if let Some(problem) = &poll.refused {
+            return Err(problem.clone());
+        }
+        let readings =
+            due.iter_mut().zip(&selected).map(|(one, names)| judge(one, names, topics, &consumers));
+        let note = self.tls_not_verified.then_some(Note::TlsNotVerified);
+        Ok(readings.map(|reading| remark(reading, note.clone())).collect())
+    }
+}
+
+fn remark(mut reading: Reading, note: Option<Note>) -> Reading {
+    if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = &mut reading {
+        backlog.notes.extend(note);
+    }
+    reading
+}
+
+type KafkaWatched = Watched<KafkaInterest, Memory>;
+
+impl Reader for KafkaReader {
+    type Interest = KafkaInterest;
+    type Memory = Memory;
+
+    async fn read(
+        &mut self,
+        due: &mut [&mut KafkaWatched],
+        deadline: Instant,
+    ) -> Result<Vec<Reading>, Problem> {
+        let mut poll = Poll::new(deadline);
+        let result = self.sweep(due, &mut poll).await;
+        self.requests = poll.requests;
+        self.cluster.finish(poll);
+        result
+    }
+}
+
+/// The topics of an interest.
+fn select(one: &mut KafkaWatched, topics: &Topics) -> Vec<Arc<str>> {
+    match &one.interest.topics {
+        NameSelector::Names(names) => names.iter().map(|name| name.as_str().into()).collect(),
+        NameSelector::Pattern(pattern) => topics.matching(pattern, &mut one.memory.matched),
+    }
+}
+
+/// The topics of those interests for which the condition holds.
+fn names(
+    due: &[&mut KafkaWatched],
+    selected: &[Vec<Arc<str>>],
+    holds: impl Fn(&KafkaWatched, &str) -> bool,
+) -> BTreeSet<Arc<str>> {
+    let pairs = due.iter().zip(selected).flat_map(|(one, names)| names.iter().map(move |name| (one, name)));
+    pairs.filter(|(one, name)| holds(one, name)).map(|(_, name)| Arc::clone(name)).collect()
+}
+
+async fn read_consumers(
+    due: &mut [&mut KafkaWatched],
+    selected: &[Vec<Arc<str>>],
+    topics: &Topics,
+    cluster: &mut Cluster,
+    poll: &mut Poll,
+) -> Consumers {
+    let mut consumers = Consumers::default();
+    for (one, names) in due.iter().zip(selected) {
+        let existing = names.iter().filter_map(|name| Some((Arc::clone(name), topics.partitions(name)?)));
+        consumers.want(&one.interest.group, &one.memory.group, existing);
+    }
+    if topics.has_commits() {
+        consumers.read_commits(cluster, poll).await;
+        consumers.describe(cluster, poll).await;
+    } else {
+        consumers.settle_as_absent();
+    }
+    for one in due {
+        if let Some(consumer) = consumers.get(&one.interest.group) {
+            one.memory.group = consumer.memory.clone();
+        }
+    }
+    consumers
+}
+
+/// Puts together what was read for one interest.
+fn judge(one: &mut KafkaWatched, names: &[Arc<str>], topics: &Topics, consumers: &Consumers) -> Reading {
+    let Watched { interest, memory } = one;
+    let unknown = |reason, message: String| Reading::Unknown(Problem::new(reason, message));
+    let Some(consumer) = consumers.get(&interest.group) else {
+        return unknown(SourceReason::StatsUnavailable, format!("group {} was not read", interest.group));
+    };
+    if let Some(problem) = &consumer.problem {
+        return Reading::Unknown(problem.clone());
+    }
+    // A topic that a pattern matched and that is gone is not missing: it does not match any more.
+    let by_pattern = matches!(interest.topics, NameSelector::Pattern(_));
+    let names = names.iter().filter(|name| !(by_pattern && topics.is_absent(name)));
+    let offsets: Vec<_> =
+        names.map(|name| offsets_of(name, interest.isolation, topics, consumer.commits.get(name))).collect();
+    if offsets.is_empty() {
+        return unknown(SourceReason::TopicNotFound, format!("no topic matches {}", interest.topics));
+    }
+    backlog::evaluate(&interest.group, interest.offset_reset, &offsets, &consumer.state, &mut memory.history)
+}
+
+fn offsets_of<'a>(
+    name: &'a Arc<str>,
+    isolation: IsolationLevel,
+    topics: &Topics,
+    commits: Option<&Vec<consumers::Commit>>,
+) -> TopicOffsets<'a> {
+    let logs = match topics.logs(name, isolation) {
+        Ok(logs) => logs,
+        Err(problem) => return TopicOffsets { name, id: Default::default(), partitions: Err(problem) },
+    };
+    let partition = |(index, log)| {
+        let (start, end) = log?;
+        let commit = commits.and_then(|commits| commits.get(index)).copied();
+        let commit = commit
+            .unwrap_or(Err(consumers::UNANSWERED))
+            .map_err(|error| Arc::new(consumers::no_commit(name, index, error)))?;
+        Ok(Offsets { start, commit, end })
+    };
+    TopicOffsets {
+        name,
+        id: logs.id,
+        partitions: Ok(logs.logs.into_iter().enumerate().map(partition).collect()),
+    }
+}

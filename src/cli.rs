@@ -1,0 +1,92 @@
+//! The command line. Every option of `run` can be given by an environment variable, as the chart does.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+
+use crate::telemetry::logs::LogFormat;
+
+/// Scales the consumers of Kafka and RabbitMQ queues by their backlog.
+#[derive(Debug, Parser)]
+#[command(name = "queuescaler", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator: watch QueueScalers, read backlogs, set replicas
+    Run(RunArgs),
+    /// Print the custom resource definitions as YAML
+    Crd,
+    /// Print the version
+    Version,
+}
+
+/// Options of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Serve only these namespaces; none means all
+    #[arg(long, env = "QUEUESCALER_WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE,…")]
+    pub watch_namespaces: Vec<String>,
+    /// Serve only the QueueScalers that this label selector matches, such as team=a
+    #[arg(long, env = "QUEUESCALER_WATCH_LABEL_SELECTOR", value_name = "SELECTOR")]
+    pub watch_label_selector: Option<String>,
+    /// Namespace of the lease
+    #[arg(long, env = "QUEUESCALER_NAMESPACE", default_value = "queuescaler", value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// Name of this process among those that compete for the lease [default: host name and process id]
+    #[arg(long, env = "QUEUESCALER_IDENTITY", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// Name of the lease that one of several processes holds
+    #[arg(long, env = "QUEUESCALER_LEASE_NAME", default_value = "queuescaler", value_name = "NAME")]
+    pub lease_name: String,
+    /// How long the lease holds without being renewed, in seconds
+    #[arg(long, env = "QUEUESCALER_LEASE_SECONDS", default_value_t = 15, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(5..=300))]
+    pub lease_seconds: u64,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(
+        long,
+        env = "QUEUESCALER_HTTP_ADDRESS",
+        default_value = "0.0.0.0:8080",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub http_address: SocketAddr,
+    /// Form of log lines
+    #[arg(long, env = "QUEUESCALER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// What is logged, such as info or queuescaler=debug,warn
+    #[arg(long, env = "QUEUESCALER_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// Address ranges that brokers may be in although they are refused otherwise: loopback and the API server
+    #[arg(long, env = "QUEUESCALER_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR,…")]
+    pub allow_addresses: Vec<IpNet>,
+    /// Status writes per second for numbers alone; changes of state are written at once
+    #[arg(long, env = "QUEUESCALER_STATUS_WRITES_PER_SECOND", default_value_t = 10, value_name = "NUMBER",
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub status_writes_per_second: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        let cli = Cli::try_parse_from(["queuescaler", "run", "--watch-namespaces=a,b"]).unwrap();
+        let Command::Run(args) = cli.command else { panic!("not run") };
+        assert_eq!(args.watch_namespaces, ["a", "b"]);
+    }
+}

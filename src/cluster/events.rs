@@ -1,0 +1,58 @@
+//! Events (events.k8s.io) about one object.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+
+use super::lease::Leadership;
+use crate::api::QueueScaler;
+use crate::report::Happening;
+
+/// Longest note that the API server takes, in bytes.
+const NOTE_LIMIT: usize = 1024;
+
+/// Publishes events in the name of the operator.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+    leadership: Leadership,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("events")
+    }
+}
+
+impl Events {
+    /// Events that name this instance as their reporter.
+    #[must_use]
+    pub fn new(client: Client, instance: String, leadership: Leadership) -> Self {
+        let reporter = Reporter { controller: "queuescaler.io/queuescaler".into(), instance: Some(instance) };
+        Self { recorder: Recorder::new(client, reporter), leadership }
+    }
+
+    /// Publishes what happened to an object. An event that cannot be written is logged and lost: nothing waits for it.
+    pub async fn publish(&self, object: &QueueScaler, happening: &Happening) {
+        if self.leadership.check().is_err() {
+            return;
+        }
+        let reference: ObjectReference = object.object_ref(&());
+        let event = Event {
+            type_: if happening.warning { EventType::Warning } else { EventType::Normal },
+            reason: happening.reason.clone(),
+            note: Some(cut(&happening.message)),
+            action: happening.action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &reference).await {
+            tracing::warn!(%error, reason = event.reason, "cannot publish an event");
+        }
+    }
+}
+
+fn cut(message: &str) -> String {
+    let end =
+        (0..=NOTE_LIMIT.min(message.len())).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+    message.get(..end).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,12 @@
+//! Kubernetes I/O: the targets and their `/scale`, Secrets, status, events and the lease.
+//!
+//! Nothing here decides. Reads of many objects go through watches; every write first asks the [`lease::Leadership`].
+
+pub mod autoscalers;
+pub mod events;
+pub mod lease;
+pub mod scale;
+pub mod scope;
+pub mod secrets;
+pub mod status;
+pub mod workloads;

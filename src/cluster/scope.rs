@@ -1,0 +1,67 @@
+//! What part of the cluster is watched: everything, or one namespace. An operator that is limited to several
+//! namespaces has several scopes, because a watch covers one or all.
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+/// A part of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every namespace.
+    Cluster,
+    /// One namespace.
+    Namespace(String),
+}
+
+impl Scope {
+    /// The API of a kind within this scope.
+    #[must_use]
+    pub fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match self {
+            Self::Cluster => Api::all(client.clone()),
+            Self::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+        }
+    }
+}
+
+/// Watches a kind, with back-off, and keeps what `prune` leaves of each object. The stream must be polled for the
+/// store to fill; it yields every object that was added, changed or deleted.
+pub(super) fn reflect<K>(api: Api<K>, prune: fn(&mut K)) -> (Store<K>, impl Stream<Item = K> + Send + use<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let changes = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(prune)
+        .reflect(writer)
+        .touched_objects()
+        .filter_map(|object| async {
+            object
+                .inspect_err(
+                    |error| tracing::warn!(%error, kind = %K::kind(&()), "watching fails, trying again"),
+                )
+                .ok()
+        });
+    (store, changes)
+}
+
+/// Keeps what identifies an object.
+pub(super) fn prune_metadata(metadata: &mut ObjectMeta) {
+    *metadata = ObjectMeta {
+        name: metadata.name.take(),
+        namespace: metadata.namespace.take(),
+        uid: metadata.uid.take(),
+        resource_version: metadata.resource_version.take(),
+        generation: metadata.generation,
+        ..ObjectMeta::default()
+    };
+}

@@ -1,0 +1,104 @@
+//! Which `QueueScaler`s want which workload. Of several the oldest has it; the others are told so.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::api::QueueScaler;
+use crate::workload::WorkloadKey;
+
+/// Namespace and name of a `QueueScaler`.
+pub(super) type Key = (String, String);
+
+/// Creation comes first, so that the first of a set is the oldest.
+type Claim = (Timestamp, Key);
+
+/// An index over all `QueueScaler`s that is kept by their watch.
+#[derive(Debug, Default)]
+pub(super) struct Claims(Mutex<Index>);
+
+#[derive(Debug, Default)]
+struct Index {
+    targets: HashMap<Key, (WorkloadKey, Timestamp)>,
+    claims: HashMap<WorkloadKey, BTreeSet<Claim>>,
+}
+
+impl Index {
+    fn remove(&mut self, key: &Key) -> Option<WorkloadKey> {
+        let (target, created) = self.targets.remove(key)?;
+        if let Some(claims) = self.claims.get_mut(&target) {
+            claims.remove(&(created, key.clone()));
+            if claims.is_empty() {
+                self.claims.remove(&target);
+            }
+        }
+        Some(target)
+    }
+
+    fn others(&self, target: &WorkloadKey, key: &Key) -> Vec<Key> {
+        let claims = self.claims.get(target).into_iter().flatten();
+        claims.map(|(_, claimant)| claimant).filter(|claimant| *claimant != key).cloned().collect()
+    }
+}
+
+impl Claims {
+    /// Takes note of an object. Returns those that must look again, because they lost or gained a rival.
+    pub(super) fn put(&self, object: &QueueScaler) -> Vec<Key> {
+        let key = key(object);
+        let created = object.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
+        let target = target(object);
+        let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if index.targets.get(&key).is_some_and(|known| *known == (target.clone(), created)) {
+            return Vec::new();
+        }
+        let left = index.remove(&key);
+        let mut affected = left.map(|left| index.others(&left, &key)).unwrap_or_default();
+        affected.extend(index.others(&target, &key));
+        index.claims.entry(target.clone()).or_default().insert((created, key.clone()));
+        index.targets.insert(key, (target, created));
+        affected
+    }
+
+    /// Forgets an object. Returns those that had the same target.
+    pub(super) fn remove(&self, key: &Key) -> Vec<Key> {
+        let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = index.remove(key);
+        left.map(|left| index.others(&left, key)).unwrap_or_default()
+    }
+
+    /// Forgets all but these. Returns what was forgotten.
+    pub(super) fn retain(&self, keep: &HashSet<Key>) -> Vec<Key> {
+        let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<Key> = index.targets.keys().filter(|key| !keep.contains(*key)).cloned().collect();
+        gone.iter().for_each(|key| {
+            index.remove(key);
+        });
+        gone
+    }
+
+    /// The oldest object that wants this workload.
+    pub(super) fn owner(&self, target: &WorkloadKey) -> Option<Key> {
+        let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        index.claims.get(target).and_then(BTreeSet::first).map(|(_, key)| key.clone())
+    }
+
+    /// All objects that want this workload.
+    pub(super) fn claimants(&self, target: &WorkloadKey) -> Vec<Key> {
+        let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        index.claims.get(target).into_iter().flatten().map(|(_, key)| key.clone()).collect()
+    }
+}
+
+/// Namespace and name of an object.
+pub(super) fn key(object: &QueueScaler) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// The workload that an object wants.
+pub(super) fn target(object: &QueueScaler) -> WorkloadKey {
+    let reference = &object.spec.scale_target_ref;
+    let namespace = object.namespace().unwrap_or_default();
+    WorkloadKey::new(&namespace, &reference.api_version, &reference.kind, &reference.name)
+}

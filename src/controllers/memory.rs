@@ -1,0 +1,161 @@
+//! What is remembered of an object from one visit to the next. All of it may be lost: a restart is only slower.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::claims::Key;
+use super::source::Watching;
+use crate::api::{QueueScaler, QueueScalerStatus};
+use crate::plan::{Invalid, Plan, validate};
+use crate::scaling::{Arrivals, History, ScaleEvent};
+use crate::workload::Workload;
+
+/// The memories of all objects.
+#[derive(Debug, Default)]
+pub(super) struct Memories(Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Memory>>>>);
+
+impl Memories {
+    /// The memory of an object, new if there is none.
+    pub(super) fn of(&self, key: &Key) -> Arc<tokio::sync::Mutex<Memory>> {
+        let mut memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(memories.entry(key.clone()).or_default())
+    }
+
+    /// Forgets an object.
+    pub(super) fn forget(&self, key: &Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// What is remembered of one object.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    uid: Option<String>,
+    plan: Option<(Option<i64>, Result<Arc<Plan>, Invalid>)>,
+    pub(super) watching: Watching,
+    pub(super) history: Option<History>,
+    pub(super) arrivals: Arrivals,
+    /// The status as it was last written or found.
+    pub(super) status: QueueScalerStatus,
+    pub(super) status_written: Option<Instant>,
+    /// The reading whose notes were told as events.
+    pub(super) told: Option<Timestamp>,
+    /// The target as it was last written or read afresh, which the watch may not have seen yet.
+    pub(super) target: Option<Workload>,
+    pub(super) writers: Writers,
+}
+
+impl Memory {
+    /// Begins anew when another object has taken the name, with what status remembers.
+    pub(super) fn recall(&mut self, object: &QueueScaler) {
+        if self.uid != object.uid() || self.uid.is_none() {
+            let status = object.status.clone().unwrap_or_default();
+            *self = Self { uid: object.uid(), status, ..Self::default() };
+        }
+    }
+
+    /// The plan of the object's generation.
+    pub(super) fn plan(&mut self, object: &QueueScaler) -> Result<Arc<Plan>, Invalid> {
+        let generation = object.metadata.generation;
+        if let Some((known, plan)) = &self.plan
+            && *known == generation
+        {
+            return plan.clone();
+        }
+        let plan = validate(object, &object.namespace().unwrap_or_default()).map(Arc::new);
+        self.plan = Some((generation, plan.clone()));
+        plan
+    }
+
+    /// The later one of what the watch saw and what was last written or read afresh. A target with another uid is
+    /// another workload, with a history of its own.
+    pub(super) fn latest_target(&mut self, watched: Workload) -> Workload {
+        let latest = match &self.target {
+            Some(known) if known.uid == watched.uid && known.is_later_than(&watched) => Workload {
+                replicas: known.replicas,
+                resource_version: known.resource_version.clone(),
+                ..watched
+            },
+            Some(known) if known.uid != watched.uid => {
+                self.history = Some(History::new(None));
+                self.writers = Writers::default();
+                watched
+            }
+            _ => watched,
+        };
+        self.target = Some(latest.clone());
+        latest
+    }
+
+    /// The history, begun with the last scale that status knows.
+    pub(super) fn history(&mut self) -> &mut History {
+        let last_scale = self.status.last_scale.as_ref().map(|last| ScaleEvent {
+            at: last.time.0,
+            from: last.from,
+            to: last.to,
+        });
+        self.history.get_or_insert_with(|| History::new(last_scale))
+    }
+}
+
+/// Who else writes the target's replicas.
+#[derive(Debug, Default)]
+pub(super) struct Writers {
+    /// What the target should have, from what was last seen or written.
+    expected: Option<i32>,
+    ours: bool,
+    foreign: Vec<Instant>,
+}
+
+impl Writers {
+    /// How long a foreign write is held against its writer.
+    const WINDOW: Duration = Duration::from_mins(5);
+
+    /// Takes note of the replicas seen. Returns what they were before, if somebody else changed them.
+    pub(super) fn saw(&mut self, replicas: i32, now: Instant) -> Option<i32> {
+        let changed = self.expected.filter(|expected| *expected != replicas);
+        if changed.is_some() && std::mem::take(&mut self.ours) {
+            self.foreign.push(now);
+        }
+        self.foreign.retain(|at| now.duration_since(*at) < Self::WINDOW);
+        self.expected = Some(replicas);
+        changed
+    }
+
+    /// Takes note of replicas that we have written.
+    pub(super) fn wrote(&mut self, replicas: i32) {
+        self.expected = Some(replicas);
+        self.ours = true;
+    }
+
+    /// Somebody else undid our writes twice within 5 minutes.
+    pub(super) fn disputed(&self) -> bool {
+        self.foreign.len() >= 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_change_by_somebody_else_is_no_dispute_and_two_of_ours_undone_are() {
+        let mut writers = Writers::default();
+        let now = Instant::now();
+        assert_eq!(writers.saw(3, now), None);
+        writers.wrote(5);
+        assert_eq!(writers.saw(5, now), None);
+        assert_eq!(writers.saw(2, now), Some(5));
+        assert!(!writers.disputed());
+        writers.wrote(5);
+        assert_eq!(writers.saw(2, now), Some(5));
+        assert!(writers.disputed());
+        assert_eq!(writers.saw(2, now + Writers::WINDOW), None);
+        assert!(!writers.disputed(), "five quiet minutes end it");
+    }
+}

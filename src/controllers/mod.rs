@@ -1,0 +1,7 @@
+//! The orchestrators: the only places that join what is pure with what does I/O.
+
+mod claims;
+mod memory;
+pub mod queue_scaler;
+mod source;
+mod writes;

@@ -1,0 +1,128 @@
+//! An object's reading of its source: Secrets, subscription, newest observation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::brokers::access::AccessKey;
+use crate::brokers::sessions::{Sessions, Subscription};
+use crate::brokers::{Observation, Problem, Reading, SourceReason, Wake};
+use crate::cluster::secrets::{SecretError, Secrets};
+use crate::plan::Source;
+
+/// How often Secrets are read again: a changed password is used after this time at the latest.
+const REREAD: Duration = Duration::from_secs(30);
+/// The same while the credentials do not work, so that a correction is seen soon.
+const REREAD_REFUSED: Duration = Duration::from_secs(10);
+
+/// One object's source.
+#[derive(Debug, Default)]
+pub(super) struct Watching {
+    source: Option<(Source, Duration)>,
+    read_at: Option<Instant>,
+    current: Option<(AccessKey, Subscription)>,
+    /// With new credentials, until its first reading: the old one serves meanwhile, so that no poll fails.
+    next: Option<(AccessKey, Subscription)>,
+    /// Since when the Secrets are unusable, and why.
+    unusable: Option<(Instant, Problem)>,
+}
+
+impl Watching {
+    /// Subscribes as the source and its Secrets say now, and returns the newest observation.
+    pub(super) async fn observe(
+        &mut self,
+        source: &Source,
+        period: Duration,
+        secrets: &Secrets,
+        sessions: &Sessions,
+        wake: &Wake,
+    ) -> Option<Arc<Observation>> {
+        if self.source.as_ref().is_none_or(|known| *known != (source.clone(), period)) {
+            *self = Self { source: Some((source.clone(), period)), ..Self::default() };
+        }
+        if self.read_at.is_none_or(|at| at.elapsed() >= self.reread()) {
+            self.read_at = Some(Instant::now());
+            match subscribe(source, period, secrets, sessions, wake, self.keys()).await {
+                Ok(changed) => {
+                    self.unusable = None;
+                    self.next = changed.or(self.next.take());
+                }
+                Err(SecretError::Unusable(problem)) => {
+                    (self.current, self.next) = (None, None);
+                    let since = self.unusable.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+                    self.unusable = Some((since, problem));
+                }
+                Err(SecretError::ApiServer(problem)) if self.current.is_none() && self.next.is_none() => {
+                    self.unusable = Some((Instant::now(), problem));
+                }
+                Err(SecretError::ApiServer(_)) => {}
+            }
+        }
+        if self.next.as_ref().is_some_and(|(_, next)| next.latest().is_some()) || self.current.is_none() {
+            self.current = self.next.take().or(self.current.take());
+        }
+        match &self.unusable {
+            Some((since, problem)) => Some(Arc::new(unusable(*since, problem, period))),
+            None => self.current.as_ref().and_then(|(_, subscription)| subscription.latest()),
+        }
+    }
+
+    /// When the object must be visited although no observation may come.
+    pub(super) fn revisit(&self) -> Duration {
+        self.reread()
+    }
+
+    fn keys(&self) -> [Option<AccessKey>; 2] {
+        [self.current.as_ref(), self.next.as_ref()].map(|subscription| subscription.map(|(key, _)| *key))
+    }
+
+    fn reread(&self) -> Duration {
+        let latest = self.current.as_ref().and_then(|(_, subscription)| subscription.latest());
+        let problem = latest.as_ref().and_then(|observation| observation.reading.problem());
+        let refused = problem.is_some_and(|problem| {
+            matches!(problem.reason, SourceReason::AuthenticationFailed | SourceReason::TLSHandshakeFailed)
+        });
+        if refused || self.unusable.is_some() { REREAD_REFUSED } else { REREAD }
+    }
+}
+
+/// Reads the Secrets. Returns a subscription when they lead to other access than that of `known`.
+async fn subscribe(
+    source: &Source,
+    period: Duration,
+    secrets: &Secrets,
+    sessions: &Sessions,
+    wake: &Wake,
+    known: [Option<AccessKey>; 2],
+) -> Result<Option<(AccessKey, Subscription)>, SecretError> {
+    match source {
+        Source::Kafka(kafka) => {
+            let access = secrets.kafka(kafka).await?;
+            let key = access.key();
+            let subscribe =
+                || sessions.subscribe_kafka(&access, kafka.interest.clone(), period, Arc::clone(wake));
+            Ok((!is_latest(known, key)).then(|| (key, subscribe())))
+        }
+        Source::RabbitMq(rabbitmq) => {
+            let access = secrets.rabbitmq(rabbitmq).await?;
+            let key = access.key();
+            let subscribe =
+                || sessions.subscribe_rabbitmq(&access, rabbitmq.interest.clone(), period, Arc::clone(wake));
+            Ok((!is_latest(known, key)).then(|| (key, subscribe())))
+        }
+    }
+}
+
+/// Whether the key is that of the last subscription made.
+fn is_latest([current, next]: [Option<AccessKey>; 2], key: AccessKey) -> bool {
+    next.or(current) == Some(key)
+}
+
+/// The polls that fall due while the Secrets are unusable fail.
+fn unusable(since: Instant, problem: &Problem, period: Duration) -> Observation {
+    let missed = since.elapsed().as_secs() / period.as_secs().max(1);
+    let failed_polls = u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(1);
+    Observation { taken_at: Timestamp::now(), reading: Reading::Unknown(problem.clone()), failed_polls }
+}

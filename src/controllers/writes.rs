@@ -1,0 +1,71 @@
+//! When a status is written: what is so at once, numbers alone now and then and within a budget of the operator.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::report::Change;
+
+/// Shortest time between two writes of numbers alone for one object.
+const NUMBERS_APART: Duration = Duration::from_secs(15);
+
+/// Writes of numbers that the whole operator may do: so many a second, saved up for one second.
+#[derive(Debug)]
+pub(super) struct Budget {
+    per_second: f64,
+    saved: Mutex<(f64, Instant)>,
+}
+
+impl Budget {
+    /// A full budget.
+    pub(super) fn new(per_second: u32) -> Self {
+        let per_second = f64::from(per_second);
+        Self { per_second, saved: Mutex::new((per_second, Instant::now())) }
+    }
+
+    /// Whether a status with this change is to be written now. Only numbers can be refused.
+    pub(super) fn allows(&self, change: Change, written: Option<Instant>, now: Instant) -> bool {
+        match change {
+            Change::None => false,
+            Change::State => true,
+            Change::Number => {
+                written.is_none_or(|at| now.duration_since(at) >= NUMBERS_APART) && self.take(now)
+            }
+        }
+    }
+
+    fn take(&self, now: Instant) -> bool {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let earned = now.duration_since(saved.1).as_secs_f64() * self.per_second;
+        *saved = ((saved.0 + earned).min(self.per_second), now);
+        let enough = saved.0 >= 1.0;
+        if enough {
+            saved.0 -= 1.0;
+        }
+        enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_wait_for_the_budget_and_states_do_not() {
+        let budget = Budget::new(10);
+        let now = Instant::now();
+        let written = (0..100).filter(|_| budget.allows(Change::Number, None, now)).count();
+        assert_eq!(written, 10);
+        assert!(budget.allows(Change::State, None, now));
+        assert!(budget.allows(Change::Number, None, now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn numbers_of_one_object_are_written_at_most_every_15_seconds() {
+        let budget = Budget::new(10);
+        let written = Instant::now();
+        assert!(!budget.allows(Change::Number, Some(written), written + Duration::from_secs(14)));
+        assert!(budget.allows(Change::Number, Some(written), written + Duration::from_secs(15)));
+    }
+}

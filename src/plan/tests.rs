@@ -1,0 +1,346 @@
+//! Every field that the schema cannot judge is refused with its path and the way out; the rest gets its defaults.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::{ScalingPolicy, ScalingPolicyType, SelectPolicy};
+
+/// A specification without anything optional.
+fn kafka() -> Value {
+    json!({
+        "scaleTargetRef": {"name": "orders-consumer"},
+        "maxReplicas": 24,
+        "source": {"kafka": {
+            "bootstrapServers": ["kafka:9092"], "consumerGroup": "orders", "topics": ["orders"],
+        }},
+        "policy": {"backlogPerReplica": {"messages": 1000}},
+    })
+}
+
+fn rabbitmq() -> Value {
+    let mut spec = kafka();
+    spec["source"] = json!({"rabbitmq": {"host": "rabbitmq", "queues": ["orders"]}});
+    spec
+}
+
+fn with(mut spec: Value, pointer: &str, value: Value) -> Value {
+    let (parent, member) = pointer.rsplit_once('/').unwrap();
+    spec.pointer_mut(parent).unwrap()[member] = value;
+    spec
+}
+
+fn plan_of(spec: Value) -> Result<Plan, Invalid> {
+    validate(&QueueScaler::new("orders", serde_json::from_value(spec).unwrap()), "shop")
+}
+
+fn refused(spec: Value, field: &str, problem: &str) {
+    let invalid = plan_of(spec).expect_err(field);
+    assert_eq!((invalid.field.as_str(), invalid.problem.as_str()), (field, problem));
+}
+
+#[test]
+fn what_is_left_out_gets_the_documented_defaults() {
+    let scaling = plan_of(kafka()).unwrap().scaling;
+    assert_eq!(scaling.bounds, Bounds { min: 1, max: 24 });
+    assert_eq!(scaling.poll_period, Duration::from_secs(5));
+    assert_eq!((scaling.activation_backlog, scaling.fallback), (0, None));
+    let (up, down) = (scaling.behavior.up, scaling.behavior.down);
+    assert_eq!((up.window, up.policies.len(), up.tolerance_millis), (Duration::ZERO, 0, 0));
+    assert_eq!((down.window, down.select), (Duration::from_secs(300), SelectPolicy::Max));
+    let policy = |type_, value| ScalingPolicy { type_, value, period_seconds: 60 };
+    let expected = [policy(ScalingPolicyType::Percent, 25), policy(ScalingPolicyType::Pods, 1)];
+    assert_eq!(down.policies, expected);
+}
+
+#[test]
+fn a_partial_behavior_keeps_the_other_defaults() {
+    let spec = with(kafka(), "/behavior", json!({"scaleDown": {"stabilizationWindowSeconds": 10}}));
+    let down = plan_of(spec).unwrap().scaling.behavior.down;
+    assert_eq!((down.window, down.policies.len()), (Duration::from_secs(10), 2));
+}
+
+#[test]
+fn only_rabbitmq_repeats_its_numbers_within_its_statistics_interval() {
+    assert_eq!(plan_of(kafka()).unwrap().scaling.statistics_interval, Duration::ZERO);
+    assert_eq!(plan_of(rabbitmq()).unwrap().scaling.statistics_interval, Duration::from_secs(5));
+}
+
+#[test]
+fn a_scaling_field_that_cannot_be_used_is_named_with_the_way_out() {
+    let one_of = "exactly one of backlogPerReplica, steps must be set";
+    let cases = [
+        ("/maxReplicas", json!(0), "spec.maxReplicas", "is 0, must be 1 or more"),
+        ("/minReplicas", json!(-1), "spec.minReplicas", "is -1, must be from 0 to maxReplicas (24)"),
+        ("/minReplicas", json!(25), "spec.minReplicas", "is 25, must be from 0 to maxReplicas (24)"),
+        ("/activationBacklog", json!(-1), "spec.activationBacklog", "is -1, must be 0 or more"),
+        ("/pollPeriodSeconds", json!(0), "spec.pollPeriodSeconds", "is 0, must be from 1 to 3600 seconds"),
+        ("/pollPeriodSeconds", json!(-5), "spec.pollPeriodSeconds", "is -5, must be from 1 to 3600 seconds"),
+        (
+            "/pollPeriodSeconds",
+            json!(3601),
+            "spec.pollPeriodSeconds",
+            "is 3601, must be from 1 to 3600 seconds",
+        ),
+        (
+            "/fallback",
+            json!({"afterFailedPolls": 0, "replicas": 6}),
+            "spec.fallback.afterFailedPolls",
+            "is 0, must be 1 or more",
+        ),
+        (
+            "/fallback",
+            json!({"replicas": 0}),
+            "spec.fallback.replicas",
+            "is 0, must be from 1 to maxReplicas (24)",
+        ),
+        (
+            "/fallback",
+            json!({"replicas": 25}),
+            "spec.fallback.replicas",
+            "is 25, must be from 1 to maxReplicas (24)",
+        ),
+        ("/policy", json!({}), "spec.policy", one_of),
+        (
+            "/policy",
+            json!({"backlogPerReplica": {"messages": 1}, "steps": {"rules": []}}),
+            "spec.policy",
+            one_of,
+        ),
+        (
+            "/policy",
+            json!({"backlogPerReplica": {"messages": 0}}),
+            "spec.policy.backlogPerReplica.messages",
+            "is 0, must be 1 or more",
+        ),
+        (
+            "/policy",
+            json!({"steps": {"periodSeconds": 0, "rules": []}}),
+            "spec.policy.steps.periodSeconds",
+            "is 0, must be from 1 to 86400 seconds",
+        ),
+    ];
+    for (pointer, value, field, problem) in cases {
+        refused(with(kafka(), pointer, value), field, problem);
+    }
+}
+
+#[test]
+fn a_step_rule_that_cannot_be_used_is_named_by_its_place() {
+    let threshold = "exactly one of backlogAbove, backlogBelow must be set";
+    let change = "exactly one of addReplicas, removeReplicas must be set, to 1 or more";
+    let cases = [
+        (json!({"addReplicas": 5}), "", threshold),
+        (json!({"backlogAbove": 1, "backlogBelow": 1, "addReplicas": 5}), "", threshold),
+        (json!({"backlogAbove": -1, "addReplicas": 5}), ".backlogAbove", "is -1, must be 0 or more"),
+        (json!({"backlogBelow": 0, "addReplicas": 5}), ".backlogBelow", "is 0, must be 1 or more"),
+        (json!({"backlogAbove": 1}), "", change),
+        (json!({"backlogAbove": 1, "addReplicas": 0}), "", change),
+        (json!({"backlogAbove": 1, "removeReplicas": -2}), "", change),
+        (json!({"backlogAbove": 1, "addReplicas": 5, "removeReplicas": 2}), "", change),
+    ];
+    for (rule, member, problem) in cases {
+        let good = json!({"backlogAbove": 1, "addReplicas": 5});
+        let spec = with(kafka(), "/policy", json!({"steps": {"rules": [good, rule]}}));
+        refused(spec, &format!("spec.policy.steps.rules[1]{member}"), problem);
+    }
+}
+
+#[test]
+fn a_behavior_field_that_cannot_be_used_is_named_with_the_way_out() {
+    let tolerance = "must be a ratio from 0 to 1, such as \"0.1\" or \"100m\"";
+    let policy = |value: i32, period: i32| json!({"policies": [{"type": "Pods", "value": value, "periodSeconds": period}]});
+    let cases = [
+        (
+            json!({"stabilizationWindowSeconds": 3601}),
+            "stabilizationWindowSeconds",
+            "is 3601, must be from 0 to 3600 seconds",
+        ),
+        (
+            json!({"stabilizationWindowSeconds": -1}),
+            "stabilizationWindowSeconds",
+            "is -1, must be from 0 to 3600 seconds",
+        ),
+        (policy(0, 60), "policies[0].value", "is 0, must be 1 or more"),
+        (policy(1, 0), "policies[0].periodSeconds", "is 0, must be from 1 to 1800 seconds"),
+        (policy(1, 1801), "policies[0].periodSeconds", "is 1801, must be from 1 to 1800 seconds"),
+        (json!({"tolerance": "1.5"}), "tolerance", tolerance),
+        (json!({"tolerance": "1001m"}), "tolerance", tolerance),
+        (json!({"tolerance": "-0.1"}), "tolerance", tolerance),
+        (json!({"tolerance": "NaN"}), "tolerance", tolerance),
+        (json!({"tolerance": "10%"}), "tolerance", tolerance),
+        (json!({"tolerance": ""}), "tolerance", tolerance),
+        (json!({"tolerance": 2}), "tolerance", tolerance),
+        (json!({"tolerance": -1}), "tolerance", tolerance),
+    ];
+    for direction in ["scaleUp", "scaleDown"] {
+        for (rules, member, problem) in &cases {
+            let spec = with(kafka(), "/behavior", json!({direction: rules}));
+            refused(spec, &format!("spec.behavior.{direction}.{member}"), problem);
+        }
+    }
+}
+
+#[test]
+fn a_tolerance_is_a_ratio_in_every_form_that_a_quantity_has() {
+    let cases = [("0", 0), ("1", 1000), ("0.1", 100), (".5", 500), ("100m", 100), ("1000m", 1000)];
+    for (text, millis) in cases {
+        let spec = with(kafka(), "/behavior", json!({"scaleUp": {"tolerance": text}}));
+        assert_eq!(plan_of(spec).unwrap().scaling.behavior.up.tolerance_millis, millis, "{text}");
+    }
+    let spec = with(kafka(), "/behavior", json!({"scaleUp": {"tolerance": 1}}));
+    assert_eq!(plan_of(spec).unwrap().scaling.behavior.up.tolerance_millis, 1000);
+}
+
+#[test]
+fn a_kafka_field_that_cannot_be_used_is_named_with_the_way_out() {
+    let topics = "exactly one of topics (not empty), topicPattern must be set";
+    let cases = [
+        ("/bootstrapServers", json!([]), ".bootstrapServers", "at least one broker as host:port is needed"),
+        (
+            "/bootstrapServers",
+            json!(["kafka:9092", "kafka"]),
+            ".bootstrapServers[1]",
+            "\"kafka\" must be host:port with a port from 1 to 65535",
+        ),
+        (
+            "/bootstrapServers",
+            json!(["kafka:65536"]),
+            ".bootstrapServers[0]",
+            "\"kafka:65536\" must be host:port with a port from 1 to 65535",
+        ),
+        (
+            "/bootstrapServers",
+            json!([":9092"]),
+            ".bootstrapServers[0]",
+            "\":9092\" must be host:port with a port from 1 to 65535",
+        ),
+        ("/consumerGroup", json!(""), ".consumerGroup", "must not be empty"),
+        ("/topics", json!([]), "", topics),
+        ("/topics", Value::Null, "", topics),
+        ("/topicPattern", json!("^orders"), "", topics),
+    ];
+    for (member, value, field, problem) in cases {
+        let spec = with(kafka(), &format!("/source/kafka{member}"), value);
+        refused(spec, &format!("spec.source.kafka{field}"), problem);
+    }
+}
+
+#[test]
+fn a_rabbitmq_field_that_cannot_be_used_is_named_with_the_way_out() {
+    let queues = "exactly one of queues (not empty), queuePattern must be set";
+    let credentials = "must not contain credentials; name a Secret in credentialsSecretRef";
+    let cases = [
+        ("/amqpPort", json!(0), ".amqpPort", "must be from 1 to 65535"),
+        ("/amqpPort", json!(65_536), ".amqpPort", "must be from 1 to 65535"),
+        ("/queues", json!([]), "", queues),
+        ("/queuePattern", json!("^orders"), "", queues),
+        ("/managementUrl", json!("ftp://rabbitmq"), ".managementUrl", "must begin with http:// or https://"),
+        ("/managementUrl", json!("http://user@rabbitmq"), ".managementUrl", credentials),
+        ("/managementUrl", json!("http://:secret@rabbitmq"), ".managementUrl", credentials),
+        (
+            "/managementUrl",
+            json!("http://rabbitmq:15672/?a=b"),
+            ".managementUrl",
+            "must end with the path, without ? or #",
+        ),
+        ("/managementUrl", json!("rabbitmq"), ".managementUrl", "is not a URL: relative URL without a base"),
+    ];
+    for (member, value, field, problem) in cases {
+        let spec = with(rabbitmq(), &format!("/source/rabbitmq{member}"), value);
+        refused(spec, &format!("spec.source.rabbitmq{field}"), problem);
+    }
+    let spec =
+        with(rabbitmq(), "/source", json!({"rabbitmq": {"host": "rabbitmq", "queuePattern": "^orders"}}));
+    refused(
+        spec,
+        "spec.source.rabbitmq.queuePattern",
+        "needs managementUrl, because AMQP cannot list queues",
+    );
+}
+
+#[test]
+fn exactly_one_source_is_needed() {
+    let problem = "exactly one of kafka, rabbitmq must be set";
+    refused(with(kafka(), "/source", json!({})), "spec.source", problem);
+    let both = json!({"kafka": kafka()["source"]["kafka"], "rabbitmq": rabbitmq()["source"]["rabbitmq"]});
+    refused(with(kafka(), "/source", both), "spec.source", problem);
+}
+
+#[test]
+fn a_pattern_that_is_none_is_refused_and_a_huge_one_too() {
+    for pattern in ["(", "a)|(b", "*", r"(\w{100}){100}{100}"] {
+        let kafka_source = json!({
+            "bootstrapServers": ["kafka:9092"], "consumerGroup": "orders", "topicPattern": pattern,
+        });
+        let invalid = plan_of(with(kafka(), "/source", json!({"kafka": kafka_source}))).expect_err(pattern);
+        assert_eq!(invalid.field, "spec.source.kafka.topicPattern");
+        assert!(invalid.problem.starts_with("is not a regular expression: "), "{}", invalid.problem);
+    }
+}
+
+#[test]
+fn a_pattern_matches_whole_names() {
+    let source = json!({"kafka": {
+        "bootstrapServers": ["kafka:9092"], "consumerGroup": "orders", "topicPattern": "orders|returns",
+    }});
+    let Source::Kafka(kafka) = plan_of(with(kafka(), "/source", source)).unwrap().source else {
+        panic!("not a Kafka source")
+    };
+    let topics = kafka.interest.topics;
+    for (name, matches) in
+        [("orders", true), ("returns", true), ("orders-dead", false), ("my-returns", false)]
+    {
+        assert_eq!(topics.matches(name), matches, "{name}");
+    }
+}
+
+#[test]
+fn a_host_without_a_dot_is_a_service_of_the_objects_namespace() {
+    let Source::Kafka(source) = plan_of(kafka()).unwrap().source else { panic!("not a Kafka source") };
+    assert_eq!(source.bootstrap, ["kafka.shop.svc:9092"]);
+
+    // (given, completed)
+    let urls = [
+        ("http://rabbitmq:15672", "http://rabbitmq.shop.svc:15672"),
+        ("https://rabbitmq.queues:15671/base/", "https://rabbitmq.queues:15671/base"),
+        ("http://[::1]:15672", "http://[::1]:15672"),
+        ("http://10.0.0.7:15672", "http://10.0.0.7:15672"),
+        ("http://localhost:15672", "http://localhost:15672"),
+    ];
+    for (given, completed) in urls {
+        let spec = with(rabbitmq(), "/source/rabbitmq/managementUrl", json!(given));
+        let Source::RabbitMq(source) = plan_of(spec).unwrap().source else { panic!("not RabbitMQ") };
+        assert_eq!(source.management_url.as_deref(), Some(completed));
+        assert_eq!(source.host, "rabbitmq.shop.svc");
+    }
+}
+
+#[test]
+fn the_amqp_port_follows_tls() {
+    for (tls, port) in [(Value::Null, 5672), (json!({}), 5671)] {
+        let spec = with(rabbitmq(), "/source/rabbitmq/tls", tls);
+        let Source::RabbitMq(source) = plan_of(spec).unwrap().source else { panic!("not RabbitMQ") };
+        assert_eq!(source.amqp_port, port);
+    }
+}
+
+#[test]
+fn names_are_sorted_and_not_repeated_so_that_equal_interests_are_equal() {
+    let spec = |queues: Value| {
+        let Source::RabbitMq(source) =
+            plan_of(with(rabbitmq(), "/source/rabbitmq/queues", queues)).unwrap().source
+        else {
+            panic!("not RabbitMQ")
+        };
+        source.interest
+    };
+    assert_eq!(spec(json!(["b", "a", "b"])), spec(json!(["a", "b"])));
+}
+
+#[test]
+fn an_invalid_field_reads_as_a_sentence() {
+    let invalid = plan_of(with(kafka(), "/maxReplicas", json!(0))).unwrap_err();
+    assert_eq!(invalid.to_string(), "spec.maxReplicas: is 0, must be 1 or more");
+}

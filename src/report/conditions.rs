@@ -1,0 +1,196 @@
+//! The conditions of a `QueueScaler`: what each says after a visit.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{Situation, TargetReason};
+use crate::api::Mode;
+use crate::api::condition::{
+    ALL, BACKLOG_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE,
+};
+use crate::brokers::{Note, Reading};
+use crate::plan::Invalid;
+use crate::scaling::{Limit, Reason};
+
+/// Reason for everything about an object whose specification cannot be used.
+pub(super) const SPEC_INVALID: &str = "SpecInvalid";
+
+/// What a condition says, before it is known since when.
+struct Finding {
+    type_: &'static str,
+    status: &'static str,
+    reason: String,
+    message: String,
+}
+
+impl Finding {
+    fn new(
+        type_: &'static str,
+        status: &'static str,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { type_, status, reason: reason.into(), message: message.into() }
+    }
+}
+
+pub(super) fn conditions(situation: &Situation<'_>, before: &[Condition], now: Timestamp) -> Vec<Condition> {
+    let target = target_scalable(situation);
+    let source = source_observed(situation);
+    let health = target_healthy(situation);
+    let ready = ready(situation, [&target, &source, &health]);
+    let findings = [
+        ready,
+        source,
+        target,
+        health,
+        scaling_limited(situation),
+        backlog_healthy(situation),
+        fallback(situation),
+    ];
+    findings.into_iter().map(|finding| dated(finding, situation.generation, before, now)).collect()
+}
+
+pub(super) fn of_invalid(
+    invalid: &Invalid,
+    generation: Option<i64>,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let finding = |type_: &'static str| {
+        let status = if type_ == READY { "False" } else { "Unknown" };
+        Finding::new(type_, status, SPEC_INVALID, invalid.to_string())
+    };
+    ALL.into_iter().map(|type_| dated(finding(type_), generation, before, now)).collect()
+}
+
+/// A condition keeps its time while its status stays.
+fn dated(finding: Finding, generation: Option<i64>, before: &[Condition], now: Timestamp) -> Condition {
+    let known = before.iter().find(|known| known.type_ == finding.type_ && known.status == finding.status);
+    Condition {
+        type_: finding.type_.to_owned(),
+        status: finding.status.to_owned(),
+        reason: finding.reason,
+        message: finding.message,
+        last_transition_time: known.map_or(Time(now), |known| known.last_transition_time.clone()),
+        observed_generation: generation,
+    }
+}
+
+/// The first thing that is wrong, in the order in which a person would look: target, source, pods.
+fn ready(situation: &Situation<'_>, in_order: [&Finding; 3]) -> Finding {
+    if let Some(wrong) = in_order.into_iter().find(|finding| finding.status != "True") {
+        return Finding::new(READY, wrong.status, wrong.reason.clone(), wrong.message.clone());
+    }
+    let idle = situation.decision.is_some_and(|decision| decision.reason == Reason::Idle);
+    let (reason, message) = match situation.mode {
+        Mode::Paused => ("Paused", "the backlog is observed, nothing is decided"),
+        Mode::DryRun => ("DryRun", "replicas are decided and reported, but not written"),
+        Mode::Active if idle => ("Idle", "there is nothing to do"),
+        Mode::Active => ("Scaling", "the target follows the backlog"),
+    };
+    Finding::new(READY, "True", reason, message)
+}
+
+fn source_observed(situation: &Situation<'_>) -> Finding {
+    let finding =
+        |status, reason: String, message: String| Finding::new(SOURCE_OBSERVED, status, reason, message);
+    match situation.observation.map(|observation| &observation.reading) {
+        None => finding("Unknown", "NotYetObserved".into(), "the backlog has not been read yet".into()),
+        Some(Reading::Known(backlog)) => {
+            let no_commits = backlog.notes.contains(&Note::NoCommittedOffsets);
+            let reason = if no_commits { "NoCommittedOffsets" } else { "Observed" };
+            let mut message = if no_commits {
+                "the group has not committed yet and starts at the end, so that nothing counts as backlog"
+                    .to_owned()
+            } else {
+                "the backlog is read completely".to_owned()
+            };
+            if backlog.notes.contains(&Note::TlsNotVerified) {
+                message.push_str("; the broker's certificate is not verified (tls.insecureSkipVerify)");
+            }
+            finding("True", reason.into(), message)
+        }
+        Some(Reading::AtLeast(_, problem) | Reading::Unknown(problem)) => {
+            finding("False", problem.reason.to_string(), problem.message.clone())
+        }
+    }
+}
+
+fn target_scalable(situation: &Situation<'_>) -> Finding {
+    match situation.target {
+        Ok(_) => Finding::new(TARGET_SCALABLE, "True", "ScaleAllowed", "the target's scale can be set"),
+        Err(problem) => {
+            // Nobody's fault but the API server's, and known as soon as it is back.
+            let status =
+                if problem.reason == TargetReason::ApiServerUnavailable { "Unknown" } else { "False" };
+            Finding::new(TARGET_SCALABLE, status, format!("{:?}", problem.reason), problem.message.clone())
+        }
+    }
+}
+
+fn target_healthy(situation: &Situation<'_>) -> Finding {
+    match situation.target.ok().or(situation.observed_target) {
+        None => Finding::new(TARGET_HEALTHY, "Unknown", "TargetUnknown", "the target could not be read"),
+        Some(workload) => match &workload.trouble {
+            None => {
+                Finding::new(TARGET_HEALTHY, "True", "Healthy", "the target reports no trouble with its pods")
+            }
+            Some(trouble) => Finding::new(
+                TARGET_HEALTHY,
+                "False",
+                format!("{:?}", trouble.reason),
+                trouble.message.clone(),
+            ),
+        },
+    }
+}
+
+fn scaling_limited(situation: &Situation<'_>) -> Finding {
+    let limit = situation.decision.and_then(|decision| decision.limited_by.map(|limit| (limit, decision)));
+    let Some((limit, decision)) = limit else {
+        return Finding::new(SCALING_LIMITED, "False", "WithinLimits", "nothing limits the replicas");
+    };
+    let reason = match limit {
+        Limit::MaxReplicas => "AtMaxReplicas",
+        Limit::MinReplicas => "AtMinReplicas",
+        Limit::Partitions => "PartitionBound",
+        Limit::Behavior => "Behavior",
+        Limit::Rollout => "RollingOut",
+        Limit::Rebalance => "Rebalancing",
+        Limit::Mode => "DryRun",
+    };
+    Finding::new(SCALING_LIMITED, "True", reason, decision.message.clone())
+}
+
+fn backlog_healthy(situation: &Situation<'_>) -> Finding {
+    let reading = situation.observation.map(|observation| &observation.reading);
+    let Some(backlog) = reading.and_then(Reading::backlog) else {
+        return Finding::new(BACKLOG_HEALTHY, "Unknown", "SourceUnknown", "the backlog is not known");
+    };
+    let expired = backlog.notes.iter().find_map(|note| match note {
+        Note::BacklogExpired { messages } => Some(*messages),
+        _ => None,
+    });
+    match expired {
+        Some(messages) => Finding::new(
+            BACKLOG_HEALTHY,
+            "False",
+            "BacklogExpired",
+            format!(
+                "{messages} messages were deleted by the topic's retention before the group processed them; \
+                 raise the retention, or maxReplicas"
+            ),
+        ),
+        None => Finding::new(BACKLOG_HEALTHY, "True", "BelowThresholds", "no message was lost to retention"),
+    }
+}
+
+fn fallback(situation: &Situation<'_>) -> Finding {
+    match situation.decision {
+        Some(decision) if decision.fallback => {
+            Finding::new(FALLBACK, "True", "SourceUnknown", decision.message.clone())
+        }
+        _ => Finding::new(FALLBACK, "False", "NotNeeded", "decisions follow the backlog"),
+    }
+}

@@ -1,0 +1,111 @@
+//! Events: one per transition, judged against the status as it was last written, so that a restart repeats none.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::api::QueueScalerStatus;
+use crate::api::condition::{
+    BACKLOG_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE,
+};
+use crate::brokers::{Note, Observation, Reading};
+use crate::scaling::{Decision, ScaleEvent};
+
+use super::conditions::SPEC_INVALID;
+
+/// Something that users are told of as an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    /// A Warning, else Normal.
+    pub warning: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// What the operator was doing.
+    pub action: &'static str,
+}
+
+impl Happening {
+    fn new(
+        warning: bool,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+        action: &'static str,
+    ) -> Self {
+        Self { warning, reason: reason.into(), message: message.into(), action }
+    }
+}
+
+/// A change of replicas.
+#[must_use]
+pub fn scaled(event: ScaleEvent, decision: &Decision) -> Happening {
+    let reason = if event.to > event.from { "ScaledUp" } else { "ScaledDown" };
+    let message = format!("from {} to {} replicas: {}", event.from, event.to, decision.message);
+    Happening::new(false, reason, message, "Scale")
+}
+
+/// What changed from the last status to this one, and what the reading tells besides.
+#[must_use]
+pub fn happenings(
+    before: &QueueScalerStatus,
+    after: &QueueScalerStatus,
+    new_reading: Option<&Observation>,
+) -> Vec<Happening> {
+    let turned = after.conditions.iter().filter_map(|now| {
+        let earlier = before.conditions.iter().find(|earlier| earlier.type_ == now.type_);
+        transition(earlier, now)
+    });
+    turned.chain(new_reading.into_iter().flat_map(of_reading)).collect()
+}
+
+/// An event for a condition that turned. `Ready` repeats others, so that it speaks only for an invalid specification.
+fn transition(earlier: Option<&Condition>, now: &Condition) -> Option<Happening> {
+    let was = earlier.map_or("", |earlier| earlier.status.as_str());
+    if was == now.status {
+        return None;
+    }
+    let warning = || Some(Happening::new(true, &now.reason, &now.message, "Observe"));
+    // Out of "Unknown" nothing has recovered that was reported as broken.
+    let recovered = |reason| (was == "False").then(|| Happening::new(false, reason, &now.message, "Observe"));
+    match (now.type_.as_str(), now.status.as_str()) {
+        (READY, "False") if now.reason == SPEC_INVALID => warning(),
+        (SOURCE_OBSERVED | TARGET_SCALABLE | TARGET_HEALTHY | BACKLOG_HEALTHY, "False") => warning(),
+        (SOURCE_OBSERVED, "True") => recovered("SourceRecovered"),
+        (TARGET_SCALABLE, "True") => recovered("TargetRecovered"),
+        (TARGET_HEALTHY, "True") => recovered("PodsRecovered"),
+        (BACKLOG_HEALTHY, "True") => recovered("BacklogRecovered"),
+        (FALLBACK, "True") => Some(Happening::new(true, "FallbackBegan", &now.message, "Decide")),
+        (FALLBACK, "False") if was == "True" => {
+            Some(Happening::new(false, "FallbackEnded", &now.message, "Decide"))
+        }
+        (SCALING_LIMITED, "True") if matches!(now.reason.as_str(), "AtMaxReplicas" | "PartitionBound") => {
+            Some(Happening::new(false, &now.reason, &now.message, "Decide"))
+        }
+        _ => None,
+    }
+}
+
+fn of_reading(observation: &Observation) -> Vec<Happening> {
+    let notes = observation.reading.backlog().map(|backlog| backlog.notes.as_slice()).unwrap_or_default();
+    let mut found: Vec<_> = notes
+        .iter()
+        .filter_map(|note| match note {
+            Note::PartitionsChanged { topic, from, to } => Some(Happening::new(
+                false,
+                "PartitionsChanged",
+                format!("topic {topic} has {to} partitions now, before it had {from}"),
+                "Observe",
+            )),
+            Note::OffsetsVanished => Some(Happening::new(
+                true,
+                "OffsetsVanished",
+                "the group's committed offsets are gone; it counts as never committed from now on",
+                "Observe",
+            )),
+            _ => None,
+        })
+        .collect();
+    if let Reading::Known(_) = observation.reading {
+        found.dedup();
+    }
+    found
+}

@@ -1,0 +1,161 @@
+//! From what a visit found to what users read: status, conditions and events. Pure; writing them is `cluster`'s.
+
+mod conditions;
+mod happenings;
+mod numbers;
+
+pub use happenings::{Happening, happenings, scaled};
+pub use numbers::{Change, change};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::status::{DecisionStatus, LastScale, Quality, TargetStatus};
+use crate::api::{Mode, QueueScalerStatus};
+use crate::brokers::{Observation, Reading};
+use crate::plan::Invalid;
+use crate::scaling::{Decision, ScaleEvent};
+use crate::workload::Workload;
+
+/// Everything that one visit of an object found out.
+#[derive(Clone, Debug)]
+pub struct Situation<'a> {
+    /// The generation of the specification that was visited.
+    pub generation: Option<i64>,
+    /// What the operator may do.
+    pub mode: Mode,
+    /// The workload, or why it is not scaled.
+    pub target: Result<&'a Workload, &'a TargetProblem>,
+    /// The workload where it is there but not ours to scale, to be shown all the same.
+    pub observed_target: Option<&'a Workload>,
+    /// The newest reading of the backlog.
+    pub observation: Option<&'a Observation>,
+    /// Messages that arrive per second.
+    pub arrival_rate: Option<f64>,
+    /// What was decided. Absent while nothing may be decided.
+    pub decision: Option<&'a Decision>,
+    /// A scale that was written in this visit.
+    pub scaled: Option<ScaleEvent>,
+}
+
+/// Why a target is not scaled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetProblem {
+    /// Reason of the condition `TargetScalable`.
+    pub reason: TargetReason,
+    /// A sentence that names the target and the way out.
+    pub message: String,
+}
+
+/// Reasons of the condition `TargetScalable`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetReason {
+    /// There is no such workload.
+    TargetNotFound,
+    /// It has no scale subresource.
+    TargetNotScalable,
+    /// The operator may not scale it.
+    ScaleDenied,
+    /// A HorizontalPodAutoscaler or ScaledObject scales it too.
+    ConflictingAutoscaler,
+    /// An older QueueScaler scales it.
+    TargetAlreadyManaged,
+    /// Somebody keeps changing the replicas. Scaling goes on.
+    ExternalWriter,
+    /// The API server does not answer.
+    ApiServerUnavailable,
+}
+
+/// The status after a visit. `before` is the status as it was last written.
+#[must_use]
+pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timestamp) -> QueueScalerStatus {
+    let reading = situation.observation.map(|observation| &observation.reading);
+    let backlog = reading.and_then(Reading::backlog);
+    let target = situation.target.ok().or(situation.observed_target);
+    QueueScalerStatus {
+        observed_generation: situation.generation,
+        target: target.map(target_status),
+        desired_replicas: situation.decision.map(|decision| decision.desired),
+        backlog: backlog.map(|backlog| numbers::rounded(backlog.messages)),
+        quality: reading.map(quality),
+        arrival_rate_per_minute: situation.arrival_rate.map(numbers::rounded_per_minute),
+        partitions: backlog
+            .and_then(|backlog| backlog.partitions)
+            .and_then(|count| i32::try_from(count).ok()),
+        decision: Some(decision_status(situation)),
+        last_scale: last_scale(situation).or_else(|| before.last_scale.clone()),
+        conditions: conditions::conditions(situation, &before.conditions, now),
+    }
+}
+
+/// The status of an object whose specification cannot be used. What was known before stays.
+#[must_use]
+pub fn status_of_invalid(
+    invalid: &Invalid,
+    generation: Option<i64>,
+    before: &QueueScalerStatus,
+    now: Timestamp,
+) -> QueueScalerStatus {
+    QueueScalerStatus {
+        observed_generation: generation,
+        decision: Some(DecisionStatus {
+            reason: conditions::SPEC_INVALID.to_owned(),
+            message: invalid.to_string(),
+            limited_by: None,
+        }),
+        conditions: conditions::of_invalid(invalid, generation, &before.conditions, now),
+        ..before.clone()
+    }
+}
+
+/// How sure a reading is.
+#[must_use]
+pub fn quality(reading: &Reading) -> Quality {
+    match reading {
+        Reading::Known(_) => Quality::Known,
+        Reading::AtLeast(..) => Quality::AtLeast,
+        Reading::Unknown(_) => Quality::Unknown,
+    }
+}
+
+fn target_status(workload: &Workload) -> TargetStatus {
+    TargetStatus {
+        replicas: workload.replicas,
+        ready_replicas: workload.ready,
+        selector: workload.selector.clone(),
+    }
+}
+
+fn decision_status(situation: &Situation<'_>) -> DecisionStatus {
+    match (situation.decision, situation.target) {
+        (Some(decision), _) => DecisionStatus {
+            reason: decision.reason.to_string(),
+            message: decision.message.clone(),
+            limited_by: decision.limited_by.map(|limit| limit.to_string()),
+        },
+        (None, Err(problem)) => {
+            let conflict = matches!(
+                problem.reason,
+                TargetReason::ConflictingAutoscaler | TargetReason::TargetAlreadyManaged
+            );
+            let reason = if conflict { "Conflict".to_owned() } else { format!("{:?}", problem.reason) };
+            DecisionStatus { reason, message: problem.message.clone(), limited_by: None }
+        }
+        (None, Ok(_)) => DecisionStatus {
+            reason: "SourceUnknown".to_owned(),
+            message: "the backlog has not been read yet".to_owned(),
+            limited_by: None,
+        },
+    }
+}
+
+fn last_scale(situation: &Situation<'_>) -> Option<LastScale> {
+    let (event, decision) = (situation.scaled?, situation.decision?);
+    Some(LastScale {
+        time: Time(event.at),
+        from: event.from,
+        to: event.to,
+        reason: decision.reason.to_string(),
+        message: decision.message.clone(),
+    })
+}

@@ -1,0 +1,152 @@
+//! Which differences between two statuses are worth a write.
+//!
+//! A write per poll and object would be most of what an API server has to store. So numbers are rounded, and one that
+//! moved alone is written only when it moved by a tenth, or to or from zero.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::api::QueueScalerStatus;
+use crate::api::condition::{SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE};
+
+/// How much two statuses differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Not in anything that is worth a write.
+    None,
+    /// In numbers or explanations: to be written when there is time.
+    Number,
+    /// In what is so: to be written at once.
+    State,
+}
+
+/// Compares two statuses.
+#[must_use]
+pub fn change(before: &QueueScalerStatus, after: &QueueScalerStatus) -> Change {
+    if state(before) != state(after) {
+        Change::State
+    } else if numbers(before).iter().zip(numbers(after)).any(|(before, after)| moved(*before, after))
+        || explanations(before) != explanations(after)
+    {
+        Change::Number
+    } else {
+        Change::None
+    }
+}
+
+/// What is so, without numbers and without the times and messages of conditions.
+fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
+    let QueueScalerStatus {
+        observed_generation,
+        target,
+        desired_replicas,
+        backlog: _,
+        quality,
+        arrival_rate_per_minute: _,
+        partitions,
+        decision,
+        last_scale,
+        conditions,
+    } = status;
+    let target = target.as_ref().map(|target| (target.replicas, &target.selector));
+    let decision = decision.as_ref().map(|decision| (&decision.reason, &decision.limited_by));
+    let conditions: Vec<_> =
+        conditions.iter().map(|condition| (&condition.type_, &condition.status, &condition.reason)).collect();
+    (observed_generation, target, desired_replicas, quality, partitions, decision, last_scale, conditions)
+}
+
+fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 3] {
+    let ready = status.target.as_ref().and_then(|target| target.ready_replicas).map(i64::from);
+    [status.backlog, status.arrival_rate_per_minute, ready]
+}
+
+/// Messages of the conditions that name what is missing.
+fn explanations(status: &QueueScalerStatus) -> Vec<&str> {
+    let names = |condition: &&Condition| {
+        condition.status == "False"
+            && [SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE].contains(&condition.type_.as_str())
+    };
+    status.conditions.iter().filter(names).map(|condition| condition.message.as_str()).collect()
+}
+
+fn moved(before: Option<i64>, after: Option<i64>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            (before == 0) != (after == 0)
+                || before.abs_diff(after).saturating_mul(10) >= before.unsigned_abs().max(1)
+                    && before != after
+        }
+        (before, after) => before.is_some() != after.is_some(),
+    }
+}
+
+/// A count rounded to two significant digits.
+pub(super) fn rounded(count: u64) -> i64 {
+    let mut unit = 1_u64;
+    while count / unit >= 100 {
+        unit = unit.saturating_mul(10);
+    }
+    let whole = (count / unit).saturating_mul(unit);
+    let up = count - whole >= unit.div_ceil(2) && unit > 1;
+    i64::try_from(whole.saturating_add(if up { unit } else { 0 })).unwrap_or(i64::MAX)
+}
+
+/// A rate per second as a rounded rate per minute.
+pub(super) fn rounded_per_minute(per_second: f64) -> i64 {
+    // Saturates, as `as` does; a rate is not negative.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    rounded((per_second * 60.0).round().max(0.0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_rounded_to_two_significant_digits() {
+        let cases = [
+            (0, 0),
+            (7, 7),
+            (99, 99),
+            (100, 100),
+            (104, 100),
+            (105, 110),
+            (48_231, 48_000),
+            (99_999, 100_000),
+        ];
+        for (count, expected) in cases {
+            assert_eq!(rounded(count), expected, "{count}");
+        }
+        assert_eq!(rounded(u64::MAX), i64::MAX);
+    }
+
+    #[test]
+    fn a_number_is_worth_a_write_when_it_moved_by_a_tenth_or_to_or_from_zero() {
+        let cases = [
+            (Some(100), Some(109), false),
+            (Some(100), Some(110), true),
+            (Some(100), Some(90), true),
+            (Some(0), Some(1), true),
+            (Some(1), Some(0), true),
+            (Some(5), Some(5), false),
+            (None, Some(0), true),
+            (Some(0), None, true),
+            (None, None, false),
+        ];
+        for (before, after, expected) in cases {
+            assert_eq!(moved(before, after), expected, "{before:?} to {after:?}");
+        }
+    }
+
+    #[test]
+    fn the_sentence_of_a_decision_alone_is_not_worth_a_write() {
+        let with = |message: &str| QueueScalerStatus {
+            decision: Some(crate::api::status::DecisionStatus {
+                reason: "KeepingUp".into(),
+                message: message.into(),
+                limited_by: None,
+            }),
+            ..QueueScalerStatus::default()
+        };
+        assert_eq!(change(&with("41 messages"), &with("42 messages")), Change::None);
+    }
+}

@@ -1,0 +1,161 @@
+//! The operator's process: wiring, leadership, ordered shutdown.
+//!
+//! Order of ending: no new visits, visits under way end, sessions close, the lease is given back, the HTTP server
+//! stops. A lost lease ends the process with an error, so that its pod begins anew as a candidate.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures::future::join_all;
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::brokers::address::AddressPolicy;
+use crate::brokers::sessions::Sessions;
+use crate::cli::RunArgs;
+use crate::cluster::events::Events;
+use crate::cluster::lease::{self, Election};
+use crate::cluster::scope::Scope;
+use crate::cluster::secrets::SecretCache;
+use crate::controllers::queue_scaler::{self, Shared};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{http, logs};
+
+/// How long visits under way may take to end.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// Runs the operator until it is told to stop by SIGTERM or SIGINT.
+///
+/// # Errors
+/// The configuration cannot be used, the API server cannot be found, or the lease was lost.
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    let RunArgs {
+        watch_namespaces,
+        watch_label_selector,
+        namespace,
+        identity,
+        lease_name,
+        lease_seconds,
+        http_address,
+        log_format,
+        log,
+        allow_addresses,
+        status_writes_per_second,
+    } = args;
+    logs::install(log_format, &log).context("cannot install the log")?;
+    let stop = stop_signal()?;
+    let metrics = Metrics::new();
+    let stopped = CancellationToken::new();
+    let server =
+        tokio::spawn(http::serve(http_address, Arc::clone(&metrics), stopped.clone().cancelled_owned()));
+
+    let config =
+        Config::infer().await.context("no way to the API server: run in a cluster, or set KUBECONFIG")?;
+    let addresses = AddressPolicy::new(allow_addresses, api_server(&config).await);
+    let client = Client::try_from(config).context("cannot make a client for the API server")?;
+    let identity = identity.unwrap_or_else(own_name);
+    let election = Election {
+        namespace,
+        name: lease_name,
+        identity: identity.clone(),
+        duration: Duration::from_secs(lease_seconds),
+    };
+
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        identity,
+        lease = election.name,
+        "waiting for the lease"
+    );
+    let mut held = tokio::select! {
+        held = lease::acquire(client.clone(), election) => held,
+        () = stop.cancelled() => return end(stopped, server).await,
+    };
+    tracing::info!("leading");
+    metrics.leading(true);
+    let leadership = held.leadership();
+    let shared = Shared {
+        sessions: Arc::new(Sessions::new(addresses, Arc::clone(&metrics))),
+        secrets: SecretCache::new(client.clone()),
+        events: Events::new(client.clone(), identity, leadership.clone()),
+        leadership,
+        metrics,
+        status_writes_per_second,
+        label_selector: watch_label_selector.filter(|selector| !selector.is_empty()),
+    };
+    let quit = CancellationToken::new();
+    let controllers = scopes(watch_namespaces)
+        .into_iter()
+        .map(|scope| tokio::spawn(queue_scaler::run(client.clone(), scope, shared.clone(), quit.clone())));
+    let mut controllers = join_all(controllers.collect::<Vec<_>>());
+    tokio::select! {
+        () = held.keep() => bail!("the lease is lost: another process may lead now"),
+        _ = &mut controllers => bail!("the controllers ended by themselves"),
+        () = stop.cancelled() => tracing::info!("stopping"),
+    }
+    quit.cancel();
+    let visits_ended = async {
+        tokio::select! {
+            _ = tokio::time::timeout(SHUTDOWN, &mut controllers) => true,
+            () = held.keep() => false,
+        }
+    };
+    if visits_ended.await {
+        held.release().await;
+    }
+    end(stopped, server).await
+}
+
+async fn end(
+    stopped: CancellationToken,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+) -> anyhow::Result<()> {
+    stopped.cancel();
+    server.await?.context("serving the metrics failed")
+}
+
+/// A token that SIGTERM and SIGINT cancel.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+fn scopes(mut namespaces: Vec<String>) -> Vec<Scope> {
+    namespaces.retain(|namespace| !namespace.is_empty());
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    if namespaces.is_empty() {
+        return vec![Scope::Cluster];
+    }
+    namespaces.into_iter().map(Scope::Namespace).collect()
+}
+
+/// The addresses of the API server, which no broker may have.
+async fn api_server(config: &Config) -> Vec<IpAddr> {
+    let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = config.cluster_url.port_u16().unwrap_or(443);
+    match tokio::net::lookup_host((host.as_str(), port)).await {
+        Ok(addresses) => addresses.map(|address| address.ip()).collect(),
+        Err(error) => {
+            tracing::warn!(%error, host, "cannot look up the API server's addresses, so brokers cannot be told from it");
+            Vec::new()
+        }
+    }
+}
+
+fn own_name() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "queuescaler".into());
+    format!("{host}-{}", std::process::id())
+}

@@ -1,0 +1,249 @@
+//! What decisions remember of each other: recommendations, scale events and runs of quiet readings.
+//!
+//! Nothing here decides, and nothing has to survive a restart but the last scale, which status keeps: a new history
+//! is only slower to remove replicas. Its size is bounded by the longest window and period, not by the polls.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::plan::{Behavior, ScalingPlan, ScalingRules};
+
+/// The memory of one `QueueScaler`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The last reading that was taken into account, by its time.
+    pub(super) seen: Option<Timestamp>,
+    recorded_at: Option<Timestamp>,
+    lowest: Extreme<false>,
+    highest: Extreme<true>,
+    events: VecDeque<ScaleEvent>,
+    last_scale: Option<Timestamp>,
+    /// Readings in a row that want no more than the lowest count but zero.
+    pub(super) low: Run,
+    /// Readings in a row without any message.
+    pub(super) empty: Run,
+}
+
+/// A change of the target's replicas that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScaleEvent {
+    /// When.
+    pub at: Timestamp,
+    /// Replicas before.
+    pub from: i32,
+    /// Replicas after.
+    pub to: i32,
+}
+
+impl History {
+    /// The history of an object that is seen for the first time since the start of the process. `last_scale` is what
+    /// its status says, so that the period of `steps` and the policies of `behavior` hold over a restart. The windows
+    /// start at the first reading, with the replicas found then as the first recommendation.
+    #[must_use]
+    pub fn new(last_scale: Option<ScaleEvent>) -> Self {
+        let mut history = Self::default();
+        if let Some(event) = last_scale {
+            history.scaled(event.from, event.to, event.at);
+        }
+        history
+    }
+
+    /// To be called after a write of [`Decision::replicas`](super::Decision::replicas) was accepted, and only then: a
+    /// change that somebody else made is no scale event, as with the HPA.
+    pub fn scaled(&mut self, from: i32, to: i32, now: Timestamp) {
+        self.last_scale = Some(now);
+        self.events.push_back(ScaleEvent { at: now, from, to });
+    }
+
+    /// When the replicas were last written.
+    pub(super) fn last_scale(&self) -> Option<Timestamp> {
+        self.last_scale
+    }
+
+    /// Forgets what no rule asks for any more, and survives a clock that was set back: what would lie in the future
+    /// has happened now, else its windows would last until the clock catches up.
+    pub(super) fn advance(&mut self, behavior: &Behavior, now: Timestamp) {
+        let times = [&mut self.recorded_at, &mut self.last_scale, &mut self.low.last, &mut self.empty.last];
+        for time in times.into_iter().flatten() {
+            *time = (*time).min(now);
+        }
+        self.lowest.settle(now);
+        self.highest.settle(now);
+        for event in &mut self.events {
+            event.at = event.at.min(now);
+        }
+        let longest = longest_period(&behavior.up).max(longest_period(&behavior.down));
+        self.events.retain(|event| elapsed(event.at, now) < longest);
+    }
+
+    /// The next reading starts the windows anew, and the count of readings in agreement.
+    pub(super) fn interrupt(&mut self) {
+        self.recorded_at = None;
+        self.doubt();
+    }
+
+    /// Nothing is known for sure: readings in agreement are counted anew.
+    pub(super) fn doubt(&mut self) {
+        self.low = Run::default();
+        self.empty = Run::default();
+    }
+
+    /// Records a recommendation. `current` goes before it when it is the first one, or the first after the readings
+    /// had stopped for longer than the window: an empty window must not let the first reading act as if it had stood
+    /// for all of it.
+    pub(super) fn recommend(&mut self, replicas: i32, current: i32, plan: &ScalingPlan, now: Timestamp) {
+        let (up, down) = (plan.behavior.up.window, plan.behavior.down.window);
+        let patience = down.max(super::evidence::freshness(plan));
+        if self.recorded_at.is_none_or(|at| elapsed(at, now) > patience) {
+            self.lowest.push(current, up, now);
+            self.highest.push(current, down, now);
+        }
+        self.lowest.push(replicas, up, now);
+        self.highest.push(replicas, down, now);
+        self.recorded_at = Some(now);
+    }
+
+    /// The lowest recommendation of the window before `now`.
+    pub(super) fn lowest(&self, window: Duration, now: Timestamp) -> Option<i32> {
+        self.lowest.within(window, now)
+    }
+
+    /// The highest recommendation of the window before `now`.
+    pub(super) fn highest(&self, window: Duration, now: Timestamp) -> Option<i32> {
+        self.highest.within(window, now)
+    }
+
+    /// Replicas added less replicas removed by the scale events of the period before `now`.
+    pub(super) fn change(&self, period: Duration, now: Timestamp) -> i32 {
+        let recent = self.events.iter().filter(|event| elapsed(event.at, now) < period);
+        recent.fold(0, |sum, event| sum.saturating_add(event.to.saturating_sub(event.from)))
+    }
+
+    /// Values kept, to check that they are few.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.lowest.kept.len() + self.highest.kept.len() + self.events.len()
+    }
+}
+
+fn longest_period(rules: &ScalingRules) -> Duration {
+    rules.policies.iter().map(super::behavior::period).max().unwrap_or_default()
+}
+
+/// Time from `earlier` to `now`, zero when it lies in the future.
+pub(super) fn elapsed(earlier: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(earlier)).unwrap_or_default()
+}
+
+/// The extremes of a sliding window: a value is kept only until a later one surpasses it, so that the first one left
+/// in a window is its extreme.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Extreme<const HIGHEST: bool> {
+    kept: VecDeque<(Timestamp, i32)>,
+}
+
+impl<const HIGHEST: bool> Extreme<HIGHEST> {
+    fn push(&mut self, value: i32, window: Duration, now: Timestamp) {
+        let surpassed = |old: i32| if HIGHEST { old <= value } else { old >= value };
+        while self.kept.back().is_some_and(|(_, old)| surpassed(*old)) {
+            self.kept.pop_back();
+        }
+        self.kept.push_back((now, value));
+        while self.kept.front().is_some_and(|(at, _)| elapsed(*at, now) >= window) {
+            self.kept.pop_front();
+        }
+    }
+
+    fn within(&self, window: Duration, now: Timestamp) -> Option<i32> {
+        self.kept.iter().find(|(at, _)| elapsed(*at, now) < window).map(|(_, value)| *value)
+    }
+
+    fn settle(&mut self, now: Timestamp) {
+        for (at, _) in &mut self.kept {
+            *at = (*at).min(now);
+        }
+    }
+}
+
+/// Readings in a row for which something holds, at least an interval apart to be counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Run {
+    count: u32,
+    last: Option<Timestamp>,
+}
+
+impl Run {
+    /// Takes a reading into account.
+    pub(super) fn observe(&mut self, holds: bool, taken_at: Timestamp, interval: Duration) {
+        if !holds {
+            *self = Self::default();
+        } else if self.last.is_none_or(|last| elapsed(last, taken_at) >= interval) {
+            *self = Self { count: self.count.saturating_add(1), last: Some(taken_at) };
+        }
+    }
+
+    /// Readings counted.
+    pub(super) fn count(self) -> u32 {
+        self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_extremes_of_a_window_are_those_of_all_its_values() {
+        let window = Duration::from_secs(30);
+        let (mut lowest, mut highest) = (Extreme::<false>::default(), Extreme::<true>::default());
+        // A sequence without order but always the same.
+        let values: Vec<i32> = (0..2000_i64).map(|n| i32::try_from(n * n * 7919 % 101).unwrap()).collect();
+        for (second, value) in (0_i64..).zip(&values) {
+            lowest.push(*value, window, at(second));
+            highest.push(*value, window, at(second));
+            let first = usize::try_from((second - 29).max(0)).unwrap();
+            let all = &values[first..=usize::try_from(second).unwrap()];
+            assert_eq!(lowest.within(window, at(second)), all.iter().min().copied());
+            assert_eq!(highest.within(window, at(second)), all.iter().max().copied());
+        }
+    }
+
+    #[test]
+    fn a_value_leaves_the_window_exactly_at_its_end() {
+        let window = Duration::from_secs(60);
+        let mut highest = Extreme::<true>::default();
+        highest.push(9, window, at(0));
+        assert_eq!(highest.within(window, at(59)), Some(9));
+        assert_eq!(highest.within(window, at(60)), None);
+    }
+
+    #[test]
+    fn an_hour_of_readings_every_second_is_kept_in_few_values() {
+        let window = Duration::from_secs(3600);
+        let mut highest = Extreme::<true>::default();
+        for second in 0..3600 {
+            highest.push(i32::try_from(second * second * 7919 % 101).unwrap(), window, at(second));
+        }
+        assert!(highest.kept.len() <= 101, "{} kept", highest.kept.len());
+    }
+
+    #[test]
+    fn readings_closer_than_the_interval_count_once() {
+        let mut run = Run::default();
+        let interval = Duration::from_secs(5);
+        for second in [0, 1, 4] {
+            run.observe(true, at(second), interval);
+        }
+        assert_eq!(run.count(), 1);
+        run.observe(true, at(5), interval);
+        assert_eq!(run.count(), 2);
+        run.observe(false, at(6), interval);
+        assert_eq!(run.count(), 0);
+    }
+}

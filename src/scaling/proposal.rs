@@ -1,0 +1,70 @@
+//! What a policy makes of a backlog, before the lower bound, `behavior` and everything else that may hold it.
+
+use jiff::Timestamp;
+
+use super::decision::{Limit, Reason};
+use super::history::History;
+use super::{backlog_per_replica, steps};
+use crate::brokers::observation::Backlog;
+use crate::plan::{Policy, ScalingPlan};
+
+/// A policy's answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Proposal {
+    /// The count wanted by this decision: 0 or more, at most `maxReplicas` or what is there.
+    pub(super) wanted: i32,
+    /// Where the policy leads while the backlog stays as it is: what the windows compare. Differs from `wanted` for
+    /// steps only.
+    pub(super) trend: i32,
+    /// Why `wanted` may not be taken now, as a clause (the period of steps).
+    pub(super) waits: Option<String>,
+    /// What cut the policy's result.
+    pub(super) limit: Option<Limit>,
+    /// The reason if replicas are added.
+    pub(super) more: Reason,
+    /// The reason if replicas are removed.
+    pub(super) fewer: Reason,
+    /// The arithmetic as a sentence.
+    pub(super) message: String,
+}
+
+/// What the policy can know.
+pub(super) struct Situation<'a> {
+    pub(super) plan: &'a ScalingPlan,
+    pub(super) backlog: &'a Backlog,
+    /// Replicas, within the bounds.
+    pub(super) current: i32,
+    pub(super) taken_at: Timestamp,
+    pub(super) history: &'a History,
+    pub(super) now: Timestamp,
+}
+
+impl Situation<'_> {
+    /// Partitions, when they limit the replicas.
+    pub(super) fn partitions(&self) -> Option<i32> {
+        let partitions = self.backlog.partitions.filter(|partitions| *partitions > 0)?;
+        Some(i32::try_from(partitions).unwrap_or(i32::MAX))
+    }
+
+    /// The most replicas that make sense, what sets that, and a clause that says so. Partitions are named before an
+    /// equal maximum, because raising the maximum alone would not help.
+    pub(super) fn ceiling(&self) -> (i32, Limit, String) {
+        let max = self.plan.bounds.max;
+        match self.partitions() {
+            Some(partitions) if partitions <= max => {
+                let clause =
+                    format!("no more than {partitions} replicas can work on {partitions} partitions");
+                (partitions, Limit::Partitions, clause)
+            }
+            _ => (max, Limit::MaxReplicas, format!("{max} is the maximum")),
+        }
+    }
+}
+
+/// Asks the plan's policy.
+pub(super) fn propose(situation: &Situation) -> Proposal {
+    match &situation.plan.policy {
+        Policy::BacklogPerReplica { messages } => backlog_per_replica::propose(situation, *messages),
+        Policy::Steps { period, rules } => steps::propose(situation, *period, rules),
+    }
+}

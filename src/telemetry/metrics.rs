@@ -1,0 +1,252 @@
+//! The metrics at `/metrics`, in OpenMetrics text, all with the prefix `queuescaler_`.
+//!
+//! Labels are bounded: namespace and name of an object, and enums. An object's series vanish with it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::objects::ObjectMetrics;
+use crate::brokers::Reading;
+
+/// Buckets for things that should take milliseconds, in seconds.
+const FAST: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// Every metric of the operator.
+pub struct Metrics {
+    registry: Registry,
+    objects: Arc<ObjectMetrics>,
+    polls: Family<Poll, Counter>,
+    poll_duration: Family<Broker, Histogram, fn() -> Histogram>,
+    poll_lateness: Family<Broker, Histogram, fn() -> Histogram>,
+    sessions: Family<Broker, Gauge>,
+    scales: Family<Scale, Counter>,
+    decision_latency: Histogram,
+    reconcile_duration: Histogram,
+    reconcile_errors: Counter,
+    api_writes: Family<ApiWrite, Counter>,
+    invalid_objects: Gauge,
+    leader: Gauge,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("metrics")
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Broker {
+    broker: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Poll {
+    broker: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Scale {
+    direction: &'static str,
+    reason: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ApiWrite {
+    resource: &'static str,
+    verb: &'static str,
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let histogram: fn() -> Histogram = || Histogram::new(FAST);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("queuescaler"),
+            objects: Arc::default(),
+            polls: Family::default(),
+            poll_duration: Family::new_with_constructor(histogram),
+            poll_lateness: Family::new_with_constructor(histogram),
+            sessions: Family::default(),
+            scales: Family::default(),
+            decision_latency: Histogram::new(FAST),
+            reconcile_duration: Histogram::new(FAST),
+            reconcile_errors: Counter::default(),
+            api_writes: Family::default(),
+            invalid_objects: Gauge::default(),
+            leader: Gauge::default(),
+        };
+        metrics.register();
+        Arc::new(metrics)
+    }
+
+    fn register(&mut self) {
+        let Self {
+            registry,
+            objects,
+            polls,
+            poll_duration,
+            poll_lateness,
+            sessions,
+            scales,
+            decision_latency,
+            reconcile_duration,
+            reconcile_errors,
+            api_writes,
+            invalid_objects,
+            leader,
+        } = self;
+        registry.register_collector(Box::new(Arc::clone(objects)));
+        registry.register("polls", "Readings of a backlog, by broker and result", polls.clone());
+        let seconds = Unit::Seconds;
+        registry.register_with_unit(
+            "poll_duration",
+            "Time that one poll of a broker cluster took",
+            seconds.clone(),
+            poll_duration.clone(),
+        );
+        registry.register_with_unit(
+            "poll_lateness",
+            "Time between the moment a poll was due and its begin",
+            seconds.clone(),
+            poll_lateness.clone(),
+        );
+        registry.register(
+            "sessions",
+            "Connected broker clusters, each with one set of credentials",
+            sessions.clone(),
+        );
+        registry.register("scale", "Changes of replicas", scales.clone());
+        registry.register_with_unit(
+            "decision_latency",
+            "Time from the end of a poll to the acknowledged change of replicas that it caused",
+            seconds.clone(),
+            decision_latency.clone(),
+        );
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Time that one visit of a QueueScaler took",
+            seconds,
+            reconcile_duration.clone(),
+        );
+        registry.register("reconcile_errors", "Visits that ended with an error", reconcile_errors.clone());
+        registry.register("api_writes", "Writes to the API server", api_writes.clone());
+        registry.register(
+            "invalid_objects",
+            "QueueScalers that could not be understood and are left alone",
+            invalid_objects.clone(),
+        );
+        registry.register("leader", "1 while this process holds the lease", leader.clone());
+    }
+
+    /// The OpenMetrics text.
+    ///
+    /// # Errors
+    /// A value could not be formatted.
+    pub fn exposition(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// The series of single objects.
+    #[must_use]
+    pub fn objects(&self) -> &ObjectMetrics {
+        &self.objects
+    }
+
+    /// The polling metrics of one kind of broker.
+    #[must_use]
+    pub fn polls(&self, broker: &'static str) -> PollMetrics {
+        let labels = Broker { broker };
+        PollMetrics {
+            broker,
+            polls: self.polls.clone(),
+            duration: self.poll_duration.get_or_create(&labels).clone(),
+            lateness: self.poll_lateness.get_or_create(&labels).clone(),
+            sessions: self.sessions.get_or_create(&labels).clone(),
+        }
+    }
+
+    /// Counts a change of replicas.
+    pub fn scaled(&self, from: i32, to: i32, reason: &str, latency: Duration) {
+        let direction = if to > from { "up" } else { "down" };
+        self.scales.get_or_create(&Scale { direction, reason: reason.to_owned() }).inc();
+        self.decision_latency.observe(latency.as_secs_f64());
+    }
+
+    /// Counts one visit of an object.
+    pub fn reconciled(&self, took: Duration, failed: bool) {
+        self.reconcile_duration.observe(took.as_secs_f64());
+        if failed {
+            self.reconcile_errors.inc();
+        }
+    }
+
+    /// Counts a write to the API server.
+    pub fn api_write(&self, resource: &'static str, verb: &'static str) {
+        self.api_writes.get_or_create(&ApiWrite { resource, verb }).inc();
+    }
+
+    /// Sets how many objects cannot be understood.
+    pub fn invalid_objects(&self, count: usize) {
+        self.invalid_objects.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Sets whether this process holds the lease.
+    pub fn leading(&self, leading: bool) {
+        self.leader.set(i64::from(leading));
+    }
+}
+
+/// The polling metrics of one kind of broker.
+#[derive(Clone, Debug)]
+pub struct PollMetrics {
+    broker: &'static str,
+    polls: Family<Poll, Counter>,
+    duration: Histogram,
+    lateness: Histogram,
+    sessions: Gauge,
+}
+
+impl PollMetrics {
+    /// Counts a reading.
+    pub fn result(&self, reading: &Reading) {
+        let result = match reading {
+            Reading::Known(_) => "known",
+            Reading::AtLeast(..) => "at_least",
+            Reading::Unknown(_) => "unknown",
+        };
+        self.polls.get_or_create(&Poll { broker: self.broker, result }).inc();
+    }
+
+    /// Records how long a poll took.
+    pub fn duration(&self, took: Duration) {
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Records how late a poll began.
+    pub fn lateness(&self, late: Duration) {
+        self.lateness.observe(late.as_secs_f64());
+    }
+
+    /// Counts a session.
+    pub fn session_began(&self) {
+        self.sessions.inc();
+    }
+
+    /// Discounts a session.
+    pub fn session_ended(&self) {
+        self.sessions.dec();
+    }
+}

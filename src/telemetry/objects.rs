@@ -1,0 +1,135 @@
+//! The series of single `QueueScaler`s. One map of samples instead of a map per metric: an object costs little, and
+//! its series vanish together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
+use prometheus_client::metrics::MetricType;
+
+/// What is shown of one object. An absent number has no series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Messages not yet processed.
+    pub backlog: Option<u64>,
+    /// Messages that arrive per second.
+    pub arrival_rate: Option<f64>,
+    /// By kind: current, ready, desired, min, max.
+    pub replicas: Vec<(&'static str, i32)>,
+    /// By type: True, False or Unknown.
+    pub conditions: Vec<(&'static str, &'static str)>,
+    /// Active, DryRun or Paused.
+    pub mode: &'static str,
+    /// Known, AtLeast or Unknown.
+    pub quality: &'static str,
+}
+
+/// The samples of all objects, by namespace and name.
+#[derive(Debug, Default)]
+pub struct ObjectMetrics(Mutex<BTreeMap<(String, String), Sample>>);
+
+impl ObjectMetrics {
+    /// Replaces the sample of an object.
+    pub fn set(&self, namespace: &str, name: &str, sample: Sample) {
+        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.insert((namespace.to_owned(), name.to_owned()), sample);
+    }
+
+    /// Ends the series of an object.
+    pub fn remove(&self, namespace: &str, name: &str) {
+        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+}
+
+impl Collector for ObjectMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut exposition = Exposition { encoder: &mut encoder, samples: &samples };
+        exposition.gauge("backlog", "Messages not yet processed", |sample| series(sample.backlog))?;
+        exposition
+            .gauge("arrival_rate", "Messages that arrive per second", |sample| series(sample.arrival_rate))?;
+        exposition.gauge("replicas", "Replicas of the target, by kind", |sample| {
+            sample
+                .replicas
+                .iter()
+                .map(|(kind, replicas)| (vec![("kind", *kind)], i64::from(*replicas)))
+                .collect()
+        })?;
+        exposition.gauge("condition", "1 for the status that a condition has", |sample| {
+            let condition = |(type_, status): &(&'static str, &'static str)| {
+                (vec![("type", *type_), ("status", *status)], 1_i64)
+            };
+            sample.conditions.iter().map(condition).collect()
+        })?;
+        exposition.gauge("mode", "1 for the mode of the QueueScaler", |sample| {
+            vec![(vec![("mode", sample.mode)], 1_i64)]
+        })?;
+        exposition.gauge("reading_quality", "1 for the quality of the last reading", |sample| {
+            vec![(vec![("quality", sample.quality)], 1_i64)]
+        })
+    }
+}
+
+type Series<V> = Vec<(Vec<(&'static str, &'static str)>, V)>;
+
+fn series<V>(value: Option<V>) -> Series<V> {
+    value.into_iter().map(|value| (Vec::new(), value)).collect()
+}
+
+struct Exposition<'a, 'e> {
+    encoder: &'a mut DescriptorEncoder<'e>,
+    samples: &'a BTreeMap<(String, String), Sample>,
+}
+
+impl Exposition<'_, '_> {
+    fn gauge<V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl Fn(&Sample) -> Series<V>,
+    ) -> Result<(), fmt::Error> {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for ((namespace, name), sample) in self.samples {
+            for (labels, value) in series(sample) {
+                let mut all = vec![("namespace", namespace.as_str()), ("name", name.as_str())];
+                all.extend(labels);
+                family.encode_family(&all)?.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    #[test]
+    fn series_carry_the_objects_names_and_vanish_with_it() {
+        let metrics = Metrics::new();
+        let sample = Sample {
+            backlog: Some(48_000),
+            replicas: vec![("current", 6)],
+            conditions: vec![("Ready", "True")],
+            mode: "Active",
+            quality: "Known",
+            ..Sample::default()
+        };
+        metrics.objects().set("shop", "orders", sample);
+        let text = metrics.exposition().unwrap();
+        for line in [
+            r#"queuescaler_backlog{namespace="shop",name="orders"} 48000"#,
+            r#"queuescaler_replicas{namespace="shop",name="orders",kind="current"} 6"#,
+            r#"queuescaler_condition{namespace="shop",name="orders",type="Ready",status="True"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("queuescaler_arrival_rate{"), "an absent number has no series");
+        metrics.objects().remove("shop", "orders");
+        assert!(!metrics.exposition().unwrap().contains("shop"));
+    }
+}

@@ -1,0 +1,150 @@
+//! A workload that can be scaled, as one of the kinds of Kubernetes shows it. Pure.
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
+
+/// A workload as last seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Identity: another object of the same name has another one.
+    pub uid: String,
+    /// What a write compares with.
+    pub resource_version: String,
+    /// Replicas that are asked for.
+    pub replicas: i32,
+    /// Replicas that are ready. Absent for kinds whose `/scale` is all that is known.
+    pub ready: Option<i32>,
+    /// Label selector of its pods, as text.
+    pub selector: Option<String>,
+    /// A rollout has not finished: pods of more than one template are there.
+    pub rolling_out: bool,
+    /// The workload's own word that its pods do not come up.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why pods of a workload do not come up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Reason of the condition `TargetHealthy`.
+    pub reason: TroubleReason,
+    /// What the workload's controller says.
+    pub message: String,
+}
+
+/// Reasons of the condition `TargetHealthy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TroubleReason {
+    /// Pods cannot be created, as a rule because of a quota.
+    QuotaExceeded,
+    /// A rollout does not get on.
+    ProgressDeadlineExceeded,
+}
+
+/// Names a workload among all namespaces and kinds. The group counts, not its version: `apps/v1` and `apps/v1beta2`
+/// show the same workload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WorkloadKey {
+    namespace: String,
+    group: String,
+    kind: String,
+    name: String,
+}
+
+impl WorkloadKey {
+    /// The key of the workload with this API version, such as `apps/v1`, kind and name.
+    #[must_use]
+    pub fn new(namespace: &str, api_version: &str, kind: &str, name: &str) -> Self {
+        let group = api_version.split_once('/').map(|(group, _)| group).unwrap_or_default();
+        Self { namespace: namespace.into(), group: group.into(), kind: kind.into(), name: name.into() }
+    }
+}
+
+impl Workload {
+    /// A Deployment, of which status tells readiness, rollout and trouble.
+    #[must_use]
+    pub fn from_deployment(deployment: &Deployment) -> Self {
+        let spec = deployment.spec.as_ref();
+        let status = deployment.status.as_ref();
+        let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+        let observed = status.and_then(|status| status.observed_generation) >= deployment.metadata.generation;
+        let updated = status.and_then(|status| status.updated_replicas).unwrap_or(0);
+        let existing = status.and_then(|status| status.replicas).unwrap_or(0);
+        Self {
+            uid: deployment.uid().unwrap_or_default(),
+            resource_version: deployment.resource_version().unwrap_or_default(),
+            replicas,
+            ready: Some(status.and_then(|status| status.ready_replicas).unwrap_or(0)),
+            selector: spec.map(|spec| selector_text(&spec.selector)),
+            rolling_out: observed && updated < existing,
+            trouble: deployment_trouble(deployment),
+        }
+    }
+
+    /// A StatefulSet.
+    #[must_use]
+    pub fn from_stateful_set(set: &StatefulSet) -> Self {
+        let spec = set.spec.as_ref();
+        let status = set.status.as_ref();
+        let revisions = status.map(|status| (&status.current_revision, &status.update_revision));
+        let rolling_out = revisions.is_some_and(|(current, update)| update.is_some() && current != update);
+        Self {
+            uid: set.uid().unwrap_or_default(),
+            resource_version: set.resource_version().unwrap_or_default(),
+            replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+            ready: Some(status.and_then(|status| status.ready_replicas).unwrap_or(0)),
+            selector: spec.map(|spec| selector_text(&spec.selector)),
+            rolling_out,
+            trouble: None,
+        }
+    }
+
+    /// Anything else, of which its scale is all that is known.
+    #[must_use]
+    pub fn from_scale(scale: Scale) -> Self {
+        Self {
+            uid: scale.metadata.uid.unwrap_or_default(),
+            resource_version: scale.metadata.resource_version.unwrap_or_default(),
+            replicas: scale.spec.and_then(|spec| spec.replicas).unwrap_or(0),
+            ready: None,
+            selector: scale.status.and_then(|status| status.selector),
+            rolling_out: false,
+            trouble: None,
+        }
+    }
+
+    /// Whether this was read later than `other`. Resource versions of one kind grow (Kubernetes 1.35 promises it);
+    /// of a server whose versions are no numbers, another version counts as later.
+    #[must_use]
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        let version = |workload: &Self| workload.resource_version.parse::<u128>().ok();
+        match (version(self), version(other)) {
+            (Some(ours), Some(theirs)) => ours > theirs,
+            _ => self.resource_version != other.resource_version,
+        }
+    }
+}
+
+fn deployment_trouble(deployment: &Deployment) -> Option<Trouble> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find_map(|condition| {
+        let reason = match (condition.type_.as_str(), condition.status.as_str(), condition.reason.as_deref())
+        {
+            ("ReplicaFailure", "True", _) => TroubleReason::QuotaExceeded,
+            ("Progressing", "False", Some("ProgressDeadlineExceeded")) => {
+                TroubleReason::ProgressDeadlineExceeded
+            }
+            _ => return None,
+        };
+        Some(Trouble { reason, message: condition.message.clone().unwrap_or_default() })
+    })
+}
+
+/// The selector in the form that `kubectl -l` takes.
+fn selector_text(selector: &LabelSelector) -> String {
+    match kube::core::Selector::try_from(selector.clone()) {
+        Ok(selector) => selector.to_string(),
+        Err(_) => String::new(),
+    }
+}

@@ -1,0 +1,430 @@
+//! What tests need to do to a real Kafka besides reading it: topics, records, commits, members of groups.
+//!
+//! One connection per broker, opened by the product's own [`Connection`]; everything else is the codec's. Any failure
+//! ends the test.
+
+#![allow(dead_code, missing_docs, reason = "each test uses its part of it")]
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Decodable, Request, StrBytes};
+use kafka_protocol::records::{
+    Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Record, RecordBatchEncoder,
+    RecordEncodeOptions, TimestampType,
+};
+use queuescaler::brokers::address::AddressPolicy;
+use queuescaler::brokers::kafka::connection::{Call, Connection, Settings};
+use queuescaler::brokers::kafka::endpoint::Endpoint;
+use queuescaler::brokers::kafka::wire::{Fields, Malformed};
+use tokio::time::Instant;
+
+/// Allows what test brokers listen on.
+pub fn any_address() -> AddressPolicy {
+    AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()], Vec::new())
+}
+
+/// A request of the codec, in its newest version up to `NEWEST`.
+struct Plain<R, const NEWEST: i16>(R);
+
+impl<R, const NEWEST: i16> Call for Plain<R, NEWEST>
+where
+    R: Request + Clone + Send + Sync,
+    R::Response: Send,
+{
+    const KEY: i16 = R::KEY;
+    type Request = R;
+    type Response = R::Response;
+    type Answer = R::Response;
+    const VERSIONS: (i16, i16) = (R::VERSIONS.min, NEWEST);
+
+    fn request(&self, _version: i16) -> R {
+        self.0.clone()
+    }
+
+    fn limit(&self) -> usize {
+        64 * 1024 * 1024
+    }
+
+    fn answer(&self, fields: Fields<'_>, version: i16) -> Result<R::Response, Malformed> {
+        R::Response::decode(&mut Bytes::copy_from_slice(fields.rest()), version)
+            .map_err(|_| Malformed::Truncated)
+    }
+}
+
+/// An administrator of a test cluster.
+pub struct KafkaAdmin {
+    bootstrap: Endpoint,
+    connections: HashMap<Endpoint, Connection>,
+    /// Members stay in their group as long as their connection is open.
+    members: Vec<Connection>,
+}
+
+/// A transaction that is open.
+pub struct Transaction {
+    id: String,
+    producer: i64,
+    epoch: i16,
+}
+
+impl KafkaAdmin {
+    /// An administrator of the cluster at the first of these `host:port`, which must be plain.
+    pub fn new(bootstrap: &str) -> Self {
+        let first = bootstrap.split(',').next().unwrap();
+        Self { bootstrap: first.parse().unwrap(), connections: HashMap::new(), members: Vec::new() }
+    }
+
+    pub async fn create_topic(&mut self, name: &str, partitions: i32) {
+        self.create_topics(&[name], partitions, 1).await;
+    }
+
+    pub async fn create_topics(&mut self, names: &[&str], partitions: i32, replicas: i16) {
+        let topic = |name: &&str| {
+            CreatableTopic::default()
+                .with_name(TopicName(text(name)))
+                .with_num_partitions(partitions)
+                .with_replication_factor(replicas)
+        };
+        let request = CreateTopicsRequest::default()
+            .with_topics(names.iter().map(topic).collect())
+            .with_timeout_ms(30_000);
+        let answer = self.any::<_, 7>(request).await;
+        for topic in answer.topics {
+            assert_eq!(topic.error_code, 0, "creating {:?}: {:?}", topic.name, topic.error_message);
+        }
+        for name in names {
+            self.await_partitions(name, usize::try_from(partitions).unwrap()).await;
+        }
+    }
+
+    pub async fn delete_topic(&mut self, name: &str) {
+        let request = DeleteTopicsRequest::default()
+            .with_topic_names(vec![TopicName(text(name))])
+            .with_timeout_ms(30_000);
+        assert_eq!(self.any::<_, 5>(request).await.responses[0].error_code, 0);
+        self.await_partitions(name, 0).await;
+    }
+
+    pub async fn add_partitions(&mut self, name: &str, count: i32) {
+        let topic = CreatePartitionsTopic::default()
+            .with_name(TopicName(text(name)))
+            .with_count(count)
+            .with_assignments(None);
+        let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        assert_eq!(self.any::<_, 3>(request).await.results[0].error_code, 0);
+        self.await_partitions(name, usize::try_from(count).unwrap()).await;
+    }
+
+    /// Moves the start of a partition's log.
+    pub async fn delete_records(&mut self, topic: &str, partition: i32, before: i64) {
+        let leader = self.leader(topic, partition).await;
+        let place = DeleteRecordsPartition::default().with_partition_index(partition).with_offset(before);
+        let records =
+            DeleteRecordsTopic::default().with_name(TopicName(text(topic))).with_partitions(vec![place]);
+        let request = DeleteRecordsRequest::default().with_topics(vec![records]).with_timeout_ms(30_000);
+        let answer = self.to::<_, 2>(&leader, request).await;
+        assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+    }
+
+    /// Commits as a consumer that assigns itself its partitions.
+    pub async fn commit(&mut self, group: &str, topic: &str, offsets: &[(i32, i64)]) {
+        let partition = |(partition, offset): &(i32, i64)| {
+            OffsetCommitRequestPartition::default()
+                .with_partition_index(*partition)
+                .with_committed_offset(*offset)
+                .with_committed_metadata(Some(StrBytes::new()))
+        };
+        let topic = OffsetCommitRequestTopic::default()
+            .with_name(TopicName(text(topic)))
+            .with_partitions(offsets.iter().map(partition).collect());
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic]);
+        let coordinator = self.coordinator(group, 0).await;
+        let codes = until(async || {
+            let answer = self.to::<_, 8>(&coordinator, request.clone()).await;
+            let partitions = answer.topics.into_iter().flat_map(|topic| topic.partitions);
+            let codes: Vec<i16> = partitions.map(|partition| partition.error_code).collect();
+            (!codes.iter().any(|code| settling(*code))).then_some(codes)
+        })
+        .await;
+        assert!(codes.iter().all(|code| *code == 0), "committing for {group}: {codes:?}");
+    }
+
+    pub async fn delete_group(&mut self, group: &str) {
+        let coordinator = self.coordinator(group, 0).await;
+        let request = DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text(group))]);
+        assert_eq!(self.to::<_, 2>(&coordinator, request).await.results[0].error_code, 0);
+    }
+
+    /// Appends so many small records to a partition.
+    pub async fn produce(&mut self, topic: &str, partition: i32, count: usize) {
+        let leader = self.leader(topic, partition).await;
+        let mut left = count;
+        while left > 0 {
+            let records = left.min(10_000);
+            self.append(&leader, topic, partition, records, None).await;
+            left -= records;
+        }
+    }
+
+    /// Opens a transaction with so many records in a partition.
+    pub async fn begin(&mut self, id: &str, topic: &str, partition: i32, count: usize) -> Transaction {
+        let coordinator = self.coordinator(id, 1).await;
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(Some(TransactionalId(text(id))))
+            .with_transaction_timeout_ms(60_000);
+        let producer = until(async || {
+            let producer = self.to::<_, 4>(&coordinator, request.clone()).await;
+            (!settling(producer.error_code)).then_some(producer)
+        })
+        .await;
+        assert_eq!(producer.error_code, 0);
+        let transaction = Transaction {
+            id: id.to_owned(),
+            producer: producer.producer_id.0,
+            epoch: producer.producer_epoch,
+        };
+        let topics = AddPartitionsToTxnTopic::default()
+            .with_name(TopicName(text(topic)))
+            .with_partitions(vec![partition]);
+        let request = AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(TransactionalId(text(id)))
+            .with_v3_and_below_producer_id(ProducerId(transaction.producer))
+            .with_v3_and_below_producer_epoch(transaction.epoch)
+            .with_v3_and_below_topics(vec![topics]);
+        let answer = self.to::<_, 3>(&coordinator, request).await;
+        let error = answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code;
+        assert_eq!(error, 0);
+        let leader = self.leader(topic, partition).await;
+        self.append(&leader, topic, partition, count, Some(&transaction)).await;
+        transaction
+    }
+
+    pub async fn end(&mut self, transaction: Transaction, committed: bool) {
+        let coordinator = self.coordinator(&transaction.id, 1).await;
+        let request = EndTxnRequest::default()
+            .with_transactional_id(TransactionalId(text(&transaction.id)))
+            .with_producer_id(ProducerId(transaction.producer))
+            .with_producer_epoch(transaction.epoch)
+            .with_committed(committed);
+        assert_eq!(self.to::<_, 3>(&coordinator, request).await.error_code, 0);
+    }
+
+    /// Joins a group as a member of the classic protocol, alone or as the first; returns its name.
+    pub async fn join(&mut self, group: &str, assignor: &str) -> String {
+        let coordinator = self.coordinator(group, 0).await;
+        let protocol =
+            JoinGroupRequestProtocol::default().with_name(text(assignor)).with_metadata(Bytes::new());
+        let request = JoinGroupRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_session_timeout_ms(30_000)
+            .with_rebalance_timeout_ms(30_000)
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol]);
+        let mut connection = open(&coordinator).await;
+        let joined = call::<_, 3>(&mut connection, request).await;
+        assert_eq!(joined.error_code, 0, "joining {group}");
+        let assignment = SyncGroupRequestAssignment::default()
+            .with_member_id(joined.member_id.clone())
+            .with_assignment(Bytes::new());
+        let request = SyncGroupRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id(joined.generation_id)
+            .with_member_id(joined.member_id.clone())
+            .with_assignments(vec![assignment]);
+        assert_eq!(call::<_, 2>(&mut connection, request).await.error_code, 0);
+        self.members.push(connection);
+        joined.member_id.to_string()
+    }
+
+    /// Joins a group as a member of the new protocol (KIP-848). False: the broker does not offer it.
+    pub async fn join_new(&mut self, group: &str, topic: &str, assignor: &str) -> bool {
+        let coordinator = self.coordinator(group, 0).await;
+        let request = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_member_epoch(0)
+            .with_rebalance_timeout_ms(30_000)
+            .with_subscribed_topic_names(Some(vec![TopicName(text(topic))]))
+            .with_server_assignor(Some(text(assignor)))
+            .with_topic_partitions(Some(Vec::new()));
+        let mut connection = open(&coordinator).await;
+        if !connection.supports::<Plain<ConsumerGroupHeartbeatRequest, 0>>() {
+            return false;
+        }
+        let error = call::<_, 0>(&mut connection, request).await.error_code;
+        const UNSUPPORTED_VERSION: i16 = 35;
+        assert!(matches!(error, 0 | UNSUPPORTED_VERSION), "joining {group}: {error}");
+        self.members.push(connection);
+        error == 0
+    }
+
+    async fn append(
+        &mut self,
+        leader: &Endpoint,
+        topic: &str,
+        partition: i32,
+        count: usize,
+        transaction: Option<&Transaction>,
+    ) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = i64::try_from(now.as_millis()).unwrap();
+        let record = |sequence: i32| Record {
+            transactional: transaction.is_some(),
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
+            producer_id: transaction.map_or(NO_PRODUCER_ID, |transaction| transaction.producer),
+            producer_epoch: transaction.map_or(NO_PRODUCER_EPOCH, |transaction| transaction.epoch),
+            timestamp_type: TimestampType::Creation,
+            offset: sequence.into(),
+            // The encoder begins a new batch where the two do not grow together; a request takes only one.
+            sequence: if transaction.is_some() { sequence } else { sequence - 1 },
+            timestamp: now, // brokers delete what is old
+            key: None,
+            value: Some(Bytes::from_static(b"x")),
+            headers: Default::default(),
+        };
+        let records: Vec<_> = (0..i32::try_from(count).unwrap()).map(record).collect();
+        let mut batch = BytesMut::new();
+        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+        RecordBatchEncoder::encode(&mut batch, &records, &options).unwrap();
+        let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.freeze()));
+        let topic =
+            TopicProduceData::default().with_name(TopicName(text(topic))).with_partition_data(vec![data]);
+        let request = ProduceRequest::default()
+            .with_transactional_id(transaction.map(|transaction| TransactionalId(text(&transaction.id))))
+            .with_acks(-1)
+            .with_timeout_ms(30_000)
+            .with_topic_data(vec![topic]);
+        let answer = self.to::<_, 9>(leader, request).await;
+        let outcome = &answer.responses[0].partition_responses[0];
+        assert_eq!(outcome.error_code, 0, "producing: {:?}", outcome.error_message);
+    }
+
+    async fn metadata(&mut self, topic: &str) -> MetadataResponse {
+        let topic = MetadataRequestTopic::default().with_name(Some(TopicName(text(topic))));
+        let request =
+            MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+        self.any::<_, 9>(request).await
+    }
+
+    pub async fn topic_exists(&mut self, topic: &str) -> bool {
+        self.metadata(topic).await.topics[0].error_code == 0
+    }
+
+    async fn leader(&mut self, topic: &str, partition: i32) -> Endpoint {
+        let metadata = self.metadata(topic).await;
+        let found =
+            metadata.topics[0].partitions.iter().find(|one| one.partition_index == partition).unwrap();
+        let broker = metadata.brokers.iter().find(|broker| broker.node_id == found.leader_id).unwrap();
+        Endpoint::new(&broker.host, u16::try_from(broker.port).unwrap())
+    }
+
+    async fn coordinator(&mut self, key: &str, kind: i8) -> Endpoint {
+        until(async || {
+            let request = FindCoordinatorRequest::default().with_key(text(key)).with_key_type(kind);
+            let found = self.any::<_, 3>(request).await;
+            let endpoint = || Endpoint::new(&found.host, u16::try_from(found.port).unwrap());
+            (found.error_code == 0).then(endpoint)
+        })
+        .await
+    }
+
+    /// Brokers learn of a topic a moment after the controller made it, and of leading it a moment later.
+    async fn await_partitions(&mut self, topic: &str, count: usize) {
+        until(async || {
+            let metadata = self.metadata(topic).await;
+            let partitions = &metadata.topics[0].partitions;
+            if partitions.len() != count || partitions.iter().any(|one| one.leader_id.0 < 0) {
+                return None;
+            }
+            for partition in 0..i32::try_from(count).unwrap() {
+                let leader = self.leader(topic, partition).await;
+                let place =
+                    ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-1);
+                let place = ListOffsetsTopic::default()
+                    .with_name(TopicName(text(topic)))
+                    .with_partitions(vec![place]);
+                let request =
+                    ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![place]);
+                let answer = self.to::<_, 6>(&leader, request).await;
+                if answer.topics[0].partitions[0].error_code != 0 {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
+
+    async fn any<R, const NEWEST: i16>(&mut self, request: R) -> R::Response
+    where
+        R: Request + Clone + Send + Sync,
+        R::Response: Send,
+    {
+        let bootstrap = self.bootstrap.clone();
+        self.to::<R, NEWEST>(&bootstrap, request).await
+    }
+
+    async fn to<R, const NEWEST: i16>(&mut self, endpoint: &Endpoint, request: R) -> R::Response
+    where
+        R: Request + Clone + Send + Sync,
+        R::Response: Send,
+    {
+        if !self.connections.contains_key(endpoint) {
+            self.connections.insert(endpoint.clone(), open(endpoint).await);
+        }
+        call::<R, NEWEST>(self.connections.get_mut(endpoint).unwrap(), request).await
+    }
+}
+
+async fn call<R, const NEWEST: i16>(connection: &mut Connection, request: R) -> R::Response
+where
+    R: Request + Clone + Send + Sync,
+    R::Response: Send,
+{
+    let answers = connection.call(&[Plain::<R, NEWEST>(request)]).await;
+    answers.unwrap_or_else(|error| panic!("{}", error.problem)).pop().unwrap()
+}
+
+async fn open(endpoint: &Endpoint) -> Connection {
+    let settings = Settings { addresses: any_address(), tls: None, sasl: None };
+    Connection::open(endpoint, &settings, Instant::now() + Duration::from_secs(10)).await.unwrap()
+}
+
+/// Asks again until there is an answer: a cluster tells nobody when it has settled.
+async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "the cluster did not settle");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A coordinator that was chosen just now, or whose topic was only just created, says so for a moment.
+fn settling(error: i16) -> bool {
+    matches!(error, 14..=16 | 51)
+}
+
+fn text(words: &str) -> StrBytes {
+    StrBytes::from_string(words.to_owned())
+}

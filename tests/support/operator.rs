@@ -1,0 +1,91 @@
+//! The operator as a process of this machine, with the rights that the chart gives it and no others.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A running `queuescaler run`. Killed when dropped.
+pub struct Operator {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Operator {
+    /// Starts the operator with this kubeconfig and these further arguments.
+    pub fn start(kubeconfig: &std::path::Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_queuescaler"))
+            .arg("run")
+            .args(["--http-address", "127.0.0.1:0", "--log-format", "json"])
+            // The brokers of the test bed are where the API server is, on this machine.
+            .args(["--allow-addresses", "127.0.0.0/8,10.0.0.0/8"])
+            .args(arguments)
+            .env("KUBECONFIG", kubeconfig)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (sender, lines) = mpsc::channel();
+        let (kept, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                kept.lock().unwrap().push(line.clone());
+                let _ = sender.send(line);
+            }
+        });
+        Self { child, log, lines }
+    }
+
+    /// Waits for a log line that contains the words, and returns it.
+    pub fn wait_for_log(&self, words: &str) -> String {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.contains(words) => return line,
+                Ok(_) => {}
+                Err(_) => panic!("the operator never logged {words:?}:\n{}", self.log()),
+            }
+        }
+    }
+
+    /// Everything logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
+        assert!(status.success(), "cannot signal the operator");
+    }
+
+    /// Waits for the process to end and returns its exit code, `None` for a signal.
+    pub fn wait(&mut self, deadline: Duration) -> Option<i32> {
+        let until = std::time::Instant::now() + deadline;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(std::time::Instant::now() < until, "the operator did not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("--- log of the operator\n{}", self.log());
+        }
+    }
+}

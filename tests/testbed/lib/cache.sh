@@ -1,0 +1,125 @@
+# What takes long to make and does not depend on the checkout's place: built
+# once, kept in the user's cache folder under a hash of what it is made from.
+# shellcheck shell=bash
+
+# cached NAME HASH FUNCTION: prints the folder of that entry, made by the
+# function (called with an empty folder) when it is not there yet.
+cached() {
+  local entry=$CACHE/$1-$2 lock
+  if [[ ! -d $entry ]]; then
+    mkdir -p "$CACHE"
+    take_lock "$CACHE/$1-$2.lock" lock -x
+    if [[ ! -d $entry ]]; then
+      rm -rf "$entry.making"
+      mkdir "$entry.making"
+      # In the background, as there a failing command ends the function.
+      "$3" "$entry.making" >"$entry.log" 2>&1 &
+      wait $! || {
+        tail -n 15 "$entry.log" >&2
+        die "could not make $1: $entry.log has the whole story"
+      }
+      mv "$entry.making" "$entry"
+    fi
+    exec {lock}>&-
+  fi
+  printf '%s\n' "$entry"
+}
+
+KUBERNETES_SOURCES=$TESTBED_DIR/kubernetes
+KUBERNETES_PROGRAMS=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl helm)
+
+# kubernetes_programs: prints the folder with a link for each program.
+kubernetes_programs() {
+  local hash
+  hash=$(hash_of "$KUBERNETES_SOURCES"/{main.go,go.mod,go.sum} "$(declare -f make_kubernetes)")
+  [[ -d $CACHE/kubernetes-$hash ]] || say "builds Kubernetes (7 to 10 minutes on 2 cores, once)"
+  cached kubernetes "$hash" make_kubernetes
+}
+
+make_kubernetes() {
+  local version program
+  command -v go >/dev/null || die "Go is missing: install version 1.26 or newer, Debian's is too old"
+  version=$(sed -n 's/^\tk8s.io\/kubernetes v\(.*\)/\1/p' "$KUBERNETES_SOURCES/go.mod")
+  local set='-X k8s.io/component-base/version'
+  # The API server and clients compare versions, and this is how a build gets its own.
+  (cd "$KUBERNETES_SOURCES" && CGO_ENABLED=0 go build -trimpath -o "$1/kubernetes" -ldflags \
+    "-s -w $set.gitVersion=v$version $set.gitMajor=1 $set.gitMinor=$(cut -d. -f2 <<<"$version")" .)
+  for program in "${KUBERNETES_PROGRAMS[@]}"; do ln -s kubernetes "$1/$program"; done
+}
+
+# kafka_jars VERSION: prints the folder with the broker's and the tools' jars.
+kafka_jars() {
+  local hash
+  [[ $1 =~ ^[0-9]+(\.[0-9]+)+$ ]] || die "'$1' is no version of Kafka: say one like 4.1.0 or 3.9.1"
+  need "${KAFKA_NEEDS[@]}"
+  KAFKA_VERSION=$1
+  hash=$(hash_of "$(declare -f make_kafka)")
+  [[ -d $CACHE/kafka-$1-$hash ]] || say "downloads Kafka $1"
+  cached "kafka-$1" "$hash" make_kafka
+}
+
+make_kafka() {
+  local artifact
+  {
+    echo '<project><modelVersion>4.0.0</modelVersion><groupId>testbed</groupId>'
+    echo '<artifactId>kafka</artifactId><version>1</version><dependencies>'
+    for artifact in org.apache.kafka:kafka_2.13:"$KAFKA_VERSION" \
+      org.apache.kafka:kafka-tools:"$KAFKA_VERSION" org.slf4j:slf4j-simple:1.7.36; do
+      IFS=: read -r group name version <<<"$artifact"
+      echo "<dependency><groupId>$group</groupId><artifactId>$name</artifactId><version>$version</version></dependency>"
+    done
+    echo '</dependencies></project>'
+  } >"$1/pom.xml"
+  (cd "$1" && mvn -B -q dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime)
+  # One logger only: whichever the class path names first would win.
+  rm -f "$1"/jars/{logback-,slf4j-reload4j,log4j-slf4j}*
+}
+
+# base_files: prints the tar archive of the file system that images start from.
+base_files() {
+  local hash entry
+  need "${CLUSTER_NEEDS[@]}"
+  hash=$(hash_of "$(declare -f make_base_files)")
+  [[ -d $CACHE/base-$hash ]] || say "makes the base file system of images"
+  entry=$(cached base "$hash" make_base_files)
+  printf '%s/base.tar\n' "$entry"
+}
+
+make_base_files() {
+  # The extract variant runs no package scripts, so what they would write is written here.
+  # shellcheck disable=SC2016 # the hooks' $1 is theirs
+  mmdebstrap --quiet --variant=extract \
+    --include=libc6,libgcc-s1,ca-certificates,base-files,netbase,tzdata \
+    --customize-hook='cat "$1"/usr/share/ca-certificates/mozilla/*.crt >"$1/etc/ssl/certs/ca-certificates.crt"' \
+    --customize-hook='printf "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n" >"$1/etc/passwd"' \
+    --customize-hook='printf "root:x:0:\nnonroot:x:65532:\n" >"$1/etc/group"' \
+    --customize-hook='rm -rf "$1"/usr/share/doc "$1"/usr/share/man "$1"/usr/share/locale "$1"/var/cache/apt "$1"/var/lib/apt' \
+    bookworm "$1/base.tar"
+}
+
+# pause_program: prints the path of a program that only waits, for pods' sandboxes.
+pause_program() {
+  local entry source='#include <unistd.h>
+int main(void) { for (;;) pause(); }'
+  PAUSE_SOURCE=$source
+  entry=$(cached pause "$(hash_of "$source")" make_pause)
+  printf '%s/pause\n' "$entry"
+}
+
+make_pause() { cc -x c -Os -s -static -o "$1/pause" - <<<"$PAUSE_SOURCE"; }
+
+# rabbitmq4_files: prints the folder with a Debian trixie that has RabbitMQ 4.0.
+rabbitmq4_files() {
+  local hash entry
+  need "${RABBITMQ4_NEEDS[@]}"
+  hash=$(hash_of "$(declare -f make_rabbitmq4)")
+  [[ -d $CACHE/rabbitmq4-$hash ]] || say "makes a file system with RabbitMQ 4"
+  entry=$(cached rabbitmq4 "$hash" make_rabbitmq4)
+  printf '%s/root\n' "$entry"
+}
+
+make_rabbitmq4() {
+  # shellcheck disable=SC2016 # the hook's $1 is its own
+  mmdebstrap --quiet --variant=apt --include=rabbitmq-server \
+    --customize-hook='echo 127.0.0.1 localhost >"$1/etc/hosts"' trixie "$1/root"
+}

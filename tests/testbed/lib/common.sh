@@ -1,0 +1,107 @@
+# What every other part uses: names of places, words to the user, waiting.
+# It starts nothing and changes nothing but its own folders.
+# shellcheck shell=bash
+
+STATE=${QS_TESTBED_STATE:-/var/tmp/queuescaler-testbed}
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/queuescaler-testbed
+CHECKOUT=$(cd "$TESTBED_DIR/../.." && pwd -P)
+
+say() { printf 'testbed: %s\n' "$*" >&2; }
+
+die() {
+  printf 'testbed: error: %s\n' "$*" >&2
+  exit 1
+}
+
+# The state holds sockets (their paths are limited to 107 bytes), and the node
+# hides some folders of the machine behind its own.
+check_state_path() {
+  [[ $STATE == /* ]] || die "QS_TESTBED_STATE must be an absolute path, not '$STATE'"
+  [[ $STATE =~ ^[A-Za-z0-9/._-]+$ ]] ||
+    die "QS_TESTBED_STATE may hold letters, digits and /._- only, not '$STATE'"
+  ((${#STATE} <= 60)) || die "QS_TESTBED_STATE is longer than 60 bytes: choose a shorter path"
+  case $STATE/ in
+    /run/* | /var/run/* | /var/lib/* | /var/log/*)
+      die "QS_TESTBED_STATE cannot be below /run, /var/lib or /var/log: choose another folder" ;;
+  esac
+}
+
+require_root() {
+  [[ $EUID == 0 ]] ||
+    die "the test bed makes network interfaces and containers: run it as root, or use a cluster of your own through KUBECONFIG"
+}
+
+# hash_of TEXT-OR-FILES...: a short name for exactly these inputs.
+hash_of() {
+  local input
+  for input in "$@"; do
+    if [[ -f $input ]]; then cat "$input"; else printf '%s\n' "$input"; fi
+  done | sha256sum | cut -c1-16
+}
+
+# wait_for SECONDS WHAT PROCESS COMMAND...: until the command succeeds. Gives
+# up when the time is over or the process (a recorded name, or -) has ended.
+wait_for() {
+  local seconds=$1 what=$2 process=$3 deadline
+  shift 3
+  deadline=$((SECONDS + seconds))
+  until "$@" >/dev/null 2>&1; do
+    if [[ $process != - ]] && ! process_alive "$process"; then
+      show_log "$process"
+      die "$what did not come up: its process ended"
+    fi
+    if ((SECONDS >= deadline)); then
+      [[ $process == - ]] || show_log "$process"
+      die "$what did not come up within $seconds s"
+    fi
+    sleep 0.1
+  done
+}
+
+show_log() {
+  local file
+  file=$(log_of "$1")
+  [[ -s $file ]] || return 0
+  printf 'testbed: the end of %s:\n' "$file" >&2
+  tail -n 15 "$file" | cut -c1-400 | sed 's/^/  | /' >&2
+}
+
+# together NAME...: runs the functions NAME at the same time; fails when one did.
+together() {
+  local name pid failed=0 pids=()
+  for name in "$@"; do
+    "$name" &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do
+    wait "$pid" || failed=1
+  done
+  ((failed == 0)) || exit 1
+}
+
+# port_open ADDRESS PORT
+port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
+
+# reserve_port OWNER: prints a port that is free now and given to nobody else
+# of this test bed. Below the range that the kernel takes for connections.
+reserve_port() {
+  local owner=$1 attempt port
+  mkdir -p "$STATE/ports"
+  for attempt in {1..500}; do
+    port=$((20000 + (RANDOM + attempt) % 10000))
+    [[ -z $(ss -Hltn "sport = :$port") ]] || continue
+    if (set -o noclobber && printf '%s\n' "$owner" >"$STATE/ports/$port") 2>/dev/null; then
+      printf '%s\n' "$port"
+      return
+    fi
+  done
+  die "no free port between 20000 and 29999: stop what occupies them"
+}
+
+# release_ports OWNER
+release_ports() {
+  local file
+  for file in "$STATE"/ports/*; do
+    if [[ -f $file && $(<"$file") == "$1" ]]; then rm -f "$file"; fi
+  done
+}

@@ -1,0 +1,82 @@
+# The whole test bed: up, down, status and what it tells other programs.
+# shellcheck shell=bash
+
+testbed_up() {
+  local part parts=("$@") begun=$SECONDS steps=()
+  ((${#parts[@]} > 0)) || parts=(cluster kafka rabbitmq)
+  for part in "${parts[@]}"; do
+    [[ $part =~ ^(cluster|kafka|rabbitmq)$ ]] || die "the test bed has no part '$part': it has cluster, kafka and rabbitmq"
+    steps+=("part_$part")
+  done
+  claim_exclusively
+  need "${BASE_NEEDS[@]}"
+  own
+  pki_up
+  together "${steps[@]}"
+  say "up after $((SECONDS - begun)) s: ${parts[*]}"
+}
+
+part_cluster() {
+  # The compiler needs no package of ours, so it need not wait for them.
+  together kubernetes_programs_quietly cluster_prepare
+  cluster_up
+}
+
+kubernetes_programs_quietly() { kubernetes_programs >/dev/null; }
+
+part_kafka() { kafka_up main --sasl; }
+
+part_rabbitmq() { rabbitmq_up main; }
+
+testbed_down() {
+  claim_exclusively
+  remove_everything
+  disown_claim
+  say "down"
+}
+
+# remove_everything: also after a death of all processes, when only their
+# traces are left.
+remove_everything() {
+  local name
+  cluster_down
+  for name in $(processes_matching '*'); do process_stop "$name" KILL 10; done
+  network_down
+  rm -rf "$STATE"
+}
+
+testbed_status() {
+  local name pid
+  [[ -d $STATE ]] || {
+    echo 'nothing is up'
+    return
+  }
+  printf '%-28s %-8s %s\n' PROCESS PID STATE
+  for name in $(processes_matching '*'); do
+    if ! pid=$(process_id "$name"); then
+      printf '%-28s %-8s %s\n' "$name" - dead
+    elif [[ $(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$pid/status") == T ]]; then
+      printf '%-28s %-8s %s\n' "$name" "$pid" paused
+    else
+      printf '%-28s %-8s %s\n' "$name" "$pid" running
+    fi
+  done
+}
+
+testbed_env() {
+  [[ -d $STATE ]] || die "nothing is up: run 'testbed up' first"
+  export_variable QS_TESTBED "$TESTBED_DIR/testbed"
+  export_variable QS_PKI "$PKI"
+  if [[ -e $CLUSTER/ready ]]; then
+    export_variable KUBECONFIG "$CLUSTER/admin.kubeconfig"
+    # shellcheck disable=SC2016 # to be expanded by who reads it
+    printf 'export PATH=%q:"$PATH"\n' "$STATE/bin"
+    export_variable CONTAINERD_ADDRESS "$CONTAINERD_SOCKET"
+    export_variable CONTAINERD_NAMESPACE k8s.io
+    export_variable QS_AUDIT_LOG "$STATE/logs/audit.log"
+  fi
+  if [[ -d $STATE/kafka/main ]]; then kafka_env main; fi
+  if [[ -d $STATE/rabbitmq/main ]]; then rabbitmq_env main; fi
+}
+
+export_variable() { printf 'export %s=%q\n' "$1" "$2"; }
