@@ -20,7 +20,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator: watch QueueScalers, read backlogs, set replicas
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Print the custom resource definitions as YAML
     Crd,
     /// Print the version

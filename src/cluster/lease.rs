@@ -103,7 +103,7 @@ enum Renewal {
 
 /// What an attempt to take the lease came to.
 enum Attempt {
-    Taken(Lease, Instant),
+    Taken(Box<Lease>, Instant),
     /// Somebody holds it, for so long yet if it is not renewed.
     Held(Duration),
     /// Another candidate was faster.
@@ -119,7 +119,7 @@ pub async fn acquire(client: Client, election: Election) -> Held {
             Ok(Attempt::Taken(lease, renewed)) => {
                 let leadership = Leadership::none();
                 leadership.set(Some(renewed + margin(election.duration)));
-                return Held { election, leases, lease, leadership };
+                return Held { election, leases, lease: *lease, leadership };
             }
             Ok(Attempt::Held(left)) => RETRY.min(left),
             Ok(Attempt::Lost) => RETRY,
@@ -156,7 +156,8 @@ async fn attempt(
     // What the holder itself said counts, should its configuration differ from ours.
     let said =
         lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).and_then(|s| u64::try_from(s).ok());
-    let left = said.map_or(election.duration, Duration::from_secs).saturating_sub(began.duration_since(since));
+    let left =
+        said.map_or(election.duration, Duration::from_secs).saturating_sub(began.duration_since(since));
     if !holder.is_empty() && holder != election.identity && !left.is_zero() {
         return Ok(Attempt::Held(left));
     }
@@ -167,12 +168,9 @@ async fn attempt(
 }
 
 /// Losing a race for the lease is the ordinary course of an election.
-fn swallow_conflict(
-    written: Result<Lease, kube::Error>,
-    began: Instant,
-) -> Result<Attempt, kube::Error> {
+fn swallow_conflict(written: Result<Lease, kube::Error>, began: Instant) -> Result<Attempt, kube::Error> {
     match written {
-        Ok(lease) => Ok(Attempt::Taken(lease, began)),
+        Ok(lease) => Ok(Attempt::Taken(Box::new(lease), began)),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Lost),
         Err(error) => Err(error),
     }
@@ -255,8 +253,7 @@ impl Held {
         let began = Instant::now();
         let claimed = claim(self.lease.clone(), &self.election);
         let params = PostParams::default();
-        self.lease =
-            by(self.patience(), self.leases.replace(&self.election.name, &params, &claimed)).await?;
+        self.lease = by(self.patience(), self.leases.replace(&self.election.name, &params, &claimed)).await?;
         self.leadership.set(Some(began + margin(self.election.duration)));
         Ok(())
     }

@@ -42,26 +42,25 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let changes = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(prune)
-        .reflect(writer)
-        .filter_map(|change| async {
-            change
-                .inspect_err(
-                    |error| tracing::warn!(%error, kind = %K::kind(&()), "watching fails, trying again"),
-                )
-                .ok()
-        });
+    let changes =
+        watcher(api, watcher::Config::default()).default_backoff().modify(prune).reflect(writer).filter_map(
+            |change| async {
+                change
+                    .inspect_err(
+                        |error| tracing::warn!(%error, kind = %K::kind(&()), "watching fails, trying again"),
+                    )
+                    .ok()
+            },
+        );
     (store, changes)
 }
 
 /// The object that was added, changed or deleted, if it is about one.
 pub(super) fn touched<K>(change: watcher::Event<K>) -> Option<K> {
     match change {
-        watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => {
-            Some(object)
-        }
+        watcher::Event::Apply(object)
+        | watcher::Event::InitApply(object)
+        | watcher::Event::Delete(object) => Some(object),
         watcher::Event::Init | watcher::Event::InitDone => None,
     }
 }

@@ -30,11 +30,14 @@ const FRESH: Duration = Duration::from_secs(10);
 /// The data of a Secret.
 type Data = HashMap<String, SecretSlice<u8>>;
 
+/// Secrets by namespace and name, with the time of their reading.
+type Read = HashMap<(String, String), (Instant, Arc<Data>)>;
+
 /// All Secrets that were read lately.
 #[derive(Clone)]
 pub struct SecretCache {
     client: Client,
-    read: Arc<Mutex<HashMap<(String, String), (Instant, Arc<Data>)>>>,
+    read: Arc<Mutex<Read>>,
 }
 
 impl std::fmt::Debug for SecretCache {

@@ -3,6 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::deadline::soon;
+use super::scale::{ScaleError, classify};
+use super::scope::{Scope, prune_metadata};
+use crate::api::ScaleTargetRef;
+use crate::workload::{Workload, WorkloadKey};
 use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -11,11 +16,6 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use super::deadline::soon;
-use super::scale::{ScaleError, classify};
-use super::scope::{Scope, prune_metadata};
-use crate::api::ScaleTargetRef;
-use crate::workload::{Workload, WorkloadKey};
 
 /// All workloads that the operator may scale.
 pub struct Workloads {

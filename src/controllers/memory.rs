@@ -33,11 +33,14 @@ impl Memories {
     }
 }
 
+/// What a generation of a spec asks for.
+type Planned = (Option<i64>, Result<Arc<Plan>, Invalid>);
+
 /// What is remembered of one object.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     uid: Option<String>,
-    plan: Option<(Option<i64>, Result<Arc<Plan>, Invalid>)>,
+    plan: Option<Planned>,
     pub(super) watching: Watching,
     pub(super) history: Option<History>,
     pub(super) arrivals: Arrivals,
