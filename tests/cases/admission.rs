@@ -89,7 +89,8 @@ async fn s11_every_bound_of_the_schema_is_enforced_with_the_path_of_the_field() 
         for mistake in mistakes(&schema, &valid) {
             tried += 1;
             match admission(&bench, &mistake.object).await {
-                Err(message) if message.contains(&mistake.path) => {}
+                // The API server names an item of a set by its value.
+                Err(message) if message.contains(mistake.path.trim_end_matches("[0]")) => {}
                 answer => wrong.push(format!("{} ({}): {answer:?}", mistake.path, mistake.what)),
             }
         }

@@ -35,6 +35,7 @@ impl Scene {
         let release = Release::install(&bench.namespace, OPERATOR);
         let vhost = broker.fresh_vhost(&bench.namespace).await;
         vhost.declare("orders", "quorum").await;
+        vhost.counted("orders", 0).await;
         bench.secret("rabbitmq-credentials", &broker.user, &broker.password).await;
         Some(Self { bench, release, vhost })
     }
@@ -77,6 +78,7 @@ async fn s8_the_chart_works_unmodified_in_a_restricted_namespace_and_leaves_the_
     let bench = &scene.bench;
     bench.deployment("orders-worker", 1).await;
     scene.vhost.publish("orders", 300).await;
+    scene.vhost.counted("orders", 300).await;
     scene.queue_scaler().await;
     bench.until_replicas("orders-worker", 3).await;
     bench.until_condition("orders", "SourceObserved", "True", "Observed").await;

@@ -30,6 +30,7 @@ fn spec(vhost: &Vhost) -> Value {
 async fn orders(bench: &Bench, vhost: &Vhost, kind: &str, messages: usize) {
     vhost.declare("orders", kind).await;
     vhost.publish("orders", messages).await;
+    vhost.counted("orders", messages).await;
     bench.secret("rabbitmq", &vhost.broker.user, &vhost.broker.password).await;
     bench.deployment("orders", 1).await;
     bench.queue_scaler("orders", spec(vhost)).await;
@@ -89,14 +90,7 @@ async fn r3_messages_that_are_delivered_and_not_acknowledged_count_and_remove_no
     let consumer = vhost.hold_unacknowledged("orders").await;
     bench
         .unchanged("orders", 5, async {
-            loop {
-                let numbers = vhost.numbers("orders").await;
-                if (&numbers["messages_ready"], &numbers["messages_unacknowledged"]) == (&json!(0), &json!(50))
-                {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
+            vhost.until_numbers("orders", 0, 50).await;
             // More polls than zero would need to be believed.
             bench.keeps_replicas("orders", 5, Duration::from_secs(12)).await;
         })

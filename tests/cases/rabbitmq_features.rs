@@ -1,6 +1,7 @@
 //! RabbitMQ as it is used in earnest: quorum queues over TLS, and queues by pattern.
 
 use k8s_openapi::api::core::v1::Secret;
+use queuescaler::api::QueueScaler;
 use serde_json::{Value, json};
 
 use crate::support::bench::{Bench, condition};
@@ -20,11 +21,17 @@ fn at_once() -> Value {
 /// Secrets `authority`, `sibling` (another authority of the same name) and `client` from the test bed's certificates.
 async fn certificates(bench: &Bench, folder: &str) {
     let pem = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
-    let secret = |type_: &str, data: Value| json!({"apiVersion": "v1", "kind": "Secret", "type": type_, "stringData": data});
-    bench.apply::<Secret>("authority", secret("Opaque", json!({"ca.crt": pem("ca.crt")}))).await;
-    bench.apply::<Secret>("sibling", secret("Opaque", json!({"ca.crt": pem("sibling-ca.crt")}))).await;
     let pair = json!({"tls.crt": pem("client.crt"), "tls.key": pem("client.key")});
-    bench.apply::<Secret>("client", secret("kubernetes.io/tls", pair)).await;
+    for (name, type_, data) in [
+        ("authority", "Opaque", json!({"ca.crt": pem("ca.crt")})),
+        ("sibling", "Opaque", json!({"ca.crt": pem("sibling-ca.crt")})),
+        ("client", "kubernetes.io/tls", pair),
+    ] {
+        let metadata = json!({"name": name});
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": type_, "stringData": data});
+        bench.apply::<Secret>(name, secret).await;
+    }
 }
 
 #[tokio::test]
@@ -42,6 +49,7 @@ async fn rabbitmq_quorum_queue_over_tls_scales_up_and_down() {
     let vhost = broker.fresh_vhost(&bench.namespace).await;
     vhost.declare("orders", "quorum").await;
     vhost.publish("orders", 40).await;
+    vhost.counted("orders", 40).await;
     bench.secret("rabbitmq", &broker.user, &broker.password).await;
     certificates(&bench, &folder).await;
     let (host, port) = host_and_port(&amqp);
@@ -92,6 +100,7 @@ async fn rabbitmq_queue_pattern_adds_up_what_it_matches_as_a_whole_and_sees_new_
     for (queue, messages) in [("orders-1", 10), ("orders-2", 20), ("orders-2-dead", 50), ("my-orders-1", 50)] {
         vhost.declare(queue, "classic").await;
         vhost.publish(queue, messages).await;
+        vhost.counted(queue, messages).await;
     }
     bench.secret("rabbitmq", &broker.user, &broker.password).await;
     bench.deployment("orders", 1).await;
@@ -108,7 +117,11 @@ async fn rabbitmq_queue_pattern_adds_up_what_it_matches_as_a_whole_and_sees_new_
     vhost.declare("orders-77", "quorum").await;
     vhost.publish("orders-77", 40).await;
     bench.until_replicas("orders", 7).await;
-    assert_eq!(bench.events("orders", "ScaledUp").await.len(), 2, "one step each");
+    let at_seven = |object: &QueueScaler| {
+        object.status.as_ref().and_then(|status| status.last_scale.as_ref()).is_some_and(|last| last.to == 7)
+    };
+    let object = bench.until("orders", "a scale to 7 in status", at_seven).await;
+    assert_eq!(object.status.unwrap().last_scale.unwrap().from, 3, "one step");
     assert_eq!(bench.warnings("orders").await, Vec::<String>::new());
     bench.is_sound(&[&broker.password]).await;
     vhost.delete().await;

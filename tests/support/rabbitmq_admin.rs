@@ -194,6 +194,25 @@ impl Vhost {
         self.broker.call(Method::GET, &path, json!({})).await.1
     }
 
+    /// Waits until the broker's statistics tell of so many messages, all ready: a new queue has none for seconds.
+    pub async fn counted(&self, queue: &str, messages: usize) {
+        self.until_numbers(queue, messages, 0).await;
+    }
+
+    /// Waits until the broker's statistics tell of so many messages. They are renewed now and then and cannot be
+    /// awaited but by asking.
+    pub async fn until_numbers(&self, queue: &str, ready: usize, unacknowledged: usize) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let numbers = self.numbers(queue).await;
+            if numbers["messages_ready"] == ready && numbers["messages_unacknowledged"] == unacknowledged {
+                return;
+            }
+            assert!(Instant::now() < end, "{queue} is still {numbers}");
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+
     pub async fn queue_names(&self) -> Vec<String> {
         let path = format!("/queues/{}?columns=name", escape(&self.name));
         let (_, answer) = self.broker.call(Method::GET, &path, json!({})).await;
