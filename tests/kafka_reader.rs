@@ -1,6 +1,6 @@
 //! The Kafka reader against a real cluster: `QS_KAFKA_BOOTSTRAP` is a plain listener of it. Skipped without one.
 
-#![allow(clippy::print_stdout, missing_docs)]
+#![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 mod support;
 

@@ -1,5 +1,7 @@
 //! The RabbitMQ reader on a real broker.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
 #[path = "support/rabbitmq_admin.rs"]
 mod rabbitmq_admin;
 
@@ -31,11 +33,16 @@ async fn ready_messages_of_classic_and_quorum_queues_add_up() {
     vhost.publish("classic", 3).await;
     vhost.publish("quorum", 4).await;
     let mut both = vhost.queues(&["classic", "quorum"]);
-    let reading =
-        read_until(&mut reader(broker.access()), &mut both, |reading| known(reading) == Some(7)).await;
+    // The broker publishes consumers and arrivals later than messages.
+    let all_told = |reading: &Reading| {
+        known(reading) == Some(7)
+            && reading
+                .backlog()
+                .is_some_and(|backlog| backlog.members.is_some() && backlog.arrived == Some(7))
+    };
+    let reading = read_until(&mut reader(broker.access()), &mut both, all_told).await;
     let Reading::Known(backlog) = reading else { unreachable!() };
     assert_eq!(backlog.in_flight, 0);
-    assert_eq!(backlog.arrived, Some(7));
     assert_eq!(backlog.members, Some(0));
     assert_eq!(backlog.partitions, None);
     vhost.delete().await;
@@ -50,10 +57,11 @@ async fn r3_unacknowledged_messages_count_when_none_is_ready() {
         vhost.publish(kind, 5).await;
         let consumer = vhost.hold_unacknowledged(kind).await;
         let mut queue = vhost.queues(&[kind]);
-        let held = |reading: &Reading| reading.backlog().is_some_and(|backlog| backlog.in_flight == 5);
+        let held = |reading: &Reading| {
+            reading.backlog().is_some_and(|backlog| backlog.in_flight == 5 && backlog.members == Some(1))
+        };
         let reading = read_until(&mut reader(broker.access()), &mut queue, held).await;
         assert_eq!(known(&reading), Some(5), "{kind}: {reading:?}");
-        assert_eq!(reading.backlog().unwrap().members, Some(1), "{kind}");
         consumer.close(200, "done".into()).await.unwrap();
     }
     vhost.delete().await;
@@ -76,7 +84,7 @@ async fn names_are_escaped_in_single_requests_listings_and_amqp() {
     let by_amqp = read(&mut reader(broker.amqp_only()), &mut vhost.queues(&strange)).await.unwrap();
     assert_eq!(by_amqp.backlog().unwrap().messages, 21);
     // A URL with such a segment would lead to another place.
-    vhost.declare("..", "classic").await;
+    vhost.declare_by_amqp("..").await;
     vhost.publish("..", 2).await;
     let mut dots = vhost.queues(&[".."]);
     read_until(&mut over_management, &mut dots, |reading| known(reading) == Some(2)).await;
@@ -97,8 +105,7 @@ async fn a_pattern_matches_whole_names_across_pages_and_sees_new_queues_within_3
     }
     let mut pattern = vhost.pattern(r"work\.\d+");
     let mut reader = reader(broker.access());
-    let reading = read_until(&mut reader, &mut pattern, |reading| known(reading) == Some(3)).await;
-    assert_eq!(reading.backlog().unwrap().members, Some(0));
+    read_until(&mut reader, &mut pattern, |reading| known(reading) == Some(3)).await;
     let begun = tokio::time::Instant::now();
     vhost.declare("work.new", "classic").await; // does not match
     vhost.declare("work.510", "classic").await;
@@ -231,6 +238,20 @@ async fn r5_without_the_management_api_ready_messages_are_a_lower_bound() {
 }
 
 #[tokio::test]
+async fn a_connection_that_the_broker_closes_is_replaced_at_the_next_poll() {
+    let Some(broker) = Broker::from_env() else { return };
+    let vhost = broker.fresh_vhost("qs closed connection").await;
+    vhost.declare("orders", "classic").await;
+    let mut reader = reader(broker.amqp_only());
+    let mut orders = vhost.queues(&["orders"]);
+    read(&mut reader, &mut orders).await.unwrap();
+    assert_eq!(vhost.close_connections().await, 1);
+    let reading = read(&mut reader, &mut orders).await.unwrap();
+    assert!(matches!(&reading, Reading::AtLeast(backlog, _) if backlog.messages == 0), "{reading:?}");
+    vhost.delete().await;
+}
+
+#[tokio::test]
 async fn r7_a_deleted_vhost_is_told_from_a_deleted_queue() {
     let Some(broker) = Broker::from_env() else { return };
     let vhost = broker.fresh_vhost("qs vhost/gone").await;
@@ -251,7 +272,7 @@ async fn r7_a_deleted_vhost_is_told_from_a_deleted_queue() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_a_failed_authentication_either_way_and_is_not_repeated() {
+async fn a_wrong_password_is_a_failed_authentication_either_way() {
     let Some(broker) = Broker::from_env() else { return };
     let vhost = broker.fresh_vhost("qs password").await;
     for access in [broker.access(), broker.amqp_only()] {

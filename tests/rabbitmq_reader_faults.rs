@@ -1,5 +1,7 @@
 //! The RabbitMQ reader against servers that do what a healthy RabbitMQ does not. Needs no broker.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -321,7 +323,7 @@ async fn silent_servers_cost_no_more_than_the_deadline_and_leave_nothing_behind(
 }
 
 #[tokio::test]
-async fn a_server_that_is_no_broker_is_no_broker() {
+async fn a_server_that_speaks_no_amqp_is_no_broker() {
     let (nonsense, _) = server(|_, mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     })

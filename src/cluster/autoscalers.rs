@@ -1,23 +1,23 @@
 //! Other autoscalers on the same workload. KEDA's are found by the HorizontalPodAutoscaler that each ScaledObject owns.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, future};
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
-use kube::runtime::reflector::Store;
+use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
+use tokio::sync::watch;
 
-use super::scope::{Scope, prune_metadata, reflect};
+use super::scope::{Scope, prune_metadata, reflect, touched};
 use crate::workload::WorkloadKey;
 
 /// The horizontal pod autoscalers of a scope.
 #[derive(Clone)]
 pub struct Autoscalers {
-    store: Store<HorizontalPodAutoscaler>,
-    /// Asked at every visit of every object, so that a search through all autoscalers would not do.
-    by_target: Arc<RwLock<HashMap<WorkloadKey, String>>>,
+    /// Asked at every visit of every object, so that a search through all autoscalers would not do. `None` until
+    /// everything that exists has been seen once.
+    by_target: watch::Receiver<Option<HashMap<WorkloadKey, String>>>,
 }
 
 impl std::fmt::Debug for Autoscalers {
@@ -32,32 +32,30 @@ impl Autoscalers {
     #[must_use]
     pub fn watch(client: &Client, scope: &Scope) -> (Self, BoxStream<'static, WorkloadKey>) {
         let (store, changes) = reflect(scope.api(client), prune);
-        let autoscalers = Self { store, by_target: Arc::default() };
-        let index = autoscalers.clone();
-        let changes = changes.map(move |autoscaler| {
-            index.rebuild();
-            target(&autoscaler)
+        let (index, by_target) = watch::channel(None);
+        let changes = changes.filter_map(move |change| {
+            // While a list comes in, the store still shows what was there before it.
+            if !matches!(change, watcher::Event::Init | watcher::Event::InitApply(_)) {
+                let all = store.state();
+                index.send_replace(Some(
+                    all.iter().map(|autoscaler| (target(autoscaler), name(autoscaler))).collect(),
+                ));
+            }
+            future::ready(touched(change).map(|autoscaler| target(&autoscaler)))
         });
-        (autoscalers, changes.boxed())
+        (Self { by_target }, changes.boxed())
     }
 
     /// Waits until everything that exists has been seen once.
     pub async fn ready(&self) {
-        // A writer that is gone means that the process is ending.
-        let _ = self.store.wait_until_ready().await;
-        self.rebuild();
+        // A sender that is gone means that the process is ending.
+        let _ = self.by_target.clone().wait_for(Option::is_some).await;
     }
 
     /// Names the autoscaler that scales this workload, such as `ScaledObject orders`.
     #[must_use]
     pub fn on(&self, workload: &WorkloadKey) -> Option<String> {
-        self.by_target.read().unwrap_or_else(PoisonError::into_inner).get(workload).cloned()
-    }
-
-    fn rebuild(&self) {
-        let index =
-            self.store.state().iter().map(|autoscaler| (target(autoscaler), name(autoscaler))).collect();
-        *self.by_target.write().unwrap_or_else(PoisonError::into_inner) = index;
+        self.by_target.borrow().as_ref()?.get(workload).cloned()
     }
 }
 

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
-use super::lease::Leadership;
+use super::lease::{Leadership, NotLeader};
 use crate::api::QueueScaler;
 use crate::report::Happening;
 
@@ -34,9 +34,6 @@ impl Events {
 
     /// Publishes what happened to an object. An event that cannot be written is logged and lost: nothing waits for it.
     pub async fn publish(&self, object: &QueueScaler, happening: &Happening) {
-        if self.leadership.check().is_err() {
-            return;
-        }
         let reference: ObjectReference = object.object_ref(&());
         let event = Event {
             type_: if happening.warning { EventType::Warning } else { EventType::Normal },
@@ -45,10 +42,21 @@ impl Events {
             action: happening.action.to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
-            tracing::warn!(%error, reason = event.reason, "cannot publish an event");
+        match self.leadership.write(self.recorder.publish(&event, &reference)).await {
+            Ok(Ok(())) | Err(NotLeader) => {}
+            Ok(Err(error)) if namespace_ends(&error) => {
+                tracing::debug!(reason = event.reason, "no event, as the namespace is being deleted");
+            }
+            Ok(Err(error)) => tracing::warn!(%error, reason = event.reason, "cannot publish an event"),
         }
     }
+}
+
+/// Nothing can be created in a namespace that is being deleted, while its objects go one after the other.
+fn namespace_ends(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 fn cut(message: &str) -> String {

@@ -15,6 +15,8 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep};
 
+use super::deadline::{DEADLINE, by, soon};
+
 /// Pause between two looks at the lease, for holder and candidates alike.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -56,8 +58,24 @@ impl Leadership {
     /// # Errors
     /// The lease has expired or was never held: whatever is being done must not be written.
     pub fn check(&self) -> Result<(), NotLeader> {
+        self.until().map(|_| ())
+    }
+
+    /// Writes something, if the lease holds, with an answer before it expires and within 5 s.
+    ///
+    /// # Errors
+    /// The lease has expired or was never held; within, those of the call.
+    pub(super) async fn write<T>(
+        &self,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<Result<T, kube::Error>, NotLeader> {
+        let until = self.until()?;
+        Ok(by(until.min(Instant::now() + DEADLINE), call).await)
+    }
+
+    fn until(&self) -> Result<Instant, NotLeader> {
         let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        until.filter(|until| Instant::now() < *until).map(|_| ()).ok_or(NotLeader)
+        until.filter(|until| Instant::now() < *until).ok_or(NotLeader)
     }
 
     fn set(&self, until: Option<Instant>) {
@@ -71,8 +89,25 @@ pub struct Held {
     election: Election,
     leases: Api<Lease>,
     lease: Lease,
-    renewed: Instant,
     leadership: Leadership,
+}
+
+/// What a renewal came to.
+enum Renewal {
+    Renewed,
+    /// The API server did not answer, or not as it should.
+    Failed(kube::Error),
+    /// Somebody else has the lease, or nobody.
+    Lost,
+}
+
+/// What an attempt to take the lease came to.
+enum Attempt {
+    Taken(Lease, Instant),
+    /// Somebody holds it, for so long yet if it is not renewed.
+    Held(Duration),
+    /// Another candidate was faster.
+    Lost,
 }
 
 /// Waits until the lease is this process's.
@@ -80,18 +115,20 @@ pub async fn acquire(client: Client, election: Election) -> Held {
     let leases: Api<Lease> = Api::namespaced(client, &election.namespace);
     let mut seen: Option<(Option<String>, Instant)> = None;
     loop {
-        match attempt(&leases, &election, &mut seen).await {
-            Ok(Some((lease, renewed))) => {
+        let pause = match attempt(&leases, &election, &mut seen).await {
+            Ok(Attempt::Taken(lease, renewed)) => {
                 let leadership = Leadership::none();
                 leadership.set(Some(renewed + margin(election.duration)));
-                return Held { election, leases, lease, renewed, leadership };
+                return Held { election, leases, lease, leadership };
             }
-            Ok(None) => {}
+            Ok(Attempt::Held(left)) => RETRY.min(left),
+            Ok(Attempt::Lost) => RETRY,
             Err(error) => {
-                tracing::warn!(%error, lease = election.name, "cannot read or take the lease, trying again")
+                tracing::warn!(%error, lease = election.name, "cannot read or take the lease, trying again");
+                RETRY
             }
-        }
-        sleep(RETRY).await;
+        };
+        sleep(pause).await;
     }
 }
 
@@ -100,16 +137,17 @@ async fn attempt(
     leases: &Api<Lease>,
     election: &Election,
     seen: &mut Option<(Option<String>, Instant)>,
-) -> Result<Option<(Lease, Instant)>, kube::Error> {
+) -> Result<Attempt, kube::Error> {
     let began = Instant::now();
-    let Some(lease) = leases.get_opt(&election.name).await? else {
+    let Some(lease) = soon(leases.get_opt(&election.name)).await? else {
         let fresh = Lease {
             metadata: ObjectMeta { name: Some(election.name.clone()), ..ObjectMeta::default() },
             spec: None,
         };
-        return swallow_conflict(leases.create(&PostParams::default(), &claim(fresh, election)).await, began);
+        let claimed = claim(fresh, election);
+        return swallow_conflict(soon(leases.create(&PostParams::default(), &claimed)).await, began);
     };
-    let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+    let holder = holder(&lease).unwrap_or_default();
     let version = lease.metadata.resource_version.clone();
     let since = match seen {
         Some((known, since)) if *known == version => *since,
@@ -118,27 +156,30 @@ async fn attempt(
     // What the holder itself said counts, should its configuration differ from ours.
     let said =
         lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).and_then(|s| u64::try_from(s).ok());
-    let duration = said.map_or(election.duration, Duration::from_secs);
-    let free = holder.is_empty() || holder == election.identity || began.duration_since(since) >= duration;
-    if !free {
-        return Ok(None);
+    let left = said.map_or(election.duration, Duration::from_secs).saturating_sub(began.duration_since(since));
+    if !holder.is_empty() && holder != election.identity && !left.is_zero() {
+        return Ok(Attempt::Held(left));
     }
-    swallow_conflict(
-        leases.replace(&election.name, &PostParams::default(), &claim(lease, election)).await,
-        began,
-    )
+    let claimed = claim(lease, election);
+    // The lease holds from before the claim was sent, not from its answer.
+    let began = Instant::now();
+    swallow_conflict(soon(leases.replace(&election.name, &PostParams::default(), &claimed)).await, began)
 }
 
 /// Losing a race for the lease is the ordinary course of an election.
 fn swallow_conflict(
     written: Result<Lease, kube::Error>,
     began: Instant,
-) -> Result<Option<(Lease, Instant)>, kube::Error> {
+) -> Result<Attempt, kube::Error> {
     match written {
-        Ok(lease) => Ok(Some((lease, began))),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+        Ok(lease) => Ok(Attempt::Taken(lease, began)),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Lost),
         Err(error) => Err(error),
     }
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref()
 }
 
 /// The lease as this process would hold it from now on.
@@ -169,52 +210,60 @@ impl Held {
         self.leadership.clone()
     }
 
-    /// Renews the lease until it is lost. Dropping the future keeps the lease, for [`Held::release`].
+    /// Renews the lease until it is lost to somebody else. Dropping the future keeps the lease, for [`Held::release`].
+    ///
+    /// While it cannot be renewed, [`Leadership::check`] fails from its expiry on. It is tried again all the same: as
+    /// each claim compares and swaps the version that was last ours, success proves that nobody has led in between.
     pub async fn keep(&mut self) {
         loop {
             sleep(RETRY).await;
-            if self.leadership.check().is_err() {
-                tracing::error!(lease = self.election.name, "the lease expired before it could be renewed");
-                return;
-            }
-            let began = Instant::now();
-            let claimed = claim(self.lease.clone(), &self.election);
-            let expires = self.renewed + margin(self.election.duration);
-            let params = PostParams::default();
-            let renewal = self.leases.replace(&self.election.name, &params, &claimed);
-            match tokio::time::timeout_at(expires, renewal).await {
-                Ok(Ok(lease)) => {
-                    self.lease = lease;
-                    self.renewed = began;
-                    self.leadership.set(Some(began + margin(self.election.duration)));
+            let held = self.leadership.check().is_ok();
+            match self.renew().await {
+                Renewal::Renewed if held => {}
+                Renewal::Renewed => tracing::info!(lease = self.election.name, "leading again"),
+                Renewal::Failed(error) => {
+                    tracing::warn!(%error, lease = self.election.name, held, "cannot renew the lease, trying again");
                 }
-                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
-                    if !self.still_ours().await {
-                        tracing::error!(lease = self.election.name, "another process holds the lease");
-                        self.leadership.set(None);
-                        return;
-                    }
+                Renewal::Lost => {
+                    tracing::error!(lease = self.election.name, "another process may hold the lease");
+                    self.leadership.set(None);
+                    return;
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.election.name, "cannot renew the lease")
-                }
-                Err(_) => tracing::warn!(lease = self.election.name, "renewing the lease took too long"),
             }
         }
     }
 
-    /// After a conflict: a person may have edited the lease, or an earlier renewal got through without its answer.
-    async fn still_ours(&mut self) -> bool {
-        match self.leases.get(&self.election.name).await {
-            Ok(lease) => {
-                let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
-                let ours = holder == Some(&self.election.identity);
-                self.lease = lease;
-                ours
-            }
-            // Whoever holds it, the deadline by our own clock decides.
-            Err(_) => true,
+    async fn renew(&mut self) -> Renewal {
+        match self.claim_again().await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Ok(()) => return Renewal::Renewed,
+            Err(error) => return Renewal::Failed(error),
         }
+        // A person may have edited the lease, or an earlier renewal got through without its answer.
+        match by(self.patience(), self.leases.get_opt(&self.election.name)).await {
+            Ok(Some(lease)) if holder(&lease) == Some(&self.election.identity) => self.lease = lease,
+            Ok(_) => return Renewal::Lost,
+            Err(error) => return Renewal::Failed(error),
+        }
+        match self.claim_again().await {
+            Ok(()) => Renewal::Renewed,
+            Err(error) => Renewal::Failed(error),
+        }
+    }
+
+    async fn claim_again(&mut self) -> Result<(), kube::Error> {
+        let began = Instant::now();
+        let claimed = claim(self.lease.clone(), &self.election);
+        let params = PostParams::default();
+        self.lease =
+            by(self.patience(), self.leases.replace(&self.election.name, &params, &claimed)).await?;
+        self.leadership.set(Some(began + margin(self.election.duration)));
+        Ok(())
+    }
+
+    /// Until when one call may take, so that a connection that hangs leaves time for another.
+    fn patience(&self) -> Instant {
+        Instant::now() + (self.election.duration / 4).min(DEADLINE)
     }
 
     /// Gives the lease back, so that a standby need not wait for it to expire.
@@ -227,9 +276,8 @@ impl Held {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
         }
-        if let Err(error) =
-            self.leases.replace(&self.election.name, &PostParams::default(), &self.lease).await
-        {
+        let params = PostParams::default();
+        if let Err(error) = soon(self.leases.replace(&self.election.name, &params, &self.lease)).await {
             tracing::warn!(%error, lease = self.election.name, "cannot release the lease, it will expire");
         }
     }

@@ -3,6 +3,7 @@
 //! Nothing here decides. Reads of many objects go through watches; every write first asks the [`lease::Leadership`].
 
 pub mod autoscalers;
+mod deadline;
 pub mod events;
 pub mod lease;
 pub mod scale;

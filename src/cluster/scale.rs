@@ -92,8 +92,8 @@ impl Workloads {
             spec: Some(ScaleSpec { replicas: Some(replicas) }),
             status: None,
         };
-        leadership.check()?;
-        let written = api.replace_scale(&target.name, &PostParams::default(), &wanted).await;
+        let params = PostParams::default();
+        let written = leadership.write(api.replace_scale(&target.name, &params, &wanted)).await?;
         let scale = written.map_err(|error| classify(error, target))?;
         let written = Workload::from_scale(scale);
         Ok(Workload {

@@ -33,8 +33,11 @@ impl Scope {
 }
 
 /// Watches a kind, with back-off, and keeps what `prune` leaves of each object. The stream must be polled for the
-/// store to fill; it yields every object that was added, changed or deleted.
-pub(super) fn reflect<K>(api: Api<K>, prune: fn(&mut K)) -> (Store<K>, impl Stream<Item = K> + Send + use<K>)
+/// store to fill; it yields what the store has just taken in.
+pub(super) fn reflect<K>(
+    api: Api<K>,
+    prune: fn(&mut K),
+) -> (Store<K>, impl Stream<Item = watcher::Event<K>> + Send + use<K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
@@ -43,15 +46,24 @@ where
         .default_backoff()
         .modify(prune)
         .reflect(writer)
-        .touched_objects()
-        .filter_map(|object| async {
-            object
+        .filter_map(|change| async {
+            change
                 .inspect_err(
                     |error| tracing::warn!(%error, kind = %K::kind(&()), "watching fails, trying again"),
                 )
                 .ok()
         });
     (store, changes)
+}
+
+/// The object that was added, changed or deleted, if it is about one.
+pub(super) fn touched<K>(change: watcher::Event<K>) -> Option<K> {
+    match change {
+        watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => {
+            Some(object)
+        }
+        watcher::Event::Init | watcher::Event::InitDone => None,
+    }
 }
 
 /// Keeps what identifies an object.

@@ -34,9 +34,8 @@ pub async fn write(
 ) -> Result<(), StatusError> {
     let api: Api<QueueScaler> = Api::namespaced(client.clone(), namespace);
     let patch = json!({ "apiVersion": "queuescaler.io/v1alpha1", "kind": "QueueScaler", "status": status });
-    leadership.check()?;
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    match api.patch_status(name, &params, &Patch::Apply(&patch)).await {
+    match leadership.write(api.patch_status(name, &params, &Patch::Apply(&patch))).await? {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(StatusError::Api(Box::new(error))),

@@ -1,7 +1,9 @@
 //! The workloads that can be scaled: Deployments and StatefulSets by watches, other kinds by their `/scale`.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -9,8 +11,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
-
+use super::deadline::soon;
 use super::scale::{ScaleError, classify};
 use super::scope::{Scope, prune_metadata};
 use crate::api::ScaleTargetRef;
@@ -78,7 +79,7 @@ impl Workloads {
     /// As [`Workloads::get`].
     pub async fn get_fresh(&self, namespace: &str, target: &ScaleTargetRef) -> Result<Workload, ScaleError> {
         let api = self.api(namespace, target).await?;
-        let scale = api.get_scale(&target.name).await.map_err(|error| classify(error, target))?;
+        let scale = soon(api.get_scale(&target.name)).await.map_err(|error| classify(error, target))?;
         Ok(Workload::from_scale(scale))
     }
 
@@ -99,18 +100,21 @@ impl Workloads {
     async fn discover(&self, target: &ScaleTargetRef) -> Result<ApiResource, ScaleError> {
         let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
         let kind = GroupVersionKind::gvk(group, version, &target.kind);
-        let mut known = self.other_kinds.lock().await;
-        if let Some(resource) = known.get(&kind) {
+        if let Some(resource) = self.kinds().get(&kind) {
             return Ok(resource.clone());
         }
-        let (resource, capabilities) = kube::discovery::pinned_kind(&self.client, &kind)
+        let (resource, capabilities) = soon(kube::discovery::pinned_kind(&self.client, &kind))
             .await
             .map_err(|error| ScaleError::unknown_kind(target, error))?;
         if !capabilities.subresources.iter().any(|(subresource, _)| subresource.plural.ends_with("scale")) {
             return Err(ScaleError::not_scalable(target));
         }
-        known.insert(kind, resource.clone());
+        self.kinds().insert(kind, resource.clone());
         Ok(resource)
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, HashMap<GroupVersionKind, ApiResource>> {
+        self.other_kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,7 +128,7 @@ where
         let namespace = object.namespace().unwrap_or_default();
         WorkloadKey::new(&namespace, &K::api_version(&()), &K::kind(&()), &object.name_any())
     };
-    (store, changes.map(key))
+    (store, changes.filter_map(move |change| ready(super::scope::touched(change).map(key))))
 }
 
 /// Pod templates and managed fields are most of a workload's bytes, and nothing here looks at them.

@@ -12,7 +12,8 @@ use super::claims::Key;
 use super::source::Watching;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::plan::{Invalid, Plan, validate};
-use crate::scaling::{Arrivals, History, ScaleEvent};
+use crate::report::TargetProblem;
+use crate::scaling::{Arrivals, Decision, History, ScaleEvent};
 use crate::workload::Workload;
 
 /// The memories of all objects.
@@ -48,6 +49,28 @@ pub(super) struct Memory {
     /// The target as it was last written or read afresh, which the watch may not have seen yet.
     pub(super) target: Option<Workload>,
     pub(super) writers: Writers,
+    /// The last write, while it is not known whether it was done.
+    pub(super) unanswered: Option<Unanswered>,
+    /// What the last write was based on, and what came of it.
+    tried: Option<(Basis, Option<TargetProblem>)>,
+}
+
+/// What a write is based on. There is one for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Basis {
+    /// The reading.
+    pub(super) taken_at: Option<Timestamp>,
+    /// The specification.
+    pub(super) generation: Option<i64>,
+}
+
+/// A write that the API server has not answered.
+#[derive(Clone, Debug)]
+pub(super) struct Unanswered {
+    /// The version of the target that it was to replace.
+    pub(super) on: String,
+    pub(super) event: ScaleEvent,
+    pub(super) decision: Decision,
 }
 
 impl Memory {
@@ -75,21 +98,53 @@ impl Memory {
     /// The later one of what the watch saw and what was last written or read afresh. A target with another uid is
     /// another workload, with a history of its own.
     pub(super) fn latest_target(&mut self, watched: Workload) -> Workload {
-        let latest = match &self.target {
+        match &self.target {
             Some(known) if known.uid == watched.uid && known.is_later_than(&watched) => Workload {
                 replicas: known.replicas,
                 resource_version: known.resource_version.clone(),
                 ..watched
             },
-            Some(known) if known.uid != watched.uid => {
-                self.history = Some(History::new(None));
-                self.writers = Writers::default();
-                watched
-            }
-            _ => watched,
-        };
-        self.target = Some(latest.clone());
-        latest
+            _ => self.now_it_is(watched),
+        }
+    }
+
+    /// The target as its scale says now, with what the watch knows besides.
+    pub(super) fn refreshed(&mut self, fresh: Workload, watched: Workload) -> Workload {
+        if fresh.uid != watched.uid {
+            return self.now_it_is(fresh);
+        }
+        self.now_it_is(Workload {
+            replicas: fresh.replicas,
+            resource_version: fresh.resource_version,
+            ..watched
+        })
+    }
+
+    fn now_it_is(&mut self, workload: Workload) -> Workload {
+        if self.target.as_ref().is_some_and(|known| known.uid != workload.uid) {
+            self.history = Some(History::new(None));
+            self.writers = Writers::default();
+            (self.unanswered, self.tried) = (None, None);
+        }
+        self.target = Some(workload.clone());
+        workload
+    }
+
+    /// The problem of the write that was tried on this basis already, if one was.
+    pub(super) fn tried(&self, basis: Basis) -> Option<Option<TargetProblem>> {
+        self.tried.as_ref().filter(|(tried, _)| *tried == basis).map(|(_, problem)| problem.clone())
+    }
+
+    /// Takes note of a write that was accepted or given up on this basis.
+    pub(super) fn try_again_after(&mut self, basis: Basis, problem: Option<TargetProblem>) {
+        self.tried = Some((basis, problem));
+    }
+
+    /// The write without an answer that this state of the target answers: it was done after all.
+    pub(super) fn answered_by(&mut self, workload: &Workload) -> Option<Unanswered> {
+        // As long as nothing has happened to the target, the write may still arrive.
+        let unanswered = self.unanswered.take_if(|write| write.on != workload.resource_version)?;
+        (unanswered.event.to == workload.replicas).then_some(unanswered)
     }
 
     /// The history, begun with the last scale that status knows.

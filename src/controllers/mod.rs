@@ -1,5 +1,6 @@
 //! The orchestrators: the only places that join what is pure with what does I/O.
 
+mod act;
 mod claims;
 mod memory;
 pub mod queue_scaler;

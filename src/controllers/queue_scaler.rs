@@ -13,11 +13,12 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::act::{self, Visit};
 use super::claims::{self, Claims, Key};
 use super::memory::{Memories, Memory};
 use super::writes::Budget;
@@ -33,14 +34,11 @@ use crate::cluster::secrets::SecretCache;
 use crate::cluster::status::{self, StatusError};
 use crate::cluster::workloads::Workloads;
 use crate::plan::Plan;
-use crate::report::{self, Change, Happening, Situation, TargetProblem, TargetReason};
-use crate::scaling::{Decision, ScaleEvent, Target, decide};
+use crate::report::{self, Situation, TargetProblem, TargetReason};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::objects::Sample;
 use crate::workload::Workload;
 
-/// How often a decision is made anew because the target changed under it, before it is left to the next poll.
-const RECOMPUTES: usize = 3;
 /// Pause after a visit that failed.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 
@@ -65,10 +63,10 @@ pub struct Shared {
 
 type Guarded = DeserializeGuard<QueueScaler>;
 
-struct Context {
+pub(super) struct Context {
     client: Client,
-    shared: Shared,
-    workloads: Workloads,
+    pub(super) shared: Shared,
+    pub(super) workloads: Workloads,
     autoscalers: Autoscalers,
     claims: Claims,
     memories: Memories,
@@ -78,7 +76,7 @@ struct Context {
 
 /// A visit that could not be finished and is to be repeated.
 #[derive(Debug, thiserror::Error)]
-enum VisitError {
+pub(super) enum VisitError {
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
     #[error(transparent)]
@@ -141,8 +139,8 @@ impl Context {
     fn take_note(&self, event: &watcher::Event<Guarded>, known: &Store<Guarded>) {
         let affected = match event {
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) => match &object.0 {
-                Ok(valid) => self.claims.put(valid),
-                Err(_) => self.forget(&key_of(object)),
+                Ok(valid) if !is_leaving(object) => self.claims.put(valid),
+                _ => self.forget(&key_of(object)),
             },
             watcher::Event::Delete(object) => self.forget(&key_of(object)),
             watcher::Event::InitDone => {
@@ -179,10 +177,16 @@ fn key_of(object: &Guarded) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
+/// Deleted, and only waiting for what its finalizers stand for. The replicas stay as they are.
+fn is_leaving(object: &Guarded) -> bool {
+    object.meta().deletion_timestamp.is_some()
+}
+
 async fn visit(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, VisitError> {
     let began = Instant::now();
     let key = key_of(&object);
     let outcome = match &object.0 {
+        Ok(_) if is_leaving(&object) => Ok(Action::await_change()),
         Ok(object) => {
             let memory = context.memories.of(&key);
             let mut memory = memory.lock().await;
@@ -199,7 +203,12 @@ async fn visit(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Vi
 
 fn after_error(object: Arc<Guarded>, error: &VisitError, _: Arc<Context>) -> Action {
     let (namespace, name) = key_of(&object);
-    tracing::warn!(namespace, name, %error, "a visit failed and is repeated");
+    if matches!(error, VisitError::NotLeader(_)) {
+        // True of all objects at once, and said once by the lease.
+        tracing::debug!(namespace, name, %error, "nothing is done");
+    } else {
+        tracing::warn!(namespace, name, %error, "a visit failed and is repeated");
+    }
     Action::requeue(AFTER_ERROR)
 }
 
@@ -237,13 +246,11 @@ async fn visit_valid(
     }
 
     let (observed_target, mut target) = find_target(object, &plan, memory, context).await;
-    if let Ok(workload) = &target {
-        note_foreign_write(object, workload, memory, context).await;
-    }
     let mut decision = None;
     let mut scaled = None;
-    if let Ok(workload) = &target {
-        let acted = decide_and_act(object, &plan, workload, observation, memory, context).await?;
+    if let Ok(workload) = target {
+        let visit = Visit { object, plan: &plan, observation, context };
+        let acted = visit.decide_and_act(workload, memory).await?;
         decision = Some(acted.decision);
         scaled = acted.scaled;
         target = acted.target;
@@ -279,7 +286,7 @@ async fn find_target(
     let namespace = object.namespace().unwrap_or_default();
     let workload = match context.workloads.get(&namespace, &plan.target).await {
         Ok(watched) => memory.latest_target(watched),
-        Err(error) => return (None, Err(problem(&error))),
+        Err(error) => return (None, Err(act::problem(&error))),
     };
     let wanted = claims::target(object);
     let rival = context.claims.owner(&wanted).filter(|owner| *owner != claims::key(object));
@@ -300,122 +307,10 @@ async fn find_target(
     (Some(workload.clone()), Ok(workload))
 }
 
-async fn note_foreign_write(
-    object: &QueueScaler,
-    workload: &Workload,
-    memory: &mut Memory,
-    context: &Context,
-) {
-    if let Some(before) = memory.writers.saw(workload.replicas, Instant::now()) {
-        let happening = Happening {
-            warning: false,
-            reason: "ReplicasChanged".to_owned(),
-            message: format!("somebody else changed the replicas from {before} to {}", workload.replicas),
-            action: "Observe",
-        };
-        context.shared.events.publish(object, &happening).await;
-    }
-}
-
 fn external_writer() -> TargetProblem {
     let message = "somebody else changes the replicas again and again; remove replicas from what deploys the target \
                    (such as a GitOps tool's manifest)";
     TargetProblem { reason: TargetReason::ExternalWriter, message: message.to_owned() }
-}
-
-fn problem(error: &ScaleError) -> TargetProblem {
-    let reason = match error {
-        ScaleError::NotFound(_) => TargetReason::TargetNotFound,
-        ScaleError::NotScalable(_) => TargetReason::TargetNotScalable,
-        ScaleError::Denied(_) => TargetReason::ScaleDenied,
-        ScaleError::Conflict | ScaleError::NotLeader(_) | ScaleError::Api(_) => {
-            TargetReason::ApiServerUnavailable
-        }
-    };
-    TargetProblem { reason, message: error.to_string() }
-}
-
-struct Acted {
-    target: Result<Workload, TargetProblem>,
-    decision: Decision,
-    scaled: Option<ScaleEvent>,
-}
-
-/// Decides on the target as it was read, and writes only onto that version of it: when it changed in the meantime,
-/// it is read afresh and decided upon again.
-async fn decide_and_act(
-    object: &QueueScaler,
-    plan: &Plan,
-    workload: &Workload,
-    observation: Option<&Observation>,
-    memory: &mut Memory,
-    context: &Context,
-) -> Result<Acted, VisitError> {
-    let namespace = object.namespace().unwrap_or_default();
-    let mut workload = workload.clone();
-    let mut recomputed = 0;
-    loop {
-        let now = Timestamp::now();
-        let target = Target { replicas: workload.replicas, rolling_out: workload.rolling_out };
-        let decision = decide(&plan.scaling, target, observation, memory.history(), now);
-        if decision.replicas == workload.replicas {
-            return Ok(Acted { target: Ok(workload), decision, scaled: None });
-        }
-        let leadership = &context.shared.leadership;
-        let wanted = decision.replicas;
-        let written =
-            context.workloads.set_replicas(&namespace, &plan.target, &workload, wanted, leadership).await;
-        context.shared.metrics.api_write("scale", "update");
-        match written {
-            Ok(after) => {
-                let event = ScaleEvent { at: Timestamp::now(), from: workload.replicas, to: wanted };
-                remember_scale(object, event, &decision, observation, memory, context).await;
-                memory.target = Some(after.clone());
-                return Ok(Acted { target: Ok(after), decision, scaled: Some(event) });
-            }
-            Err(ScaleError::Conflict) if recomputed < RECOMPUTES => {
-                recomputed += 1;
-                workload = match context.workloads.get_fresh(&namespace, &plan.target).await {
-                    Ok(fresh) => {
-                        Workload { ready: workload.ready, rolling_out: workload.rolling_out, ..fresh }
-                    }
-                    Err(error) => return Ok(Acted { target: Err(problem(&error)), decision, scaled: None }),
-                };
-                memory.target = Some(workload.clone());
-            }
-            Err(ScaleError::Conflict) => return Ok(Acted { target: Ok(workload), decision, scaled: None }),
-            Err(error @ ScaleError::NotLeader(_)) => return Err(error.into()),
-            Err(error) => {
-                tracing::warn!(namespace, target = plan.target.name, %error, "cannot scale");
-                return Ok(Acted { target: Err(problem(&error)), decision, scaled: None });
-            }
-        }
-    }
-}
-
-async fn remember_scale(
-    object: &QueueScaler,
-    event: ScaleEvent,
-    decision: &Decision,
-    observation: Option<&Observation>,
-    memory: &mut Memory,
-    context: &Context,
-) {
-    memory.history().scaled(event.from, event.to, event.at);
-    memory.writers.wrote(event.to);
-    let taken_at = observation.map_or(event.at, |observation| observation.taken_at);
-    let latency = Duration::try_from(event.at.duration_since(taken_at)).unwrap_or_default();
-    context.shared.metrics.scaled(event.from, event.to, &decision.reason.to_string(), latency);
-    tracing::info!(
-        namespace = object.namespace(),
-        name = object.name_any(),
-        from = event.from,
-        to = event.to,
-        reason = %decision.reason,
-        message = decision.message,
-        "scaled"
-    );
-    context.shared.events.publish(object, &report::scaled(event, decision)).await;
 }
 
 /// Writes the status if it is worth it, and tells what happened.
@@ -427,21 +322,20 @@ async fn publish(
     context: &Context,
 ) -> Result<(), VisitError> {
     let new_reading = observation.filter(|observation| memory.told != Some(observation.taken_at));
-    for happening in report::happenings(&memory.status, &status, new_reading) {
-        context.shared.events.publish(object, &happening).await;
+    let happenings = report::happenings(&memory.status, &status, new_reading);
+    let now = Instant::now();
+    if context.budget.allows(report::change(&memory.status, &status), memory.status_written, now) {
+        // Before the events: a status that is not written must not make them happen again.
+        let (namespace, name) = claims::key(object);
+        status::write(&context.client, &namespace, &name, &status, &context.shared.leadership).await?;
+        context.shared.metrics.api_write("queuescalers/status", "patch");
+        memory.status = status;
+        memory.status_written = Some(now);
     }
     memory.told = observation.map(|observation| observation.taken_at);
-    let change = report::change(&memory.status, &status);
-    let now = Instant::now();
-    if !context.budget.allows(change, memory.status_written, now) {
-        return Ok(());
+    for happening in happenings {
+        context.shared.events.publish(object, &happening).await;
     }
-    debug_assert!(change != Change::None, "only differences are written");
-    let (namespace, name) = claims::key(object);
-    status::write(&context.client, &namespace, &name, &status, &context.shared.leadership).await?;
-    context.shared.metrics.api_write("queuescalers/status", "patch");
-    memory.status = status;
-    memory.status_written = Some(now);
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Watching {
     /// With new credentials, until its first reading: the old one serves meanwhile, so that no poll fails.
     next: Option<(AccessKey, Subscription)>,
     /// Since when the Secrets are unusable, and why.
-    unusable: Option<(Instant, Problem)>,
+    unusable: Option<(Timestamp, Problem)>,
 }
 
 impl Watching {
@@ -51,11 +51,11 @@ impl Watching {
                 }
                 Err(SecretError::Unusable(problem)) => {
                     (self.current, self.next) = (None, None);
-                    let since = self.unusable.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+                    let since = self.unusable.as_ref().map_or_else(Timestamp::now, |(since, _)| *since);
                     self.unusable = Some((since, problem));
                 }
                 Err(SecretError::ApiServer(problem)) if self.current.is_none() && self.next.is_none() => {
-                    self.unusable = Some((Instant::now(), problem));
+                    self.unusable = Some((Timestamp::now(), problem));
                 }
                 Err(SecretError::ApiServer(_)) => {}
             }
@@ -120,9 +120,12 @@ fn is_latest([current, next]: [Option<AccessKey>; 2], key: AccessKey) -> bool {
     next.or(current) == Some(key)
 }
 
-/// The polls that fall due while the Secrets are unusable fail.
-fn unusable(since: Instant, problem: &Problem, period: Duration) -> Observation {
-    let missed = since.elapsed().as_secs() / period.as_secs().max(1);
-    let failed_polls = u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(1);
-    Observation { taken_at: Timestamp::now(), reading: Reading::Unknown(problem.clone()), failed_polls }
+/// The polls that fall due while the Secrets are unusable fail, each at its time.
+fn unusable(since: Timestamp, problem: &Problem, period: Duration) -> Observation {
+    let elapsed = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
+    let missed = elapsed.as_secs() / period.as_secs().max(1);
+    let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+    let taken_at = since.checked_add(period.saturating_mul(missed)).unwrap_or(since);
+    let failed_polls = missed.saturating_add(1);
+    Observation { taken_at, reading: Reading::Unknown(problem.clone()), failed_polls }
 }

@@ -3,8 +3,6 @@
 //! One connection per broker, opened by the product's own [`Connection`]; everything else is the codec's. Any failure
 //! ends the test.
 
-#![allow(dead_code, missing_docs, reason = "each test uses its part of it")]
-
 use std::collections::HashMap;
 use std::time::Duration;
 

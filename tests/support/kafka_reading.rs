@@ -1,7 +1,5 @@
 //! How tests read with a [`KafkaReader`].
 
-#![allow(dead_code, missing_docs, reason = "each test uses its part of it")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

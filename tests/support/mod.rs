@@ -1,6 +1,15 @@
-//! Shared by the integration tests.
+//! Shared by the integration tests. What fails here ends the test that needs it.
+
+#![allow(dead_code, missing_docs, reason = "each test uses its part of it")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy sees tests only in functions"
+)]
 
 pub mod bench;
+pub mod fake_kafka;
 pub mod installed;
 pub mod kafka_admin;
 pub mod kafka_reading;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::BasicConsumeOptions;
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use queuescaler::brokers::access::{Credentials, RabbitMqAccess, TlsAccess};
@@ -167,6 +167,22 @@ impl Vhost {
         assert!(status.is_success(), "declare {queue}: {status} {answer}");
     }
 
+    /// For a name that the management API has no URL for.
+    pub async fn declare_by_amqp(&self, queue: &str) {
+        let connection = self.connect().await;
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let channel = connection.create_channel().await.unwrap();
+        channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap();
+        connection.close(200, "done".into()).await.unwrap();
+    }
+
+    async fn connect(&self) -> lapin::Connection {
+        let Broker { amqp: (host, port), user, password, .. } = &self.broker;
+        let uri =
+            format!("amqp://{}:{}@{host}:{port}/{}", escape(user), escape(password), escape(&self.name));
+        lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.unwrap()
+    }
+
     pub async fn publish(&self, queue: &str, count: usize) {
         let path = format!("/exchanges/{}/amq.default/publish", escape(&self.name));
         for _ in 0..count {
@@ -240,6 +256,25 @@ impl Vhost {
         let uri =
             format!("amqp://{}:{}@{host}:{port}/{}", escape(user), escape(password), escape(&self.name));
         lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.unwrap()
+    }
+
+    /// Has the broker close all connections to the virtual host, as soon as it knows of any. Returns how many.
+    pub async fn close_connections(&self) -> usize {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let path = format!("/vhosts/{}/connections", escape(&self.name));
+            let (_, answer) = self.broker.call(Method::GET, &path, json!({})).await;
+            let names: Vec<_> =
+                answer.as_array().unwrap().iter().filter_map(|row| row["name"].as_str()).collect();
+            for name in &names {
+                self.broker.call(Method::DELETE, &format!("/connections/{}", escape(name)), json!({})).await;
+            }
+            if !names.is_empty() {
+                return names.len();
+            }
+            assert!(Instant::now() < end, "the broker knows of no connection");
+            sleep(Duration::from_millis(250)).await;
+        }
     }
 
     pub async fn delete(&self) {

@@ -84,8 +84,8 @@ impl Call for OffsetFetch {
     }
 
     fn limit(&self) -> usize {
-        // A commit may carry up to 4 KiB of the consumer's own words; on the average a quarter of that is plenty.
-        let topic = |(name, count): &(Arc<str>, usize)| name.len() + 64 + count * 1024;
+        // With each commit come the consumer's own words, by default up to 4 KiB (offset.metadata.max.bytes).
+        let topic = |(name, count): &(Arc<str>, usize)| name.len() + 64 + count * (4096 + 64);
         let group =
             |asked: &AskedGroup| asked.group.len() + 64 + asked.topics.iter().map(topic).sum::<usize>();
         8192 + self.groups.iter().map(group).sum::<usize>()
@@ -95,15 +95,25 @@ impl Call for OffsetFetch {
         if version >= 3 {
             fields.i32()?; // throttle time
         }
+        let most = Most {
+            topics: self.groups.iter().map(|asked| asked.topics.len()).max().unwrap_or(0),
+            partitions: self
+                .groups
+                .iter()
+                .flat_map(|asked| &asked.topics)
+                .map(|(_, count)| *count)
+                .max()
+                .unwrap_or(0),
+        };
         if version < MANY_GROUPS {
-            let topics = topics(&mut fields, version)?;
+            let topics = topics(&mut fields, version, &most)?;
             let group = self.groups.first().map(|asked| asked.group.to_string()).unwrap_or_default();
             return Ok(vec![GroupCommits { group, error: fields.i16()?, topics }]);
         }
         let mut groups = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(self.groups.len())? {
             let group = fields.string()?.to_owned();
-            let topics = topics(&mut fields, version)?;
+            let topics = topics(&mut fields, version, &most)?;
             groups.push(GroupCommits { group, error: fields.i16()?, topics });
             fields.tags()?;
         }
@@ -111,12 +121,18 @@ impl Call for OffsetFetch {
     }
 }
 
-fn topics(fields: &mut Fields<'_>, version: i16) -> Result<Vec<TopicCommits>, Malformed> {
+/// Most topics of a group and partitions of a topic that were asked for.
+struct Most {
+    topics: usize,
+    partitions: usize,
+}
+
+fn topics(fields: &mut Fields<'_>, version: i16, most: &Most) -> Result<Vec<TopicCommits>, Malformed> {
     let mut topics = Vec::new();
-    for _ in 0..fields.array()? {
+    for _ in 0..fields.array_up_to(most.topics)? {
         let name = fields.string()?.to_owned();
         let mut partitions = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(most.partitions)? {
             partitions.push(commit(fields, version)?);
         }
         fields.tags()?;

@@ -214,7 +214,9 @@ impl Connection {
                 }
                 _ => error.problem,
             })?;
-            if let Some(versions) = answer.into_iter().next().flatten() {
+            if let Some(versions) =
+                answer.into_iter().next().flatten().filter(|versions| !versions.is_empty())
+            {
                 self.versions = versions;
                 return Ok(());
             }

@@ -59,12 +59,14 @@ impl Call for FindCoordinator {
             let error = fields.i16()?;
             fields.nullable_string()?; // the error's words
             let node = fields.i32()?;
+            fields.string()?; // host
+            fields.i32()?; // port
             let node = if error == 0 { Ok(node) } else { Err(error) };
             let group = self.groups.first().map(ToString::to_string).unwrap_or_default();
             return Ok(vec![Coordinator { group, node }]);
         }
         let mut coordinators = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(self.groups.len())? {
             let group = fields.string()?.to_owned();
             let node = fields.i32()?;
             fields.string()?; // host
@@ -100,10 +102,10 @@ impl Description {
 }
 
 /// Most groups that are described in one request, so that the answer stays small.
-pub(super) const GROUPS_PER_DESCRIPTION: usize = 100;
+pub(super) const GROUPS_PER_DESCRIPTION: usize = 200;
 
 /// A member's subscription and assignment are told with it, and passed over.
-const DESCRIPTION_LIMIT: usize = 4 * 1024 * 1024;
+const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Asks how groups of the classic protocol stand.
 pub(super) struct DescribeGroups {
@@ -130,7 +132,7 @@ impl Call for DescribeGroups {
             fields.i32()?; // throttle time
         }
         let mut groups = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(self.groups.len())? {
             let error = fields.i16()?;
             let group = fields.string()?.to_owned();
             let state = fields.string()?.to_owned();
@@ -182,7 +184,7 @@ impl Call for DescribeConsumerGroups {
     fn answer(&self, mut fields: Fields<'_>, _version: i16) -> Result<Vec<Description>, Malformed> {
         fields.i32()?; // throttle time
         let mut groups = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(self.groups.len())? {
             let error = fields.i16()?;
             fields.nullable_string()?; // the error's words
             let group = fields.string()?.to_owned();

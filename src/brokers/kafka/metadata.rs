@@ -17,6 +17,9 @@ pub type TopicId = [u8; 16];
 /// Stands for "no broker" where a leader is expected.
 pub(super) const NO_LEADER: i32 = -1;
 
+/// No cluster is larger.
+const MOST_BROKERS: usize = 10_000;
+
 /// Asks for these topics, or for all.
 pub(super) struct Metadata {
     pub(super) topics: Option<Vec<Arc<str>>>,
@@ -64,7 +67,7 @@ impl Call for Metadata {
     fn answer(&self, mut fields: Fields<'_>, version: i16) -> Result<ClusterView, Malformed> {
         fields.i32()?; // throttle time
         let mut brokers = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(MOST_BROKERS)? {
             let node = fields.i32()?;
             let host = fields.string()?;
             let port = u16::try_from(fields.i32()?).map_err(|_| Malformed::Length)?;
@@ -75,7 +78,7 @@ impl Call for Metadata {
         fields.nullable_string()?; // cluster id
         fields.i32()?; // controller
         let mut topics = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(self.topics.as_ref().map_or(usize::MAX, Vec::len))? {
             topics.push(topic(&mut fields, version)?);
         }
         Ok(ClusterView { brokers, topics })

@@ -1,11 +1,11 @@
 //! Kafka: reads the lag of many consumer groups of one cluster, with a handful of requests per poll.
 //!
-//! One poll, in this order (`Sweep` has it as code):
+//! One poll, in this order ([`KafkaReader::read`] has it as code), each request split where it would become very large:
 //! 1. metadata of all wanted topics, in one request to any broker;
 //! 2. where a log begins, one request to each leader, only for what is not caught up;
 //! 3. what is committed, one request to each coordinator for all its groups;
-//! 4. how the groups stand, one request to each coordinator;
-//! 5. where the logs end, one request to each leader;
+//! 4. where the logs end, one request to each leader;
+//! 5. how the groups stand, one request to each coordinator;
 //! 6. [`backlog`] judges, without I/O.
 //!
 //! The log's start is read before the commits and its end after them: all three only grow, so nothing that happens in
@@ -20,6 +20,8 @@ mod cluster;
 mod commits;
 pub mod connection;
 mod consumers;
+#[cfg(test)]
+mod decoding_tests;
 pub mod endpoint;
 mod groups;
 pub mod metadata;
@@ -114,13 +116,15 @@ impl KafkaReader {
         if !starts.is_empty() {
             topics.read(Which::Start, &starts, cluster, poll).await;
         }
-        let consumers = read_consumers(due, &selected, topics, cluster, poll).await;
+        let mut consumers = read_commits(due, &selected, topics, cluster, poll).await;
         for isolation in [IsolationLevel::ReadUncommitted, IsolationLevel::ReadCommitted] {
             let ends = names(due, &selected, |one, _| one.interest.isolation == isolation);
             if !ends.is_empty() {
                 topics.read(Which::End(isolation), &ends, cluster, poll).await;
             }
         }
+        // Last, because a reading is complete without it.
+        consumers.describe(cluster, poll).await;
         if let Some(problem) = &poll.refused {
             return Err(problem.clone());
         }
@@ -175,8 +179,8 @@ fn names(
     pairs.filter(|(one, name)| holds(one, name)).map(|(_, name)| Arc::clone(name)).collect()
 }
 
-async fn read_consumers(
-    due: &mut [&mut KafkaWatched],
+async fn read_commits(
+    due: &[&mut KafkaWatched],
     selected: &[Vec<Arc<str>>],
     topics: &Topics,
     cluster: &mut Cluster,
@@ -189,14 +193,8 @@ async fn read_consumers(
     }
     if topics.has_commits() {
         consumers.read_commits(cluster, poll).await;
-        consumers.describe(cluster, poll).await;
     } else {
         consumers.settle_as_absent();
-    }
-    for one in due {
-        if let Some(consumer) = consumers.get(&one.interest.group) {
-            one.memory.group = consumer.memory.clone();
-        }
     }
     consumers
 }

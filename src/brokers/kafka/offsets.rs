@@ -66,7 +66,7 @@ impl Call for ListOffsets {
         let asked: HashSet<Arc<str>> = self.topics.iter().map(|(name, _)| Arc::clone(name)).collect();
         fields.i32()?; // throttle time
         let mut found = Vec::new();
-        for _ in 0..fields.array()? {
+        for _ in 0..fields.array_up_to(asked.len())? {
             let topic = asked.get(fields.string()?);
             for _ in 0..fields.array()? {
                 let partition = fields.i32()?;

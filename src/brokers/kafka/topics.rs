@@ -208,10 +208,7 @@ impl Topics {
             for (name, index, offset) in answered.answers.into_iter().flatten().flatten() {
                 let Some(partition) = self.partition_mut(&name, index) else { continue };
                 match offset {
-                    Ok(offset) => {
-                        *partition.offset_mut(which) = offset;
-                        partition.fault = None;
-                    }
+                    Ok(offset) => *partition.offset_mut(which) = offset,
                     Err(error) => {
                         let problem = faults
                             .entry((answered.node, error))
@@ -295,12 +292,12 @@ impl Topics {
         if topic.error != 0 {
             return Err(topic_problem(name, topic.error));
         }
-        let log = move |partition: &Partition| {
-            let end = partition.offset(Which::End(isolation));
-            match &partition.fault {
-                Some(fault) if partition.start == NO_OFFSET || end == NO_OFFSET => Err(Arc::clone(fault)),
-                _ => Ok((partition.start, end)),
+        let log = |partition: &Partition| {
+            let (start, end) = (partition.start, partition.offset(Which::End(isolation)));
+            if start != NO_OFFSET && end != NO_OFFSET {
+                return Ok((start, end));
             }
+            Err(partition.fault.clone().unwrap_or_else(|| Arc::new(topic_problem(name, UNANSWERED))))
         };
         Ok(Logs { id: topic.id, logs: topic.partitions.iter().map(log).collect() })
     }

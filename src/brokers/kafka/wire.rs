@@ -126,6 +126,14 @@ impl<'a> Fields<'a> {
         Some(length.unwrap_or(0)).filter(|length| *length <= self.rest.len()).ok_or(Malformed::Length)
     }
 
+    /// The length of an array of which every element answers to one of so many that were asked for.
+    ///
+    /// # Errors
+    /// It is longer than that, or than the frame.
+    pub fn array_up_to(&mut self, asked: usize) -> Result<usize, Malformed> {
+        Some(self.array()?).filter(|length| *length <= asked).ok_or(Malformed::Length)
+    }
+
     /// Passes over an array of 32 bit integers.
     ///
     /// # Errors

@@ -1,22 +1,10 @@
-//! From what a broker says of its queues to a reading. Pure: no request is made here, and nothing is remembered.
-//!
-//! A number that is absent, or that cannot be true, makes the queue unusable. It never counts as 0.
-
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny};
+//! From what was found out about queues to a reading. Pure: no request is made here, and nothing is remembered.
 
 use crate::brokers::observation::quote;
 use crate::brokers::{Backlog, Problem, Reading, SourceReason};
 
-/// More messages than any broker holds.
-const ABSURD: u64 = 1_000_000_000_000_000;
-
 /// Names that a message lists before it says how many more there are.
 const NAMES_SHOWN: usize = 3;
-
-/// The columns that [`QueueRow`] reads.
-pub(super) const COLUMNS: &str =
-    "name,type,state,leader,messages_ready,messages_unacknowledged,consumers,message_stats.publish";
 
 /// What was found out about one queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,124 +35,6 @@ pub(super) struct Counts {
     pub published: Option<u64>,
     /// Consumers of the queue.
     pub consumers: Option<u32>,
-}
-
-/// One queue in an answer of the management API.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct QueueRow {
-    /// The queue.
-    pub name: String,
-    #[serde(rename = "type", default)]
-    kind: Field<String>,
-    #[serde(default)]
-    state: Field<String>,
-    #[serde(default)]
-    leader: Field<String>,
-    #[serde(default)]
-    messages_ready: Field<u64>,
-    #[serde(default)]
-    messages_unacknowledged: Field<u64>,
-    #[serde(default)]
-    consumers: Field<u32>,
-    #[serde(default)]
-    message_stats: Field<MessageStats>,
-}
-
-#[derive(Debug, Deserialize)]
-struct MessageStats {
-    #[serde(default)]
-    publish: Field<u64>,
-}
-
-/// A field that may be absent or of the wrong type without spoiling the rest of the answer.
-#[derive(Debug, Default)]
-enum Field<T> {
-    #[default]
-    Absent,
-    Is(T),
-    Wrong,
-}
-
-impl<T> Field<T> {
-    fn ok(self) -> Option<T> {
-        match self {
-            Self::Is(value) => Some(value),
-            Self::Absent | Self::Wrong => None,
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Any<T> {
-            Is(T),
-            Null(()),
-            Other(IgnoredAny),
-        }
-        Ok(match Any::deserialize(deserializer)? {
-            Any::Is(value) => Self::Is(value),
-            Any::Null(()) => Self::Absent,
-            Any::Other(IgnoredAny) => Self::Wrong,
-        })
-    }
-}
-
-impl QueueRow {
-    /// What the row says, once it is known to be about this queue of this virtual host.
-    pub(super) fn finding(self, vhost: &str) -> Finding {
-        match self.counts(vhost) {
-            Ok(counts) => Finding::Counted(counts),
-            Err(problem) => Finding::Unusable(problem),
-        }
-    }
-
-    fn counts(self, vhost: &str) -> Result<Counts, Problem> {
-        let queue = || named(&self.name, vhost);
-        let uncounted = |why| {
-            let message = format!("{} {why}, so that its messages cannot be counted", queue());
-            Problem::new(SourceReason::StatsUnavailable, message)
-        };
-        let kind = self.kind.ok().unwrap_or_default();
-        if kind == "stream" {
-            return Err(stream(&queue()));
-        }
-        let state = self.state.ok().unwrap_or_default();
-        if is_out_of_service(&state) {
-            return Err(uncounted(format!("is in state {state}")));
-        }
-        let leader = self.leader.ok().unwrap_or_default();
-        if kind == "quorum" && (leader.is_empty() || leader == "undefined") {
-            return Err(uncounted("has no leader".into()));
-        }
-        let messages = |field, name| match field {
-            Field::Is(messages) if messages < ABSURD => Ok(messages),
-            Field::Is(_) | Field::Wrong => {
-                let message = format!("the management API gives {} a {name} that is no count", queue());
-                Err(Problem::new(SourceReason::ResponseInvalid, message))
-            }
-            Field::Absent => {
-                let message = format!(
-                    "the management API gives {} no {name}: it was just declared, or the broker's statistics are \
-                     disabled",
-                    queue()
-                );
-                Err(Problem::new(SourceReason::StatsUnavailable, message))
-            }
-        };
-        Ok(Counts {
-            ready: messages(self.messages_ready, "messages_ready")?,
-            unacknowledged: messages(self.messages_unacknowledged, "messages_unacknowledged")?,
-            published: self.message_stats.ok().and_then(|stats| stats.publish.ok()),
-            consumers: self.consumers.ok(),
-        })
-    }
-}
-
-/// States in which the numbers are those of another time, or of nobody.
-fn is_out_of_service(state: &str) -> bool {
-    matches!(state, "down" | "minority" | "stopped" | "crashed" | "terminated" | "nodedown" | "recovering")
 }
 
 /// The refusal of a stream.
@@ -250,85 +120,8 @@ fn absent(vhost: &str, missing: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    // As RabbitMQ 3.10.8 and 4.0.5 answer, with the columns that are asked for.
-    const CLASSIC: &str = r#"{"consumers":2,"message_stats":{"publish":9},"messages_ready":3,
-        "messages_unacknowledged":4,"name":"orders","state":"running","type":"classic"}"#;
-    const QUORUM: &str = r#"{"consumers":0,"leader":"rabbit@a","message_stats":{"publish":6},"messages_ready":6,
-        "messages_unacknowledged":0,"name":"orders","state":"running","type":"quorum"}"#;
-    const STREAM: &str = r#"{"consumers":0,"leader":"rabbit@a","message_stats":{"publish":3},"messages_ready":3,
-        "messages_unacknowledged":0,"name":"orders","state":"running","type":"stream"}"#;
-    const NEVER_PUBLISHED: &str = r#"{"consumers":0,"messages_ready":0,"messages_unacknowledged":0,
-        "name":"orders","state":"running","type":"classic"}"#;
-    const JUST_DECLARED: &str = r#"{"name":"orders","node":"rabbit@a","type":"classic"}"#;
-    const WITHOUT_STATISTICS: &str = r#"{"name":"orders"}"#;
-
-    fn finding(json: &str) -> Finding {
-        serde_json::from_str::<QueueRow>(json).unwrap().finding("shop")
-    }
-
-    fn counts(json: &str) -> Counts {
-        match finding(json) {
-            Finding::Counted(counts) => counts,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn reason(json: &str) -> SourceReason {
-        match finding(json) {
-            Finding::Unusable(problem) => problem.reason,
-            other => panic!("{json}: {other:?}"),
-        }
-    }
-
     fn counted(ready: u64, published: Option<u64>) -> Finding {
         Finding::Counted(Counts { ready, unacknowledged: 1, published, consumers: Some(2) })
-    }
-
-    #[test]
-    fn real_answers_are_counted() {
-        let classic = Counts { ready: 3, unacknowledged: 4, published: Some(9), consumers: Some(2) };
-        assert_eq!(counts(CLASSIC), classic);
-        assert_eq!(counts(QUORUM).ready, 6);
-        let idle = Counts { ready: 0, unacknowledged: 0, published: None, consumers: Some(0) };
-        assert_eq!(counts(NEVER_PUBLISHED), idle);
-    }
-
-    #[test]
-    fn answers_without_numbers_are_not_zero() {
-        assert_eq!(reason(JUST_DECLARED), SourceReason::StatsUnavailable);
-        assert_eq!(reason(WITHOUT_STATISTICS), SourceReason::StatsUnavailable);
-        assert_eq!(reason(STREAM), SourceReason::StreamNotSupported);
-    }
-
-    #[test]
-    fn states_without_a_working_leader_make_the_numbers_unusable() {
-        for state in ["down", "minority", "stopped", "crashed"] {
-            assert_eq!(reason(&QUORUM.replace("running", state)), SourceReason::StatsUnavailable, "{state}");
-        }
-        for leader in [r#""leader":"","#, r#""leader":"undefined","#, r#""leader":null,"#, ""] {
-            let json = QUORUM.replace(r#""leader":"rabbit@a","#, leader);
-            assert_eq!(reason(&json), SourceReason::StatsUnavailable, "{leader}");
-        }
-        for state in ["idle", "flow", "live", "a state of the future"] {
-            assert_eq!(counts(&QUORUM.replace("running", state)).ready, 6, "{state}");
-        }
-    }
-
-    #[test]
-    fn impossible_numbers_are_invalid() {
-        for number in ["-1", "3.5", "\"3\"", "[]", "{}", "true", "1000000000000000", "18446744073709551616"] {
-            let json = CLASSIC.replace("\"messages_ready\":3", &format!("\"messages_ready\":{number}"));
-            assert_eq!(reason(&json), SourceReason::ResponseInvalid, "{number}");
-        }
-    }
-
-    #[test]
-    fn strange_extras_do_not_spoil_the_numbers() {
-        for (field, strange) in
-            [(r#""consumers":2"#, r#""consumers":"two""#), (r#"{"publish":9}"#, "[]"), ("9", "null")]
-        {
-            assert_eq!(counts(&CLASSIC.replace(field, strange)).unacknowledged, 4, "{strange}");
-        }
     }
 
     #[test]
@@ -358,7 +151,7 @@ mod tests {
 
     #[test]
     fn one_unusable_among_several_keeps_its_reason() {
-        let (a, b) = (counted(3, None), finding(STREAM));
+        let (a, b) = (counted(3, None), Finding::Unusable(stream("queue b")));
         let reading = add_up("shop", [("a", &a), ("b", &b), ("c", &Finding::Missing)]);
         assert!(matches!(reading, Reading::AtLeast(..)), "{reading:?}");
         assert_eq!(reading.problem().unwrap().reason, SourceReason::StreamNotSupported);

@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::answer::{Failure, Findings};
-use super::backlog::{COLUMNS, Finding, QueueRow};
+use super::backlog::Finding;
 use super::http::{Answer, Http};
 use super::questions::{Question, fits_in_a_path};
+use super::row::{COLUMNS, QueueRow};
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
 
@@ -80,7 +81,7 @@ impl Management {
         let queues = names.iter().map(|name| async {
             let path = format!("{}/{}?columns={COLUMNS}", queues_of(vhost), escape(name));
             let finding = match self.get(&path, deadline).await? {
-                Some(body) => self.parse::<QueueRow>(&body)?.finding(vhost),
+                Some(body) => self.parse::<QueueRow>(&body)?.finding(name, vhost),
                 None => Finding::Missing,
             };
             Ok::<_, Failure>((name.clone(), finding))
@@ -102,7 +103,7 @@ impl Management {
         let path = format!("{}?columns={COLUMNS}", queues_of(vhost));
         let body = self.get(&path, deadline).await?.ok_or_else(|| no_vhost(vhost))?;
         let rows: Vec<QueueRow> = self.parse(&body)?;
-        Ok(rows.into_iter().map(|row| (row.name.clone(), row.finding(vhost))).collect())
+        self.by_name(vhost, &rows)
     }
 
     /// All pages, or none when they do not fit together.
@@ -130,7 +131,7 @@ impl Management {
                 return Ok(None);
             }
             rows += page.items.len();
-            found.extend(page.items.into_iter().map(|row| (row.name.clone(), row.finding(vhost))));
+            found.extend(self.by_name(vhost, &page.items)?);
             if number >= page.page_count {
                 break;
             }
@@ -138,6 +139,11 @@ impl Management {
         // Fewer names than rows: one queue stood on two pages.
         let fits = found.len() == rows && total == Some(rows);
         Ok(fits.then_some(found))
+    }
+
+    fn by_name(&self, vhost: &str, rows: &[QueueRow]) -> Result<HashMap<String, Finding>, Failure> {
+        let named = rows.iter().map(|row| row.name().map(|name| (name.to_owned(), row.finding(name, vhost))));
+        named.collect::<Option<_>>().ok_or_else(|| self.not_understood("a queue has no name"))
     }
 
     async fn get(&self, path: &str, deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
@@ -203,14 +209,14 @@ impl Management {
     }
 
     fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
-        serde_json::from_slice(body).map_err(|error| {
-            let message = format!(
-                "the answer of the management API at {} cannot be understood: {}",
-                self.http.server(),
-                quote(&error.to_string())
-            );
-            Failure::Unusable(Problem::new(SourceReason::ResponseInvalid, message))
-        })
+        serde_json::from_slice(body).map_err(|error| self.not_understood(&error.to_string()))
+    }
+
+    fn not_understood(&self, why: &str) -> Failure {
+        let server = self.http.server();
+        let message =
+            format!("the answer of the management API at {server} cannot be understood: {}", quote(why));
+        Failure::Unusable(Problem::new(SourceReason::ResponseInvalid, message))
     }
 }
 

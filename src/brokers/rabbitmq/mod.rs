@@ -11,6 +11,7 @@ mod link;
 mod management;
 mod questions;
 mod reading;
+mod row;
 mod ways;
 
 use std::time::Duration;

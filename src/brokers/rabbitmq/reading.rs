@@ -90,3 +90,82 @@ fn wanted<'a>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::brokers::rabbitmq::backlog::Counts;
+
+    fn names(names: &[&str]) -> RabbitMqInterest {
+        let queues = NameSelector::Names(names.iter().map(|name| (*name).to_owned()).collect());
+        RabbitMqInterest { vhost: "shop".into(), queues }
+    }
+
+    fn pattern() -> RabbitMqInterest {
+        let queues = NameSelector::Pattern(regex::Regex::new("^(?:work.*)$").unwrap());
+        RabbitMqInterest { vhost: "shop".into(), queues }
+    }
+
+    /// Queues with so many ready messages.
+    fn findings(complete: bool, queues: &[(&str, u64)]) -> Findings {
+        let counted = |ready| Finding::Counted(Counts { ready, ..Counts::default() });
+        let queues = queues.iter().map(|(name, ready)| ((*name).to_owned(), counted(*ready))).collect();
+        Findings { queues, complete }
+    }
+
+    fn away() -> Problem {
+        Problem::new(SourceReason::ManagementUnavailable, "away")
+    }
+
+    fn messages(reading: &Reading) -> Option<u64> {
+        reading.backlog().map(|backlog| backlog.messages)
+    }
+
+    #[test]
+    fn a_pattern_adds_up_its_matches_and_drops_those_that_are_gone() {
+        let (interest, mut memory, now) = (pattern(), Memory::default(), Instant::now());
+        let listed = Outcome::Complete(findings(true, &[("work1", 1), ("work2", 2), ("other", 9)]));
+        let first = reading(&interest, &mut memory, Some(&listed), now);
+        assert!(matches!(first, Reading::Known(_)), "{first:?}");
+        assert_eq!(messages(&first), Some(3));
+        let asked = Outcome::Complete(findings(false, &[("work2", 2)]));
+        let second = reading(&interest, &mut memory, Some(&asked), now);
+        assert!(matches!(second, Reading::Known(_)), "{second:?}");
+        assert_eq!(messages(&second), Some(2));
+    }
+
+    #[test]
+    fn a_pattern_that_matches_nothing_is_unknown() {
+        let listed = Outcome::Complete(findings(true, &[("other", 9)]));
+        let reading = reading(&pattern(), &mut Memory::default(), Some(&listed), Instant::now());
+        assert!(matches!(reading, Reading::Unknown(_)), "{reading:?}");
+        assert_eq!(reading.problem().unwrap().reason, SourceReason::QueueNotFound);
+    }
+
+    #[test]
+    fn r5_ready_messages_alone_are_a_lower_bound() {
+        let ready = Outcome::ReadyOnly(findings(false, &[("orders", 0)]), away());
+        let reading = reading(&names(&["orders"]), &mut Memory::default(), Some(&ready), Instant::now());
+        let Reading::AtLeast(backlog, problem) = reading else { panic!("{reading:?}") };
+        assert_eq!((backlog.messages, problem), (0, away()));
+    }
+
+    #[test]
+    fn a_pattern_that_was_never_listed_is_unknown_to_amqp_whatever_others_asked() {
+        let ready = Outcome::ReadyOnly(findings(false, &[("work1", 5)]), away());
+        let reading = reading(&pattern(), &mut Memory::default(), Some(&ready), Instant::now());
+        assert_eq!(reading, Reading::Unknown(away()));
+    }
+
+    #[test]
+    fn a_stream_that_the_management_api_told_of_stays_refused() {
+        let (interest, mut memory, now) = (names(&["log"]), Memory::default(), Instant::now());
+        let refused = Finding::Unusable(stream("queue log"));
+        let told = Findings { queues: [("log".to_owned(), refused)].into(), complete: false };
+        reading(&interest, &mut memory, Some(&Outcome::Complete(told)), now);
+        let ready = Outcome::ReadyOnly(findings(false, &[("log", 1_000_000)]), away());
+        let reading = reading(&interest, &mut memory, Some(&ready), now);
+        assert!(matches!(reading, Reading::Unknown(_)), "{reading:?}");
+        assert_eq!(reading.problem().unwrap().reason, SourceReason::StreamNotSupported);
+    }
+}

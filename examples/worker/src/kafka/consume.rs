@@ -6,15 +6,20 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
+use tokio::sync::oneshot;
 
 use super::{Connection, Warnings};
 use crate::pace::{Pace, parse_rate};
 use crate::progress::Progress;
+
+/// How long leaving the group may take: less than the 30 s that Kubernetes grants by default.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -101,11 +106,28 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
         }
     }
 
-    // Dropping the consumer commits what is stored and leaves the group, so that the others take over at once and
-    // not after the session's time-out. It blocks until the broker has answered.
-    tokio::task::spawn_blocking(move || drop(consumer)).await.context("cannot leave the group")?;
+    leave(consumer).await?;
     println!("{}, offsets committed, left the group", progress.summary());
     Ok(())
+}
+
+/// Dropping the consumer commits what is stored and leaves the group, so that the others take over at once and not
+/// after the session's time-out. It blocks until the broker has answered, in an outage for ever, and so has a thread
+/// of its own, which ends with the process.
+async fn leave(consumer: StreamConsumer<Warnings>) -> anyhow::Result<()> {
+    let (done, left) = oneshot::channel();
+    std::thread::spawn(move || {
+        drop(consumer);
+        // Nobody listens any more after the time-out.
+        let _ = done.send(());
+    });
+    match tokio::time::timeout(PATIENCE, left).await {
+        Ok(left) => left.context("cannot leave the group"),
+        Err(_) => bail!(
+            "no broker took the last offsets within {} s; what came after the last commit will be repeated",
+            PATIENCE.as_secs()
+        ),
+    }
 }
 
 fn join(args: &Args) -> anyhow::Result<StreamConsumer<Warnings>> {

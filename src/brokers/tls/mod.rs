@@ -3,6 +3,8 @@
 //! No I/O but reading the system's certificates. The crypto provider is named here, so that nothing depends on which one
 //! a process has installed.
 
+mod authorities;
+
 use std::io;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use rustls::{
 };
 use secrecy::ExposeSecret;
 
+use self::authorities::GivenAuthorities;
 use super::access::TlsAccess;
 use super::observation::quote;
 use super::{Problem, SourceReason};
@@ -33,7 +36,16 @@ pub fn client_config(access: &TlsAccess) -> Result<Arc<ClientConfig>, Problem> {
     let builder = if access.insecure_skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny { provider }))
     } else {
-        builder.with_root_certificates(roots(access)?)
+        match &access.ca_pem {
+            None => builder.with_root_certificates(system_roots()?),
+            Some(pem) => {
+                let given = GivenAuthorities::new(certificates(pem, "the certificate authority")?, provider)
+                    .map_err(|words| {
+                        unusable(&format!("the certificate authority cannot be used: {}", quote(&words)))
+                    })?;
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(given))
+            }
+        }
     };
     let config = match &access.client {
         None => builder.with_no_client_auth(),
@@ -107,23 +119,13 @@ fn is_ca_as_end_entity(error: &rustls::OtherError) -> bool {
     error.0.to_string().contains("CaUsedAsEndEntity")
 }
 
-/// The authorities to trust: those given, and only those; else those of the system.
-fn roots(access: &TlsAccess) -> Result<RootCertStore, Problem> {
+fn system_roots() -> Result<RootCertStore, Problem> {
     let mut roots = RootCertStore::empty();
-    let Some(pem) = &access.ca_pem else {
-        let system = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(system.certs);
-        if roots.is_empty() {
-            return Err(unusable(
-                "the system trusts no certificate authority; name the broker's with tls.caSecretRef",
-            ));
-        }
-        return Ok(roots);
-    };
-    for certificate in certificates(pem, "the certificate authority")? {
-        roots.add(certificate).map_err(|error| {
-            unusable(&format!("the certificate authority cannot be used: {}", quote(&error.to_string())))
-        })?;
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(unusable(
+            "the system trusts no certificate authority; name the broker's with tls.caSecretRef",
+        ));
     }
     Ok(roots)
 }

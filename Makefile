@@ -1,0 +1,38 @@
+# `make` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help demo down test lint unit real bench generate images
+
+UNIT_TESTS := --lib --bins --test architecture --test containerfile --test examples --test generated
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: ## Show the operator at work on a real Kubernetes, Kafka and RabbitMQ
+	@examples/demo
+
+down: ## Remove the test bed and all that runs in it
+	@tests/testbed/testbed down
+
+test: ## Run all tests, on the real parts
+	@tests/prepare
+	@$(MAKE) --no-print-directory lint unit real
+
+lint: ## Check format and lints
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --quiet -- --deny warnings
+
+unit: ## Run the tests that need nothing but this machine: the inner loop
+	cargo test --locked --workspace --quiet $(UNIT_TESTS)
+
+real: ## Run the tests on the real parts
+	@tests/real
+
+bench: ## Run the benchmarks and print a table
+	@tests/prepare
+	@benches/run
+
+generate: ## Write the generated files anew
+	UPDATE=1 cargo test --locked --quiet --test generated
+
+images: ## Build the images of operator and example worker into the test bed
+	@tests/images

@@ -1,0 +1,268 @@
+//! Our reading of responses against the codec's writing of them, in every version that we speak; and against rubbish.
+
+use bytes::BytesMut;
+use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{
+    BrokerId, ConsumerGroupDescribeResponse, DescribeGroupsResponse, FindCoordinatorResponse, GroupId,
+    ListOffsetsResponse, MetadataResponse, OffsetFetchResponse, TopicName, consumer_group_describe_response,
+    describe_groups_response, find_coordinator_response,
+};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
+use proptest::prelude::*;
+
+use super::commits::{AskedGroup, OffsetFetch};
+use super::connection::Call;
+use super::groups::{DescribeConsumerGroups, DescribeGroups, FindCoordinator};
+use super::metadata::Metadata;
+use super::offsets::{ListOffsets, Which};
+use super::wire::{Fields, Malformed};
+use crate::api::IsolationLevel;
+
+fn text(words: &str) -> StrBytes {
+    StrBytes::from_string(words.to_owned())
+}
+
+fn topic_name() -> TopicName {
+    TopicName(text("orders"))
+}
+
+fn read<C: Call>(call: &C, frame: &[u8], version: i16) -> Result<C::Answer, Malformed> {
+    call.answer(Fields::new(frame, C::Request::header_version(version) >= 2), version)
+}
+
+/// Writes the response in every version that the call speaks and has our code read it; then cuts it short at every byte.
+fn each_version<C: Call>(call: &C, response: impl Fn(i16) -> C::Response, check: impl Fn(C::Answer, i16))
+where
+    C::Response: Encodable,
+{
+    for version in C::VERSIONS.0..=C::VERSIONS.1 {
+        let mut frame = BytesMut::new();
+        response(version).encode(&mut frame, version).unwrap();
+        assert!(frame.len() <= call.limit(), "version {version}");
+        check(read(call, &frame, version).unwrap(), version);
+        // The last byte may end the tagged fields that nobody reads.
+        for length in 0..frame.len() - 1 {
+            read(call, &frame[..length], version).err();
+        }
+        assert!(read(call, &frame[..frame.len() / 2], version).is_err(), "version {version}");
+    }
+}
+
+fn metadata() -> Metadata {
+    Metadata { topics: Some(vec!["orders".into()]) }
+}
+
+fn offsets() -> ListOffsets {
+    let topics = vec![("orders".into(), vec![0, 1, 2])];
+    ListOffsets { which: Which::End(IsolationLevel::ReadCommitted), topics }
+}
+
+fn commits() -> OffsetFetch {
+    OffsetFetch { groups: vec![AskedGroup { group: "billing".into(), topics: vec![("orders".into(), 3)] }] }
+}
+
+#[test]
+fn metadata_is_read() {
+    let partition = |index, leader| {
+        MetadataResponsePartition::default()
+            .with_partition_index(index)
+            .with_leader_id(BrokerId(leader))
+            .with_replica_nodes(vec![BrokerId(1), BrokerId(2)])
+            .with_isr_nodes(vec![BrokerId(1)])
+    };
+    let response = |version| {
+        let topic = MetadataResponseTopic::default().with_name(Some(topic_name())).with_partitions(vec![
+            partition(1, 7),
+            partition(0, 5),
+            partition(2, -1),
+        ]);
+        let broker = MetadataResponseBroker::default()
+            .with_node_id(BrokerId(5))
+            .with_host(text("kafka-5"))
+            .with_port(9092)
+            .with_rack(Some(text("here")));
+        let topic = if version >= 10 { topic.with_topic_id(vec![9; 16].try_into().unwrap()) } else { topic };
+        MetadataResponse::default()
+            .with_brokers(vec![broker])
+            .with_topics(vec![topic])
+            .with_cluster_id(Some(text("cluster")))
+    };
+    each_version(&metadata(), response, |view, version| {
+        assert_eq!(view.brokers, [(5, "kafka-5:9092".parse().unwrap())]);
+        let [topic] = &view.topics[..] else { panic!() };
+        assert_eq!((&*topic.name, topic.error, topic.internal), ("orders", 0, false));
+        assert_eq!(topic.leaders, [5, 7, -1]);
+        assert_eq!(topic.id, [if version >= 10 { 9 } else { 0 }; 16]);
+    });
+}
+
+#[test]
+fn offsets_are_read() {
+    let partition = |index, error, offset| {
+        ListOffsetsPartitionResponse::default()
+            .with_partition_index(index)
+            .with_error_code(error)
+            .with_offset(offset)
+    };
+    let response = |_| {
+        let topic = ListOffsetsTopicResponse::default().with_name(topic_name()).with_partitions(vec![
+            partition(0, 0, i64::MAX),
+            partition(1, 6, -1),
+            partition(2, 0, -1),
+        ]);
+        ListOffsetsResponse::default().with_topics(vec![topic])
+    };
+    each_version(&offsets(), response, |found, _| {
+        let found: Vec<_> = found.into_iter().map(|(_, partition, offset)| (partition, offset)).collect();
+        assert_eq!(found, [(0, Ok(i64::MAX)), (1, Err(6)), (2, Err(0))]);
+    });
+}
+
+#[test]
+fn commits_are_read() {
+    let response =
+        |version| {
+            if version >= 8 {
+                let partition = |index, error, offset| {
+                    OffsetFetchResponsePartitions::default()
+                        .with_partition_index(index)
+                        .with_error_code(error)
+                        .with_committed_offset(offset)
+                        .with_metadata(Some(text("words")))
+                };
+                let topic = OffsetFetchResponseTopics::default()
+                    .with_name(topic_name())
+                    .with_partitions(vec![partition(0, 0, 42), partition(1, 0, -1), partition(2, 29, -1)]);
+                let group = OffsetFetchResponseGroup::default()
+                    .with_group_id(GroupId(text("billing")))
+                    .with_error_code(16)
+                    .with_topics(vec![topic]);
+                return OffsetFetchResponse::default().with_groups(vec![group]);
+            }
+            let partition = |index, error, offset| {
+                OffsetFetchResponsePartition::default()
+                    .with_partition_index(index)
+                    .with_error_code(error)
+                    .with_committed_offset(offset)
+            };
+            let topic = OffsetFetchResponseTopic::default().with_name(topic_name()).with_partitions(vec![
+                partition(0, 0, 42),
+                partition(1, 0, -1),
+                partition(2, 29, -1),
+            ]);
+            OffsetFetchResponse::default().with_topics(vec![topic]).with_error_code(16)
+        };
+    each_version(&commits(), response, |groups, _| {
+        let [group] = &groups[..] else { panic!() };
+        assert_eq!((group.group.as_str(), group.error), ("billing", 16));
+        let expected = vec![(0, Ok(Some(42))), (1, Ok(None)), (2, Err(29))];
+        assert_eq!(group.topics, [("orders".to_owned(), expected)]);
+    });
+}
+
+#[test]
+fn coordinators_are_read() {
+    let response = |version| {
+        if version >= 4 {
+            let coordinator = find_coordinator_response::Coordinator::default()
+                .with_key(text("billing"))
+                .with_node_id(BrokerId(3))
+                .with_host(text("kafka-3"));
+            return FindCoordinatorResponse::default().with_coordinators(vec![coordinator]);
+        }
+        FindCoordinatorResponse::default().with_node_id(BrokerId(3)).with_host(text("kafka-3"))
+    };
+    let call = FindCoordinator { groups: vec!["billing".into()] };
+    each_version(&call, response, |found, _| {
+        let [coordinator] = &found[..] else { panic!() };
+        assert_eq!((coordinator.group.as_str(), coordinator.node), ("billing", Ok(3)));
+    });
+}
+
+#[test]
+fn descriptions_of_both_protocols_are_read() {
+    let classic = |_| {
+        let member = DescribedGroupMember::default()
+            .with_member_id(text("a"))
+            .with_member_metadata(vec![1; 300].into())
+            .with_member_assignment(vec![2; 9].into());
+        let group = describe_groups_response::DescribedGroup::default()
+            .with_group_id(GroupId(text("billing")))
+            .with_group_state(text("CompletingRebalance"))
+            .with_protocol_type(text("consumer"))
+            .with_protocol_data(text("range"))
+            .with_members(vec![member.clone(), member]);
+        DescribeGroupsResponse::default().with_groups(vec![group])
+    };
+    each_version(&DescribeGroups { groups: vec!["billing".into()] }, classic, |found, _| {
+        let [group] = &found[..] else { panic!() };
+        assert_eq!((group.group.as_str(), group.assignor.as_str(), group.members), ("billing", "range", 2));
+        assert!(group.is_rebalancing());
+    });
+
+    let new = |_| {
+        let place = consumer_group_describe_response::TopicPartitions::default()
+            .with_topic_name(topic_name())
+            .with_partitions(vec![0, 1]);
+        let assignment =
+            consumer_group_describe_response::Assignment::default().with_topic_partitions(vec![place]);
+        let member = consumer_group_describe_response::Member::default()
+            .with_member_id(text("a"))
+            .with_rack_id(Some(text("here")))
+            .with_subscribed_topic_names(vec![topic_name()])
+            .with_assignment(assignment.clone())
+            .with_target_assignment(assignment);
+        let group = consumer_group_describe_response::DescribedGroup::default()
+            .with_group_id(GroupId(text("billing")))
+            .with_group_state(text("Reconciling"))
+            .with_assignor_name(text("uniform"))
+            .with_members(vec![member.clone(), member.clone(), member]);
+        ConsumerGroupDescribeResponse::default().with_groups(vec![group])
+    };
+    each_version(&DescribeConsumerGroups { groups: vec!["billing".into()] }, new, |found, _| {
+        let [group] = &found[..] else { panic!() };
+        assert_eq!((group.group.as_str(), group.assignor.as_str(), group.members), ("billing", "uniform", 3));
+        assert!(group.is_rebalancing());
+    });
+}
+
+fn read_all(frame: &[u8]) {
+    let groups = vec!["billing".into()];
+    fn each<C: Call>(call: &C, frame: &[u8]) {
+        for version in C::VERSIONS.0..=C::VERSIONS.1 {
+            read(call, frame, version).ok();
+        }
+    }
+    each(&metadata(), frame);
+    each(&Metadata { topics: None }, frame);
+    each(&offsets(), frame);
+    each(&commits(), frame);
+    each(&FindCoordinator { groups: groups.clone() }, frame);
+    each(&DescribeGroups { groups: groups.clone() }, frame);
+    each(&DescribeConsumerGroups { groups }, frame);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(frame in prop::collection::vec(any::<u8>(), 0..400)) {
+        read_all(&frame);
+    }
+
+    /// Small bytes are plausible lengths, which lead deeper.
+    #[test]
+    fn any_small_bytes_are_read_without_a_panic(frame in prop::collection::vec(0..5_u8, 0..400)) {
+        read_all(&frame);
+    }
+}

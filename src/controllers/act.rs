@@ -1,0 +1,157 @@
+//! From a decision to replicas: decides on the target as it was read, and writes only onto that version of it.
+//!
+//! At most one write per reading and generation of the object: somebody who undoes each of our writes must not make
+//! us write without end, nor may a target that changes all the time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::memory::{Basis, Memory, Unanswered};
+use super::queue_scaler::{Context, VisitError};
+use crate::api::QueueScaler;
+use crate::brokers::Observation;
+use crate::cluster::scale::ScaleError;
+use crate::plan::Plan;
+use crate::report::{self, Happening, TargetProblem, TargetReason};
+use crate::scaling::{Decision, ScaleEvent, Target, decide};
+use crate::workload::Workload;
+
+/// How often a decision is made anew because the target changed under it, before it is left to the next poll.
+const RECOMPUTES: usize = 3;
+
+/// What acting needs to know of a visit.
+pub(super) struct Visit<'v> {
+    pub(super) object: &'v QueueScaler,
+    pub(super) plan: &'v Plan,
+    pub(super) observation: Option<&'v Observation>,
+    pub(super) context: &'v Context,
+}
+
+/// What came of it.
+pub(super) struct Acted {
+    pub(super) target: Result<Workload, TargetProblem>,
+    pub(super) decision: Decision,
+    pub(super) scaled: Option<ScaleEvent>,
+}
+
+impl Visit<'_> {
+    /// Decides, and writes the replicas if they are to change. When the target changed in the meantime, it is read
+    /// afresh and decided upon again.
+    pub(super) async fn decide_and_act(
+        &self,
+        mut workload: Workload,
+        memory: &mut Memory,
+    ) -> Result<Acted, VisitError> {
+        let workloads = &self.context.workloads;
+        let namespace = self.object.namespace().unwrap_or_default();
+        let mut scaled = None;
+        let mut recomputed = 0;
+        loop {
+            scaled = self.note_writes(&workload, memory).await.or(scaled);
+            let target = Target { replicas: workload.replicas, rolling_out: workload.rolling_out };
+            let now = Timestamp::now();
+            let decision = decide(&self.plan.scaling, target, self.observation, memory.history(), now);
+            if decision.replicas == workload.replicas {
+                return Ok(Acted { target: Ok(workload), decision, scaled });
+            }
+            if let Some(problem) = memory.tried(self.basis()) {
+                return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision, scaled });
+            }
+            let event = ScaleEvent { at: now, from: workload.replicas, to: decision.replicas };
+            let leadership = &self.context.shared.leadership;
+            let written =
+                workloads.set_replicas(&namespace, &self.plan.target, &workload, event.to, leadership).await;
+            self.context.shared.metrics.api_write("scale", "update");
+            let problem = match written {
+                Ok(after) => {
+                    memory.try_again_after(self.basis(), None);
+                    memory.target = Some(after.clone());
+                    let event = ScaleEvent { at: Timestamp::now(), ..event };
+                    self.remember_scale(event, &decision, memory).await;
+                    return Ok(Acted { target: Ok(after), decision, scaled: Some(event) });
+                }
+                Err(error @ ScaleError::NotLeader(_)) => return Err(error.into()),
+                Err(ScaleError::Conflict) if recomputed < RECOMPUTES => {
+                    recomputed += 1;
+                    match workloads.get_fresh(&namespace, &self.plan.target).await {
+                        Ok(fresh) => {
+                            workload = memory.refreshed(fresh, workload);
+                            continue;
+                        }
+                        Err(error) => Some(problem(&error)),
+                    }
+                }
+                Err(ScaleError::Conflict) => None,
+                Err(error) => {
+                    tracing::warn!(namespace, target = self.plan.target.name, %error, "cannot scale");
+                    if let ScaleError::Api(_) = &error {
+                        let on = workload.resource_version.clone();
+                        memory.unanswered = Some(Unanswered { on, event, decision: decision.clone() });
+                    }
+                    Some(problem(&error))
+                }
+            };
+            memory.try_again_after(self.basis(), problem.clone());
+            return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision, scaled });
+        }
+    }
+
+    fn basis(&self) -> Basis {
+        let taken_at = self.observation.map(|observation| observation.taken_at);
+        Basis { taken_at, generation: self.object.metadata.generation }
+    }
+
+    /// Takes note of who changed the replicas since the last look: a write of ours that was never answered, or
+    /// somebody else.
+    async fn note_writes(&self, workload: &Workload, memory: &mut Memory) -> Option<ScaleEvent> {
+        if let Some(Unanswered { event, decision, .. }) = memory.answered_by(workload) {
+            self.remember_scale(event, &decision, memory).await;
+            return Some(event);
+        }
+        if let Some(before) = memory.writers.saw(workload.replicas, Instant::now()) {
+            let happening = Happening {
+                warning: false,
+                reason: "ReplicasChanged".to_owned(),
+                message: format!("somebody else changed the replicas from {before} to {}", workload.replicas),
+                action: "Observe",
+            };
+            self.context.shared.events.publish(self.object, &happening).await;
+        }
+        None
+    }
+
+    async fn remember_scale(&self, event: ScaleEvent, decision: &Decision, memory: &mut Memory) {
+        let shared = &self.context.shared;
+        memory.history().scaled(event.from, event.to, event.at);
+        memory.writers.wrote(event.to);
+        let taken_at = self.observation.map_or(event.at, |observation| observation.taken_at);
+        let latency = Duration::try_from(event.at.duration_since(taken_at)).unwrap_or_default();
+        shared.metrics.scaled(event.from, event.to, &decision.reason.to_string(), latency);
+        tracing::info!(
+            namespace = self.object.namespace(),
+            name = self.object.name_any(),
+            from = event.from,
+            to = event.to,
+            reason = %decision.reason,
+            message = decision.message,
+            "scaled"
+        );
+        shared.events.publish(self.object, &report::scaled(event, decision)).await;
+    }
+}
+
+/// What users are told of a target that cannot be scaled.
+pub(super) fn problem(error: &ScaleError) -> TargetProblem {
+    let reason = match error {
+        ScaleError::NotFound(_) => TargetReason::TargetNotFound,
+        ScaleError::NotScalable(_) => TargetReason::TargetNotScalable,
+        ScaleError::Denied(_) => TargetReason::ScaleDenied,
+        ScaleError::Conflict | ScaleError::NotLeader(_) | ScaleError::Api(_) => {
+            TargetReason::ApiServerUnavailable
+        }
+    };
+    TargetProblem { reason, message: error.to_string() }
+}

@@ -1,0 +1,338 @@
+//! The Kafka reader against faults that no real cluster produces on demand.
+
+#![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use kafka_protocol::messages::ApiKey;
+use queuescaler::api::{OffsetReset, SaslMechanism};
+use queuescaler::brokers::access::{Credentials, KafkaAccess, SaslAccess};
+use queuescaler::brokers::kafka::KafkaReader;
+use queuescaler::brokers::reader::Reader;
+use queuescaler::brokers::{Problem, Reading, SourceReason};
+use support::fake_kafka::*;
+use support::kafka_admin::any_address;
+use support::kafka_reading::{One, at_least, known, plain, poll, poll_one, unknown, watch};
+use tokio::time::Instant;
+
+/// Six partitions of 100 messages on three nodes, of which 10 are processed in each.
+async fn three_nodes() -> (FakeKafka, KafkaReader, One) {
+    let kafka = FakeKafka::start(3).await;
+    {
+        let mut state = kafka.state();
+        state.topics.insert("orders".to_owned(), Topic::led_by(&[0, 1, 2, 0, 1, 2], 100));
+        for partition in 0..6 {
+            state.commits.insert(("billing".to_owned(), "orders".to_owned(), partition), 10);
+        }
+    }
+    let reader = plain(&kafka.bootstrap());
+    (kafka, reader, watch("billing", &["orders"], OffsetReset::Latest))
+}
+
+async fn poll_within(
+    reader: &mut KafkaReader,
+    one: &mut One,
+    patience: Duration,
+) -> Result<Vec<Reading>, Problem> {
+    let deadline = Instant::now() + patience;
+    let result = reader.read(&mut [one], deadline).await;
+    assert!(Instant::now() < deadline, "the poll took longer than its deadline");
+    result
+}
+
+async fn failure(bootstrap: &str) -> Problem {
+    let mut reader = plain(bootstrap);
+    let mut one = watch("g", &["t"], OffsetReset::Latest);
+    let problem = poll(&mut reader, &mut [&mut one]).await.unwrap_err();
+    assert_eq!(reader.connections(), 0, "a connection that failed is not kept");
+    problem
+}
+
+#[tokio::test]
+async fn k4_a_dead_broker_costs_its_own_partitions_which_are_named() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+    kafka.stop(2).await;
+    let reading = poll_one(&mut reader, &mut one).await;
+    let (backlog, problem) = at_least(&reading);
+    assert_eq!((backlog.messages, backlog.partitions, backlog.arrived), (360, Some(6), None));
+    assert_eq!(problem.reason, SourceReason::PartialObservation);
+    assert!(problem.message.contains("orders-2, orders-5"), "{problem}");
+    assert!(problem.message.contains("cannot be reached"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_dead_broker_whose_partitions_have_new_leaders_costs_nothing() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    poll_one(&mut reader, &mut one).await;
+    kafka.stop(2).await;
+    kafka.state().topics.get_mut("orders").unwrap().leaders = vec![0, 1, 0, 0, 1, 1];
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+}
+
+#[tokio::test]
+async fn k1_a_dead_cluster_is_unreachable_and_needs_no_help_to_come_back() {
+    let (mut kafka, mut reader, mut one) = three_nodes().await;
+    poll_one(&mut reader, &mut one).await;
+    for node in 0..3 {
+        kafka.stop(node).await;
+    }
+    for _ in 0..3 {
+        let problem = poll(&mut reader, &mut [&mut one]).await.unwrap_err();
+        assert_eq!(problem.reason, SourceReason::BrokerUnreachable);
+    }
+    assert_eq!(reader.connections(), 0);
+    for node in 0..3 {
+        kafka.restart(node).await;
+    }
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+}
+
+#[tokio::test]
+async fn connections_that_brokers_closed_between_polls_are_opened_anew() {
+    let (mut kafka, mut reader, mut one) = three_nodes().await;
+    poll_one(&mut reader, &mut one).await;
+    for node in 0..3 {
+        kafka.stop(node).await;
+        kafka.restart(node).await;
+    }
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+}
+
+#[tokio::test]
+async fn k6_a_coordinator_that_moved_is_found_within_the_poll() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    poll_one(&mut reader, &mut one).await;
+    for node in [1, 2, 0] {
+        kafka.state().coordinators.insert("billing".to_owned(), node);
+        assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+    }
+}
+
+#[tokio::test]
+async fn k6_a_coordinator_that_is_loading_makes_one_unknown_reading() {
+    const LOADING: i16 = 14;
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    kafka.state().group_errors.insert("billing".to_owned(), LOADING);
+    assert!(unknown(&poll_one(&mut reader, &mut one).await).message.contains("loading"));
+    kafka.state().group_errors.clear();
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+}
+
+#[tokio::test]
+async fn a_dead_coordinator_is_unknown_and_names_the_group() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    kafka.state().coordinators.insert("billing".to_owned(), 2);
+    kafka.state().topics.insert("orders".to_owned(), Topic::led_by(&[0, 1], 100));
+    poll_one(&mut reader, &mut one).await;
+    kafka.stop(2).await;
+    let reading = poll_one(&mut reader, &mut one).await;
+    assert_eq!(unknown(&reading).reason, SourceReason::BrokerUnreachable);
+    assert!(unknown(&reading).message.contains("group billing"), "{reading:?}");
+}
+
+#[tokio::test]
+async fn leaders_that_moved_after_the_metadata_are_found_within_the_poll() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    poll_one(&mut reader, &mut one).await;
+    {
+        let mut state = kafka.state();
+        state.believed_leaders.push_back(vec![0, 1, 2, 0, 1, 2]);
+        state.topics.get_mut("orders").unwrap().leaders = vec![2, 2, 2, 1, 1, 1];
+    }
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+    assert!(kafka.state().believed_leaders.is_empty());
+}
+
+#[tokio::test]
+async fn leaders_that_nobody_finds_make_it_at_least() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    poll_one(&mut reader, &mut one).await;
+    {
+        let mut state = kafka.state();
+        state.believed_leaders.extend(vec![vec![0, 1, 2, 0, 1, 2]; 9]);
+        state.topics.get_mut("orders").unwrap().leaders = vec![0, 1, 2, 0, 1, 1];
+    }
+    let reading = poll_one(&mut reader, &mut one).await;
+    assert_eq!(at_least(&reading).0.messages, 450);
+    assert!(at_least(&reading).1.message.contains("orders-5: broker 2 answered"), "{reading:?}");
+}
+
+#[tokio::test]
+async fn k21_a_silent_broker_costs_its_partitions_and_no_descriptors() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    poll_one(&mut reader, &mut one).await;
+    kafka.state().silent.push(2);
+    for _ in 0..20 {
+        let mut readings = poll_within(&mut reader, &mut one, Duration::from_millis(400)).await.unwrap();
+        let reading = readings.pop().unwrap();
+        let (backlog, problem) = at_least(&reading);
+        assert_eq!(backlog.messages, 360);
+        assert!(problem.message.contains("did not answer within"), "{problem}");
+        assert_eq!(reader.connections(), 2);
+    }
+    kafka.state().silent.clear();
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+    assert_eq!(kafka.state().open, 3);
+}
+
+#[tokio::test]
+async fn k20_a_cluster_that_says_nothing_times_out_before_the_deadline() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    kafka.state().silent.extend([0, 1, 2]);
+    let problem = poll_within(&mut reader, &mut one, Duration::from_millis(800)).await.unwrap_err();
+    assert_eq!(problem.reason, SourceReason::Timeout);
+    kafka.state().silent.clear();
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+}
+
+#[tokio::test]
+async fn k16_a_group_that_may_not_be_read_is_asked_for_once_a_minute() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    kafka.state().group_errors.insert("billing".to_owned(), GROUP_AUTHORIZATION_FAILED);
+    for _ in 0..5 {
+        let reading = poll_one(&mut reader, &mut one).await;
+        assert_eq!(unknown(&reading).reason, SourceReason::AuthorizationFailed);
+        assert!(unknown(&reading).message.contains("group=billing"), "{reading:?}");
+    }
+    assert_eq!(kafka.count(ApiKey::FindCoordinator) + kafka.count(ApiKey::OffsetFetch), 1);
+}
+
+#[tokio::test]
+async fn k16_a_topic_that_may_not_be_read_is_named_and_asked_for_once_a_minute() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    kafka.state().topics.get_mut("orders").unwrap().error = TOPIC_AUTHORIZATION_FAILED;
+    for _ in 0..2 {
+        let reading = poll_one(&mut reader, &mut one).await;
+        assert_eq!(unknown(&reading).reason, SourceReason::AuthorizationFailed);
+        assert!(unknown(&reading).message.contains("topic=orders"), "{reading:?}");
+    }
+    assert_eq!(kafka.state().asked_topics.iter().filter(|topic| *topic == "orders").count(), 1);
+}
+
+fn login(kafka: &FakeKafka, password: &str) -> KafkaReader {
+    let credentials = Credentials { username: "ann".to_owned(), password: password.into() };
+    let sasl = SaslAccess { mechanism: SaslMechanism::Plain, credentials };
+    let bootstrap = kafka.bootstrap().split(',').map(str::to_owned).collect();
+    KafkaReader::new(KafkaAccess { bootstrap, tls: None, sasl: Some(sasl) }, any_address()).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_is_renewed_before_the_broker_ends_it() {
+    let (kafka, _, mut one) = three_nodes().await;
+    kafka.state().session_lifetime = 60;
+    let mut reader = login(&kafka, "right");
+    while kafka.state().opened < 9 {
+        assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+    }
+    assert_eq!(reader.connections(), 3);
+}
+
+#[tokio::test]
+async fn k17_refused_credentials_are_tried_once_a_poll_and_never_shown() {
+    let (kafka, _, mut one) = three_nodes().await;
+    kafka.state().password = Some("right".to_owned());
+    let problem = poll(&mut login(&kafka, "hunter2"), &mut [&mut one]).await.unwrap_err();
+    assert_eq!(problem.reason, SourceReason::AuthenticationFailed);
+    assert!(problem.message.contains("credentialsSecretRef"), "{problem}");
+    assert!(!problem.message.contains("hunter2"), "{problem}");
+    assert_eq!(kafka.count(ApiKey::SaslAuthenticate), 1);
+    assert_eq!(known(&poll_one(&mut login(&kafka, "right"), &mut one).await).messages, 540);
+}
+
+#[tokio::test]
+async fn k23_a_broker_that_advertises_a_forbidden_address_is_not_connected_to() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    kafka.state().advertised.insert(2, ("169.254.169.254".to_owned(), 9092));
+    let reading = poll_one(&mut reader, &mut one).await;
+    assert_eq!(at_least(&reading).0.messages, 360);
+    assert!(at_least(&reading).1.message.contains("link-local"), "{reading:?}");
+    kafka.state().topics.insert("orders".to_owned(), Topic::led_by(&[2], 100));
+    let reading = poll_one(&mut reader, &mut one).await;
+    assert_eq!(unknown(&reading).reason, SourceReason::AddressDenied);
+}
+
+#[tokio::test]
+async fn old_versions_give_the_same_readings() {
+    let old = [
+        [
+            (ApiKey::Metadata, 4),
+            (ApiKey::ListOffsets, 2),
+            (ApiKey::FindCoordinator, 1),
+            (ApiKey::OffsetFetch, 2),
+        ],
+        [
+            (ApiKey::Metadata, 8),
+            (ApiKey::ListOffsets, 4),
+            (ApiKey::FindCoordinator, 3),
+            (ApiKey::OffsetFetch, 5),
+        ],
+        [
+            (ApiKey::Metadata, 9),
+            (ApiKey::ListOffsets, 5),
+            (ApiKey::FindCoordinator, 3),
+            (ApiKey::OffsetFetch, 7),
+        ],
+    ];
+    for (versions, describe) in old.into_iter().zip([0, 3, 4]) {
+        let (kafka, mut reader, mut one) = three_nodes().await;
+        kafka.state().newest.extend(versions);
+        kafka.state().newest.extend([(ApiKey::ApiVersions, 0), (ApiKey::DescribeGroups, describe)]);
+        let mut other = watch("shipping", &["orders"], OffsetReset::Earliest);
+        let readings = poll(&mut reader, &mut [&mut one, &mut other]).await.unwrap();
+        assert_eq!((known(&readings[0]).messages, known(&readings[1]).messages), (540, 600));
+        assert_eq!(known(&readings[0]).members, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_broker_too_old_to_be_read_is_told_so() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    kafka.state().newest.extend([(ApiKey::ApiVersions, 0), (ApiKey::Metadata, 2)]);
+    let problem = poll(&mut reader, &mut [&mut one]).await.unwrap_err();
+    assert_eq!(problem.reason, SourceReason::StatsUnavailable);
+    assert!(problem.message.contains("Metadata"), "{problem}");
+}
+
+#[tokio::test]
+async fn no_coordinator_is_looked_for_before_anything_was_ever_committed() {
+    let (kafka, mut reader, mut one) = three_nodes().await;
+    let commits = kafka.state().topics.remove("__consumer_offsets").unwrap();
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 0);
+    assert_eq!(kafka.count(ApiKey::FindCoordinator), 0, "it makes the broker create the topic of commits");
+    kafka.state().topics.insert("__consumer_offsets".to_owned(), commits);
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 540);
+}
+
+#[tokio::test]
+async fn interests_that_share_a_topic_share_its_requests() {
+    let (kafka, mut reader, _) = three_nodes().await;
+    let groups: Vec<String> = (0..300).map(|group| format!("group-{group}")).collect();
+    let mut all: Vec<_> = groups.iter().map(|group| watch(group, &["orders"], OffsetReset::Latest)).collect();
+    let mut due: Vec<_> = all.iter_mut().collect();
+    for _ in 0..3 {
+        poll(&mut reader, &mut due).await.unwrap();
+    }
+    // Metadata 1, commits 1, ends 3 (one per node), descriptions 2 (of 200 groups).
+    assert_eq!(reader.requests(), 7);
+    assert_eq!(kafka.state().opened, 3);
+}
+
+#[tokio::test]
+async fn k24_a_server_that_is_no_kafka_is_told_apart() {
+    for (bytes, endless, hint) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], false, "HTTP server"),
+        (&[0; 1024][..], true, "cut short"),
+        (&b"\x15\x03\x03\x00\x02\x02\x0a"[..], false, "set tls"),
+        (&b"AMQP\x00\x00\x09\x01"[..], false, "AMQP"),
+        (&[0xff; 64][..], false, "4294967295 bytes"),
+        (&[0, 0, 0, 6, 0, 0, 0, 9, 0, 0][..], false, "another request"),
+        (&[0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff][..], false, "impossible length"),
+    ] {
+        let problem = failure(&babbler(bytes, endless).await).await;
+        assert_eq!(problem.reason, SourceReason::ResponseInvalid, "{hint}: {problem}");
+        assert!(problem.message.contains(hint), "{hint}: {problem}");
+    }
+}
