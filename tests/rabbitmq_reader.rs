@@ -313,9 +313,9 @@ async fn missing_rights_are_told_from_a_wrong_password() {
 async fn tls_is_verified_on_both_ways() {
     let Some(broker) = Broker::from_env() else { return };
     let (Some(management), Some(amqp), Some(trusted)) =
-        (variable("QS_RABBITMQ_TLS_MANAGEMENT"), variable("QS_RABBITMQ_TLS_AMQP"), tls(true))
+        (variable("QS_RABBITMQ_MANAGEMENT_TLS_URL"), variable("QS_RABBITMQ_AMQP_TLS_URL"), tls(true))
     else {
-        println!("skipped: QS_RABBITMQ_TLS_MANAGEMENT, QS_RABBITMQ_TLS_AMQP and QS_PKI are not set");
+        println!("skipped: QS_RABBITMQ_MANAGEMENT_TLS_URL, QS_RABBITMQ_AMQP_TLS_URL and QS_PKI are not set");
         return;
     };
     let vhost = broker.fresh_vhost("qs tls").await;

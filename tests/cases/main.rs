@@ -6,4 +6,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admission;
+mod installed;
 mod main_job;
+mod rabbitmq;
+mod rabbitmq_features;
+mod security;

@@ -61,7 +61,9 @@ impl Bench {
         let namespace = super::kafka_reading::unique(name);
         let directory = tempfile::tempdir().unwrap();
         let kubeconfig = directory.path().join("kubeconfig");
-        kubectl(&["apply", "--server-side", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/crds")], "");
+        let definitions = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+        // By force: an installed chart owns them too.
+        kubectl(&["apply", "--server-side", "--force-conflicts", "-f", definitions], "");
         kubectl(&["create", "namespace", &namespace], "");
         kubectl(&["apply", "-n", &namespace, "-f", "-"], &rights(&namespace));
         let bench = Self { client, namespace, operator: None, kubeconfig, _directory: directory };

@@ -61,6 +61,20 @@ impl Operator {
         self.child.id()
     }
 
+    /// Whether the process has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sockets that the process has open.
+    pub fn sockets(&self) -> usize {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
+        let is_socket = |path: std::path::PathBuf| {
+            std::fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"))
+        };
+        descriptors.filter(|descriptor| is_socket(descriptor.as_ref().unwrap().path())).count()
+    }
+
     /// Sends a signal by its name, such as `STOP`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();

@@ -2,6 +2,9 @@
 //!
 //! The broker is named by variables (`testbed env` prints them); tests skip with a line when they are not set.
 
+#![allow(dead_code, reason = "each test uses its part of it")]
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,16 +37,34 @@ pub struct Broker {
 impl Broker {
     /// The broker that the variables name. None: the test has nothing to run on, and has said so.
     pub fn from_env() -> Option<Self> {
-        let (Some(management), Some(amqp)) =
-            (variable("QS_RABBITMQ_MANAGEMENT"), variable("QS_RABBITMQ_AMQP"))
-        else {
-            println!("skipped: QS_RABBITMQ_MANAGEMENT and QS_RABBITMQ_AMQP are not set (see testbed env)");
+        Self::from_variables(variable).or_else(|| {
+            println!("skipped: QS_RABBITMQ_MANAGEMENT_URL and QS_RABBITMQ_AMQP_URL are not set (see testbed env)");
+            None
+        })
+    }
+
+    /// A broker of the test's own from the test bed, whose statistics are a second old at most. None: there is no test
+    /// bed, and the test has said so.
+    pub fn own(name: &str) -> Option<OwnBroker> {
+        let Some(testbed) = variable("QS_TESTBED") else {
+            println!("skipped: QS_TESTBED names no test bed to start a broker with");
             return None;
         };
+        let own = |broker| OwnBroker { broker, testbed: testbed.clone(), name: name.to_owned() };
+        run(&testbed, &["rabbitmq", "up", name, "--statistics-interval", "1000"]);
+        let printed = run(&testbed, &["rabbitmq", "env", name]);
+        let variables: HashMap<&str, &str> = printed
+            .lines()
+            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+            .collect();
+        Self::from_variables(|name| variables.get(name).map(|value| (*value).to_owned())).map(own)
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Some(Self {
-            management,
-            amqp: host_and_port(&amqp),
+            management: variable("QS_RABBITMQ_MANAGEMENT_URL")?,
+            amqp: host_and_port(&variable("QS_RABBITMQ_AMQP_URL")?),
             user: variable("QS_RABBITMQ_USER").unwrap_or_else(|| "guest".into()),
             password: variable("QS_RABBITMQ_PASSWORD").unwrap_or_else(|| "guest".into()),
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -103,6 +124,35 @@ impl Broker {
     }
 }
 
+/// A broker that one test may break. Taken down when dropped.
+pub struct OwnBroker {
+    pub broker: Broker,
+    testbed: String,
+    name: String,
+}
+
+impl OwnBroker {
+    /// Runs `testbed rabbitmq VERB` on it, such as `management-stop`.
+    pub async fn fault(&self, verb: &str) {
+        let (testbed, verb, name) = (self.testbed.clone(), verb.to_owned(), self.name.clone());
+        // In a thread of its own, so that what watches meanwhile goes on.
+        tokio::task::spawn_blocking(move || run(&testbed, &["rabbitmq", &verb, &name])).await.unwrap();
+    }
+}
+
+impl Drop for OwnBroker {
+    fn drop(&mut self) {
+        run(&self.testbed, &["rabbitmq", "down", &self.name]);
+    }
+}
+
+fn run(testbed: &str, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(testbed).args(arguments).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "testbed {arguments:?}: {told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// A virtual host of a test.
 pub struct Vhost {
     pub broker: Broker,
@@ -148,6 +198,37 @@ impl Vhost {
         self.broker.call(Method::DELETE, &path, json!({})).await;
     }
 
+    /// Removes the messages that are ready.
+    pub async fn purge(&self, queue: &str) {
+        let channel = self.connect().await.create_channel().await.unwrap();
+        channel.queue_purge(queue.into(), Default::default()).await.unwrap();
+    }
+
+    /// What the broker says of a queue; null where it does not know yet.
+    pub async fn numbers(&self, queue: &str) -> Value {
+        let path = format!("/queues/{}/{}", escape(&self.name), escape(queue));
+        self.broker.call(Method::GET, &path, json!({})).await.1
+    }
+
+    /// Waits until the broker's statistics tell of so many messages, all ready: a new queue has none for seconds.
+    pub async fn counted(&self, queue: &str, messages: usize) {
+        self.until_numbers(queue, messages, 0).await;
+    }
+
+    /// Waits until the broker's statistics tell of so many messages. They are renewed now and then and cannot be
+    /// awaited but by asking.
+    pub async fn until_numbers(&self, queue: &str, ready: usize, unacknowledged: usize) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let numbers = self.numbers(queue).await;
+            if numbers["messages_ready"] == ready && numbers["messages_unacknowledged"] == unacknowledged {
+                return;
+            }
+            assert!(Instant::now() < end, "{queue} is still {numbers}");
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+
     pub async fn queue_names(&self) -> Vec<String> {
         let path = format!("/queues/{}?columns=name", escape(&self.name));
         let (_, answer) = self.broker.call(Method::GET, &path, json!({})).await;
@@ -168,6 +249,13 @@ impl Vhost {
             let _ = futures::StreamExt::collect::<Vec<_>>(consumer).await;
         });
         connection
+    }
+
+    async fn connect(&self) -> lapin::Connection {
+        let Broker { amqp: (host, port), user, password, .. } = &self.broker;
+        let uri =
+            format!("amqp://{}:{}@{host}:{port}/{}", escape(user), escape(password), escape(&self.name));
+        lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.unwrap()
     }
 
     /// Has the broker close all connections to the virtual host, as soon as it knows of any. Returns how many.
@@ -258,8 +346,10 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-pub fn host_and_port(address: &str) -> (String, u16) {
-    let (host, port) = address.rsplit_once(':').unwrap();
+/// Of a URL.
+pub fn host_and_port(url: &str) -> (String, u16) {
+    let authority = url.split_once("://").unwrap().1;
+    let (host, port) = authority.rsplit('@').next().unwrap().rsplit_once(':').unwrap();
     (host.to_owned(), port.parse().unwrap())
 }
 

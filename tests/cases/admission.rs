@@ -1,0 +1,240 @@
+//! What is refused at admission, and what only the operator can see: each answer names the field and the way out.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::support::bench::{Bench, condition};
+use crate::support::schema::mistakes;
+
+/// A valid object with every field of Kafka and of `steps`.
+fn kafka() -> Value {
+    let rules = json!([{"backlogAbove": 10_000, "addReplicas": 5}, {"backlogBelow": 100, "removeReplicas": 2}]);
+    let direction = json!({
+        "stabilizationWindowSeconds": 60, "selectPolicy": "Max", "tolerance": "0.1",
+        "policies": [{"type": "Pods", "value": 4, "periodSeconds": 60}],
+    });
+    object(json!({
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "orders"},
+        "minReplicas": 1, "maxReplicas": 20, "activationBacklog": 5, "mode": "Active", "pollPeriodSeconds": 5,
+        "source": {"kafka": {
+            "bootstrapServers": ["kafka.example:9092"], "consumerGroup": "orders", "topics": ["orders"],
+            "isolationLevel": "ReadCommitted", "offsetReset": "Earliest",
+            "tls": {
+                "caSecretRef": {"name": "authority", "key": "ca.crt"}, "insecureSkipVerify": false,
+                "clientCertificateSecretRef": {"name": "client"},
+            },
+            "sasl": {"mechanism": "ScramSha512", "username": "orders", "credentialsSecretRef": {
+                "name": "kafka", "usernameKey": "username", "passwordKey": "password",
+            }},
+        }},
+        "policy": {"steps": {"periodSeconds": 60, "rules": rules}},
+        "behavior": {"scaleUp": direction, "scaleDown": direction},
+        "fallback": {"afterFailedPolls": 3, "replicas": 8},
+    }))
+}
+
+/// A valid object with every field of RabbitMQ and `backlogPerReplica`.
+fn rabbitmq() -> Value {
+    object(json!({
+        "scaleTargetRef": {"name": "orders"},
+        "maxReplicas": 20,
+        "source": {"rabbitmq": {
+            "host": "rabbitmq.example", "amqpPort": 5671, "managementUrl": "https://rabbitmq.example:15671",
+            "vhost": "/", "queues": ["orders"],
+            "credentialsSecretRef": {"name": "rabbitmq", "usernameKey": "username", "passwordKey": "password"},
+            "tls": {
+                "caSecretRef": {"name": "authority", "key": "ca.crt"}, "insecureSkipVerify": false,
+                "clientCertificateSecretRef": {"name": "client"},
+            },
+        }},
+        "policy": {"backlogPerReplica": {"messages": 100}},
+    }))
+}
+
+fn object(spec: Value) -> Value {
+    json!({
+        "apiVersion": "queuescaler.io/v1alpha1", "kind": "QueueScaler",
+        "metadata": {"name": "orders"}, "spec": spec,
+    })
+}
+
+/// What the API server would say to a new object. It keeps none.
+async fn admission(bench: &Bench, object: &Value) -> Result<(), String> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("queuescaler.io", "v1alpha1", "QueueScaler"));
+    let api: Api<DynamicObject> = Api::namespaced_with(bench.client.clone(), &bench.namespace, &kind);
+    let name = object["metadata"]["name"].as_str().unwrap();
+    let parameters = PatchParams::apply("test").force().validation_strict().dry_run();
+    api.patch(name, &parameters, &Patch::Apply(object)).await.map(|_| ()).map_err(|error| error.to_string())
+}
+
+async fn definition(bench: &Bench) -> Value {
+    let definitions: Api<CustomResourceDefinition> = Api::all(bench.client.clone());
+    let definition = definitions.get("queuescalers.queuescaler.io").await.unwrap();
+    let schema = definition.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
+    serde_json::to_value(schema).unwrap()
+}
+
+#[tokio::test]
+async fn s11_every_bound_of_the_schema_is_enforced_with_the_path_of_the_field() {
+    let Some(bench) = Bench::without_operator("bounds").await else { return };
+    let schema = definition(&bench).await;
+    let mut tried = 0;
+    let mut wrong = Vec::new();
+    for valid in [kafka(), rabbitmq()] {
+        admission(&bench, &valid).await.unwrap();
+        for mistake in mistakes(&schema, &valid) {
+            tried += 1;
+            match admission(&bench, &mistake.object).await {
+                // The API server names an item of a set by its value.
+                Err(message) if message.contains(mistake.path.trim_end_matches("[0]")) => {}
+                answer => wrong.push(format!("{} ({}): {answer:?}", mistake.path, mistake.what)),
+            }
+        }
+    }
+    assert!(tried > 150, "only {tried} mistakes: did the schema move?");
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
+    let Some(bench) = Bench::without_operator("rules").await else { return };
+    let (k, r) = ("/spec/source/kafka", "/spec/source/rabbitmq");
+    // Object, JSON pointer of what is set (null: removed), path and words of the answer.
+    let table: Vec<(Value, Vec<(String, Value)>, &str, &str)> = vec![
+        (kafka(), vec![("/spec/minReplicas".into(), json!(21))], "spec.minReplicas", "must not be above maxReplicas"),
+        (kafka(), vec![("/spec/fallback/replicas".into(), json!(21))], "spec.fallback.replicas", "must not be above maxReplicas"),
+        (kafka(), vec![("/spec/source/rabbitmq".into(), rabbitmq()["spec"]["source"]["rabbitmq"].clone())], "spec.source", "exactly one of kafka, rabbitmq"),
+        (kafka(), vec![("/spec/source/kafka".into(), Value::Null)], "spec.source", "exactly one of kafka, rabbitmq"),
+        (kafka(), vec![(format!("{k}/topicPattern"), json!("orders.*"))], "spec.source.kafka", "exactly one of topics, topicPattern"),
+        (kafka(), vec![(format!("{k}/topics"), Value::Null)], "spec.source.kafka", "exactly one of topics, topicPattern"),
+        (rabbitmq(), vec![(format!("{r}/queuePattern"), json!("orders.*"))], "spec.source.rabbitmq", "exactly one of queues, queuePattern"),
+        (rabbitmq(), vec![(format!("{r}/queues"), Value::Null)], "spec.source.rabbitmq", "exactly one of queues, queuePattern"),
+        (rabbitmq(), vec![(format!("{r}/queues"), Value::Null), (format!("{r}/queuePattern"), json!("o.*")), (format!("{r}/managementUrl"), Value::Null)], "spec.source.rabbitmq.queuePattern", "needs managementUrl, because AMQP cannot list"),
+        (rabbitmq(), vec![(format!("{r}/credentialsSecretRef"), Value::Null)], "spec.source.rabbitmq.managementUrl", "needs credentialsSecretRef"),
+        (kafka(), vec![("/spec/policy/backlogPerReplica".into(), json!({"messages": 1}))], "spec.policy", "exactly one of backlogPerReplica, steps"),
+        (kafka(), vec![("/spec/policy/steps".into(), Value::Null)], "spec.policy", "exactly one of backlogPerReplica, steps"),
+        (kafka(), vec![("/spec/policy/steps/rules/0/backlogBelow".into(), json!(5))], "spec.policy.steps.rules[0]", "exactly one of backlogAbove, backlogBelow"),
+        (kafka(), vec![("/spec/policy/steps/rules/1/backlogBelow".into(), Value::Null)], "spec.policy.steps.rules[1]", "exactly one of backlogAbove, backlogBelow"),
+        (kafka(), vec![("/spec/policy/steps/rules/0/removeReplicas".into(), json!(5))], "spec.policy.steps.rules[0]", "exactly one of addReplicas, removeReplicas"),
+        (kafka(), vec![("/spec/policy/steps/rules/1/removeReplicas".into(), Value::Null)], "spec.policy.steps.rules[1]", "exactly one of addReplicas, removeReplicas"),
+        (kafka(), vec![("/metadata/name".into(), json!("n".repeat(64)))], "metadata.name", "at most 63 characters"),
+        (kafka(), vec![("/metadata/name".into(), json!("n".repeat(254)))], "metadata.name", "no more than 253"),
+    ];
+    for (valid, changes, path, words) in &table {
+        let mut object = valid.clone();
+        changes.iter().for_each(|(pointer, value)| set(&mut object, pointer, value));
+        let message = admission(&bench, &object).await.expect_err(words);
+        assert!(message.contains(&format!("{path}:")) && message.contains(words), "{path}: {message}");
+    }
+    let longest = {
+        let mut object = kafka();
+        set(&mut object, "/metadata/name", &json!("n".repeat(63)));
+        object
+    };
+    admission(&bench, &longest).await.unwrap();
+
+    // No rule of the definition is missing here.
+    let schema = definition(&bench).await;
+    let mut rules = Vec::new();
+    messages_of_rules(&schema, &mut rules);
+    let untested: Vec<_> = rules
+        .iter()
+        .filter(|rule| !table.iter().any(|(.., words)| rule.contains(words)))
+        .collect();
+    assert!(rules.len() >= 9 && untested.is_empty(), "without a test: {untested:?}");
+}
+
+#[tokio::test]
+async fn what_the_schema_does_not_know_is_refused_in_every_object() {
+    let Some(bench) = Bench::without_operator("unknown").await else { return };
+    for valid in [kafka(), rabbitmq()] {
+        let mut objects = Vec::new();
+        pointers_of_objects(&valid["spec"], "/spec", &mut objects);
+        assert!(objects.len() > 5);
+        for pointer in objects {
+            let mut object = valid.clone();
+            set(&mut object, &format!("{pointer}/namespace"), &json!("kube-system"));
+            let message = admission(&bench, &object).await.expect_err(&pointer);
+            assert!(message.contains("namespace"), "{pointer}: {message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_only_the_operator_can_see_makes_the_object_invalid_and_leaves_its_target_alone() {
+    let Some(mut bench) = Bench::start("invalid").await else { return };
+    let (k, r) = ("/spec/source/kafka", "/spec/source/rabbitmq");
+    let table: Vec<(Value, Vec<(String, Value)>, &str, &str)> = vec![
+        (kafka(), vec![(format!("{k}/topics"), Value::Null), (format!("{k}/topicPattern"), json!("orders-("))], "spec.source.kafka.topicPattern", "is not a regular expression"),
+        (kafka(), vec![(format!("{k}/topics"), Value::Null), (format!("{k}/topicPattern"), json!("a)|(b"))], "spec.source.kafka.topicPattern", "is not a regular expression"),
+        (kafka(), vec![(format!("{k}/topics"), Value::Null), (format!("{k}/topicPattern"), json!("((a{1000}){1000}){1000}"))], "spec.source.kafka.topicPattern", "size limit"),
+        (kafka(), vec![(format!("{k}/bootstrapServers"), json!(["kafka.example:65536"]))], "spec.source.kafka.bootstrapServers[0]", "a port from 1 to 65535"),
+        (kafka(), vec![(format!("{k}/bootstrapServers"), json!(["kafka.example:9092", "kafka.example:0"]))], "spec.source.kafka.bootstrapServers[1]", "a port from 1 to 65535"),
+        (rabbitmq(), vec![(format!("{r}/queues"), Value::Null), (format!("{r}/queuePattern"), json!("[z-a]"))], "spec.source.rabbitmq.queuePattern", "is not a regular expression"),
+        (rabbitmq(), vec![(format!("{r}/managementUrl"), json!("https://rabbitmq.example:99999"))], "spec.source.rabbitmq.managementUrl", "is not a URL"),
+        (kafka(), vec![("/spec/behavior/scaleUp/tolerance".into(), json!("9999m"))], "spec.behavior.scaleUp.tolerance", "from 0 to 1"),
+    ];
+    for (number, (valid, changes, field, words)) in table.iter().enumerate() {
+        let name = format!("invalid-{number}");
+        // Outside of the bounds, so that the least attention would change it.
+        bench.deployment(&name, 50).await;
+        let before = bench.api::<Deployment>().get(&name).await.unwrap();
+        let mut object = valid.clone();
+        changes.iter().for_each(|(pointer, value)| set(&mut object, pointer, value));
+        object["spec"]["scaleTargetRef"]["name"] = json!(name);
+        bench.queue_scaler(&name, object["spec"].clone()).await;
+        let object = bench.until_condition(&name, "Ready", "False", "SpecInvalid").await;
+        let (_, _, message) = condition(&object, "Ready").unwrap();
+        assert!(message.starts_with(&format!("{field}: ")) && message.contains(words), "{message}");
+        let after = bench.api::<Deployment>().get(&name).await.unwrap();
+        assert_eq!(bench.replicas(&name).await, 50);
+        assert_eq!(before.metadata.generation, after.metadata.generation);
+        assert_eq!(bench.warnings(&name).await, ["SpecInvalid"], "{name}: {}", object.name_any());
+    }
+    bench.is_sound(&[]).await;
+
+    // A corrected object is served at once.
+    let mut corrected = kafka();
+    corrected["spec"]["scaleTargetRef"]["name"] = json!("invalid-0");
+    bench.queue_scaler("invalid-0", corrected["spec"].clone()).await;
+    bench.until_replicas("invalid-0", 20).await;
+}
+
+/// Sets what a JSON pointer names, or removes it for null.
+fn set(object: &mut Value, pointer: &str, value: &Value) {
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let parent = object.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    match value {
+        Value::Null => drop(parent.remove(name)),
+        value => drop(parent.insert(name.to_owned(), value.clone())),
+    }
+}
+
+fn messages_of_rules(schema: &Value, found: &mut Vec<String>) {
+    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+        found.push(rule["message"].as_str().unwrap().to_owned());
+    }
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    properties.for_each(|(_, property)| messages_of_rules(property, found));
+    if schema["items"].is_object() {
+        messages_of_rules(&schema["items"], found);
+    }
+}
+
+fn pointers_of_objects(value: &Value, pointer: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            found.push(pointer.to_owned());
+            fields.iter().for_each(|(name, field)| pointers_of_objects(field, &format!("{pointer}/{name}"), found));
+        }
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .for_each(|(index, item)| pointers_of_objects(item, &format!("{pointer}/{index}"), found)),
+        _ => {}
+    }
+}
