@@ -1,5 +1,6 @@
 //! Shared by the integration tests.
 
+pub mod api_proxy;
 pub mod bench;
 pub mod kafka_admin;
 pub mod kafka_reading;

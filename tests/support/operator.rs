@@ -61,6 +61,12 @@ impl Operator {
         self.child.id()
     }
 
+    /// Fails unless the process still runs and nothing in it has panicked.
+    pub fn assert_well(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "the operator ended:\n{}", self.log());
+        assert!(!self.log().contains("panicked"), "{}", self.log());
+    }
+
     /// Sends a signal by its name, such as `STOP`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
