@@ -3,8 +3,9 @@
 //! Deployments made here have pods that nobody schedules: the tests watch `spec.replicas`, which is what the operator
 //! writes, and many of them run side by side.
 
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ pub struct Bench {
     pub namespace: String,
     /// The operator, unless the test took it.
     pub operator: Option<Operator>,
-    kubeconfig: PathBuf,
+    /// With the operator's rights.
+    pub kubeconfig: PathBuf,
     _directory: tempfile::TempDir,
 }
 
@@ -73,9 +75,17 @@ impl Bench {
 
     /// A further operator in competition for the same lease.
     pub fn start_operator(&self, identity: &str) -> Operator {
-        let arguments =
-            ["--watch-namespaces", &self.namespace, "--namespace", &self.namespace, "--identity", identity];
-        Operator::start(&self.kubeconfig, &arguments)
+        self.start_operator_by(&self.kubeconfig, identity, &[])
+    }
+
+    /// The same with another way to the API server and further arguments.
+    pub fn start_operator_by(&self, kubeconfig: &Path, identity: &str, further: &[&str]) -> Operator {
+        let mut arguments = vec!["--namespace", &self.namespace, "--identity", identity];
+        if !further.contains(&"--watch-namespaces") {
+            arguments.extend(["--watch-namespaces", &self.namespace]);
+        }
+        arguments.extend(further);
+        Operator::start(kubeconfig, &arguments)
     }
 
     /// The kubeconfig of the cluster with a token of the operator's service account instead of the administrator.
@@ -235,6 +245,21 @@ impl Bench {
                 && event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name)
         };
         all.items.into_iter().filter(about).collect()
+    }
+}
+
+impl Bench {
+    /// How often each Warning about the QueueScaler was given.
+    pub async fn warnings(&self, name: &str) -> BTreeMap<String, i32> {
+        let mut warnings = BTreeMap::new();
+        for event in self.api::<Event>().list(&ListParams::default()).await.unwrap().items {
+            let about = event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref());
+            if about == Some(name) && event.type_.as_deref() == Some("Warning") {
+                let times = event.series.map_or(1, |series| series.count);
+                *warnings.entry(event.reason.unwrap_or_default()).or_default() += times;
+            }
+        }
+        warnings
     }
 }
 

@@ -8,6 +8,7 @@
     reason = "clippy sees tests only in functions"
 )]
 
+pub mod api_proxy;
 pub mod bench;
 pub mod fake_kafka;
 pub mod installed;

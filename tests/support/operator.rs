@@ -61,11 +61,6 @@ impl Operator {
         self.child.id()
     }
 
-    /// Whether the process has not ended.
-    pub fn runs(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
     /// Sockets that the process has open.
     pub fn sockets(&self) -> usize {
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
@@ -73,6 +68,12 @@ impl Operator {
             std::fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"))
         };
         descriptors.filter(|descriptor| is_socket(descriptor.as_ref().unwrap().path())).count()
+    }
+
+    /// Fails unless the process still runs and nothing in it has panicked.
+    pub fn assert_well(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "the operator ended:\n{}", self.log());
+        assert!(!self.log().contains("panicked"), "{}", self.log());
     }
 
     /// Sends a signal by its name, such as `STOP`.

@@ -1,0 +1,256 @@
+//! A way to the real API server for one operator, which tests can break without harm to anybody else.
+//!
+//! The operator speaks plain HTTP to a port of this machine; what arrives is passed on over TLS, with the operator's
+//! own token, and what it writes is recorded. The line can be cut or fall silent, and writes of replicas can be
+//! disturbed. It runs in a runtime of its own, because tests block their thread while they wait for a log line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use super::bench::Bench;
+
+/// The state of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Everything is passed on.
+    Up,
+    /// Connections are closed, and new ones at once.
+    Cut,
+    /// Connections stay, and nothing comes through.
+    Silent,
+}
+
+/// What happens to writes of replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Somebody changes the target right before each of so many writes arrives: the API server itself refuses them.
+    Conflicts(usize),
+    /// They do not arrive, and are not answered.
+    HoldBefore,
+    /// They arrive, and are not answered.
+    HoldAfter,
+}
+
+/// A write that the API server has answered.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub method: Method,
+    pub path: String,
+    pub body: Value,
+    pub status: u16,
+}
+
+impl Write {
+    /// The workload and the replicas, if replicas were accepted.
+    pub fn scaled(&self) -> Option<(&str, i64)> {
+        let name = self.path.strip_suffix("/scale")?.rsplit('/').next()?;
+        (self.status == 200).then_some((name, self.body["spec"]["replicas"].as_i64()?))
+    }
+}
+
+struct Shared {
+    /// Without credentials: those of the operator are passed on.
+    upstream: Client,
+    administrator: Client,
+    line: watch::Sender<Line>,
+    fault: Mutex<Fault>,
+    held: watch::Sender<usize>,
+    writes: Mutex<Vec<Write>>,
+}
+
+/// The way. It ends with this value.
+pub struct ApiProxy {
+    /// For the operator.
+    pub kubeconfig: PathBuf,
+    shared: Arc<Shared>,
+    runtime: Option<Runtime>,
+}
+
+impl ApiProxy {
+    /// Opens a way to the API server for an operator with the rights of the bench's.
+    pub fn start(bench: &Bench, name: &str) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let direct = Kubeconfig::read_from(&bench.kubeconfig).unwrap();
+        let start = async move {
+            let mut config = configuration(direct.clone()).await;
+            config.auth_info = Default::default();
+            config.default_retry = false;
+            let administrator = configuration(Kubeconfig::read().unwrap()).await;
+            let shared = Arc::new(Shared {
+                upstream: Client::try_from(config).unwrap(),
+                administrator: Client::try_from(administrator).unwrap(),
+                line: watch::Sender::new(Line::Up),
+                fault: Mutex::new(Fault::None),
+                held: watch::Sender::new(0),
+                writes: Mutex::default(),
+            });
+            let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let outer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = outer.local_addr().unwrap();
+            tokio::spawn(carry_all(outer, inner.local_addr().unwrap(), shared.line.subscribe()));
+            let service = axum::Router::new().fallback(pass_on).with_state(Arc::clone(&shared));
+            tokio::spawn(async move { axum::serve(inner, service).await.unwrap() });
+            (direct, address, shared)
+        };
+        let (mut direct, address, shared) =
+            std::thread::scope(|scope| scope.spawn(|| runtime.block_on(start)).join().unwrap());
+        for cluster in direct.clusters.iter_mut().filter_map(|cluster| cluster.cluster.as_mut()) {
+            cluster.server = Some(format!("http://{address}"));
+            (cluster.certificate_authority, cluster.certificate_authority_data) = (None, None);
+        }
+        let kubeconfig = bench.kubeconfig.with_file_name(format!("kubeconfig-{name}"));
+        write(&kubeconfig, &direct);
+        Self { kubeconfig, shared, runtime: Some(runtime) }
+    }
+
+    /// Changes the state of the line.
+    pub fn line(&self, line: Line) {
+        self.shared.line.send_replace(line);
+    }
+
+    /// Disturbs the writes of replicas from now on.
+    pub fn fault(&self, fault: Fault) {
+        *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// Waits until a write of replicas is held.
+    pub async fn held(&self) {
+        self.shared.held.subscribe().wait_for(|held| *held > 0).await.unwrap();
+    }
+
+    /// Everything written so far but the lease.
+    pub fn writes(&self) -> Vec<Write> {
+        let writes = self.shared.writes.lock().unwrap();
+        writes.iter().filter(|write| !write.path.contains("/leases")).cloned().collect()
+    }
+
+    /// How often the lease was written.
+    pub fn renewals(&self) -> usize {
+        let writes = self.shared.writes.lock().unwrap();
+        writes.iter().filter(|write| write.path.contains("/leases/")).count()
+    }
+
+    /// Replicas that were accepted so far, in order.
+    pub fn scaled(&self) -> Vec<(String, i64)> {
+        let writes = self.writes();
+        writes.iter().filter_map(Write::scaled).map(|(name, replicas)| (name.to_owned(), replicas)).collect()
+    }
+
+    /// How many writes of replicas were answered with this status.
+    pub fn scale_answers(&self, status: u16) -> usize {
+        self.writes().iter().filter(|write| write.path.ends_with("/scale") && write.status == status).count()
+    }
+}
+
+impl Drop for ApiProxy {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn configuration(kubeconfig: Kubeconfig) -> Config {
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
+}
+
+fn write(path: &Path, kubeconfig: &Kubeconfig) {
+    std::fs::write(path, serde_yaml::to_string(kubeconfig).unwrap()).unwrap();
+}
+
+async fn carry_all(outer: TcpListener, inner: SocketAddr, line: watch::Receiver<Line>) {
+    while let Ok((client, _)) = outer.accept().await {
+        tokio::spawn(carry(client, inner, line.clone()));
+    }
+}
+
+/// Carries one connection until an end closes it or the line is disturbed.
+async fn carry(mut client: TcpStream, inner: SocketAddr, mut line: watch::Receiver<Line>) {
+    let Ok(mut server) = TcpStream::connect(inner).await else { return };
+    let disturbed = {
+        let mut line = line.clone();
+        async move { line.wait_for(|line| *line != Line::Up).await.is_ok() }
+    };
+    tokio::select! {
+        _ = disturbed => {}
+        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+    }
+    // A silent line keeps both ends open; what was under way is lost when it ends.
+    let _ = line.wait_for(|line| *line != Line::Silent).await;
+}
+
+async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, 16 * 1024 * 1024).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let scale = method == Method::PUT && path.ends_with("/scale");
+    let fault = if scale { shared.next_fault() } else { Fault::None };
+    match fault {
+        Fault::Conflicts(_) => shared.touch(&path).await,
+        Fault::HoldBefore => shared.hold().await,
+        Fault::None | Fault::HoldAfter => {}
+    }
+    let request = axum::http::Request::from_parts(parts, kube::client::Body::from(body.to_vec()));
+    let answer = match shared.upstream.send(request).await {
+        Ok(answer) => answer.map(Body::new),
+        Err(error) => {
+            println!("passing on {method} {path}: {error}");
+            return StatusCode::BAD_GATEWAY.into_response();
+        }
+    };
+    if method != Method::GET {
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        let status = answer.status().as_u16();
+        shared.writes.lock().unwrap().push(Write { method, path, body, status });
+    }
+    if fault == Fault::HoldAfter {
+        shared.hold().await;
+    }
+    answer
+}
+
+impl Shared {
+    fn next_fault(&self) -> Fault {
+        let mut fault = self.fault.lock().unwrap();
+        let now = *fault;
+        *fault = match now {
+            Fault::Conflicts(left @ 2..) => Fault::Conflicts(left - 1),
+            Fault::Conflicts(_) => Fault::None,
+            other => other,
+        };
+        now
+    }
+
+    /// Changes the Deployment of a scale without a change of its replicas.
+    async fn touch(&self, path: &str) {
+        let parts: Vec<_> = path.split('/').collect();
+        let [.., namespace, "deployments", name, "scale"] = parts.as_slice() else { panic!("{path}") };
+        let count = self.writes.lock().unwrap().len();
+        let patch = json!({"metadata": {"annotations": {"test/touched": count.to_string()}}});
+        let deployments: Api<Deployment> = Api::namespaced(self.administrator.clone(), namespace);
+        deployments.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+
+    /// Never comes back.
+    async fn hold(&self) {
+        self.held.send_modify(|held| *held += 1);
+        std::future::pending().await
+    }
+}
