@@ -14,7 +14,8 @@ const NOTE_LIMIT: usize = 1024;
 /// Publishes events in the name of the operator.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
     leadership: Leadership,
 }
 
@@ -29,7 +30,7 @@ impl Events {
     #[must_use]
     pub fn new(client: Client, instance: String, leadership: Leadership) -> Self {
         let reporter = Reporter { controller: "queuescaler.io/queuescaler".into(), instance: Some(instance) };
-        Self { recorder: Recorder::new(client, reporter), leadership }
+        Self { client, reporter, leadership }
     }
 
     /// Publishes what happened to an object. An event that cannot be written is logged and lost: nothing waits for it.
@@ -42,7 +43,10 @@ impl Events {
             action: happening.action.to_owned(),
             secondary: None,
         };
-        match self.leadership.write(self.recorder.publish(&event, &reference)).await {
+        // A recorder that lived longer would fold this event into an earlier one with the same reason, and tell its
+        // words again: the numbers of another scale.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        match self.leadership.write(recorder.publish(&event, &reference)).await {
             Ok(Ok(())) | Err(NotLeader) => {}
             Ok(Err(error)) if namespace_ends(&error) => {
                 tracing::debug!(reason = event.reason, "no event, as the namespace is being deleted");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -324,6 +325,30 @@ impl KafkaAdmin {
 
     pub async fn topic_exists(&mut self, topic: &str) -> bool {
         self.metadata(topic).await.topics[0].error_code == 0
+    }
+
+    /// The broker that leads each partition.
+    pub async fn leaders(&mut self, topic: &str) -> Vec<i32> {
+        let mut partitions = self.metadata(topic).await.topics.remove(0).partitions;
+        partitions.sort_by_key(|partition| partition.partition_index);
+        partitions.iter().map(|partition| partition.leader_id.0).collect()
+    }
+
+    /// Lets one user and nobody else describe a topic.
+    pub async fn allow_only(&mut self, topic: &str, user: &str) {
+        const TOPIC: i8 = 2;
+        const DESCRIBE: i8 = 8;
+        const ALLOW: i8 = 3;
+        let rule = AclCreation::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(text(topic))
+            .with_principal(text(&format!("User:{user}")))
+            .with_host(text("*"))
+            .with_operation(DESCRIBE)
+            .with_permission_type(ALLOW);
+        let request = CreateAclsRequest::default().with_creations(vec![rule]);
+        let answer = self.any::<_, 3>(request).await;
+        assert_eq!(answer.results[0].error_code, 0, "{:?}", answer.results[0].error_message);
     }
 
     async fn leader(&mut self, topic: &str, partition: i32) -> Endpoint {

@@ -76,6 +76,24 @@ impl Operator {
         assert!(!self.log().contains("panicked"), "{}", self.log());
     }
 
+    /// Whether the process has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The values of all series of `/metrics` that begin with these words, added up.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let log = self.log();
+        let serving = log.lines().find(|line| line.contains("serving /livez")).unwrap();
+        let serving: serde_json::Value = serde_json::from_str(serving).unwrap();
+        let address = serving["fields"]["address"].as_str().or(serving["address"].as_str()).unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client.get(format!("http://{address}/metrics")).send().await.unwrap();
+        let text = answer.text().await.unwrap();
+        let values = text.lines().filter(|line| line.starts_with(series));
+        values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     /// Sends a signal by its name, such as `STOP`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
