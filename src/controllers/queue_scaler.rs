@@ -412,7 +412,8 @@ async fn remember_scale(
         from = event.from,
         to = event.to,
         reason = %decision.reason,
-        message = decision.message,
+        why = decision.message, // "message" is the line's own
+        latency_seconds = latency.as_secs_f64(),
         "scaled"
     );
     context.shared.events.publish(object, &report::scaled(event, decision)).await;
