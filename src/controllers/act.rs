@@ -136,7 +136,8 @@ impl Visit<'_> {
             from = event.from,
             to = event.to,
             reason = %decision.reason,
-            message = decision.message,
+            why = decision.message, // "message" is the line's own
+            latency_seconds = latency.as_secs_f64(),
             "scaled"
         );
         shared.events.publish(self.object, &report::scaled(event, decision)).await;

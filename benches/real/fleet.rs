@@ -1,0 +1,174 @@
+//! Many QueueScalers with their Deployments in a namespace of their own, an operator for them, and what it takes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use k8s_openapi::api::apps::v1::Deployment;
+use queuescaler::api::QueueScaler;
+use queuescaler::api::status::Quality;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::audit::{self, Audit};
+use super::brokers::Kafka;
+use super::machine::{self, Processor};
+use super::support::bench::{Bench, kubectl};
+
+/// Writes to the API server at once while objects are made.
+const AT_ONCE: usize = 8;
+/// How long something steady is watched.
+const STEADY: Duration = Duration::from_secs(60);
+/// The operator is steady when it wrote nothing for so long. Numbers alone are written every 15 s at most.
+const QUIET: Duration = Duration::from_secs(25);
+/// Longest wait for that.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub struct Fleet {
+    pub bench: Bench,
+    size: usize,
+}
+
+/// What the operator took in a steady minute.
+pub struct Cost {
+    /// Resident memory at the end and at most, in MiB.
+    pub memory: (f64, f64),
+    /// Cores that were busy on average.
+    pub operator: f64,
+    /// The same of the broker.
+    pub broker: f64,
+    /// TCP connections to the broker.
+    pub connections: usize,
+    /// Writes to the API server, without the lease.
+    pub writes: Option<BTreeMap<String, usize>>,
+}
+
+impl Fleet {
+    /// A namespace without objects.
+    pub async fn start(name: &str) -> Self {
+        Self { bench: Bench::without_operator(name).await.expect("KUBECONFIG"), size: 0 }
+    }
+
+    /// Starts the operator and waits until it leads.
+    pub fn operator(&mut self) {
+        let operator = self.bench.start_operator("bench");
+        operator.wait_for_log("leading");
+        self.bench.operator = Some(operator);
+    }
+
+    /// The operator's process.
+    pub fn pid(&self) -> u32 {
+        self.bench.operator.as_ref().unwrap().id()
+    }
+
+    /// Makes QueueScalers with these specifications, each with a Deployment of one replica.
+    ///
+    /// The Deployments are paused, so that their controller makes no pods: what is measured ends at `/scale`.
+    pub async fn add(&mut self, specs: Vec<Value>) {
+        let first = self.size;
+        self.size += specs.len();
+        let bench = &self.bench;
+        let make = |(index, spec): (usize, Value)| async move {
+            let name = name(first + index);
+            bench.apply::<Deployment>(&name, deployment(&name)).await;
+            bench.queue_scaler(&name, spec).await;
+        };
+        stream::iter(specs.into_iter().enumerate()).for_each_concurrent(AT_ONCE, make).await;
+    }
+
+    /// Waits until each object's backlog is read completely.
+    pub async fn observed(&self) {
+        let all = self.bench.api::<QueueScaler>();
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let objects = all.list(&Default::default()).await.unwrap();
+            let known = |object: &&QueueScaler| {
+                object.status.as_ref().is_some_and(|status| status.quality == Some(Quality::Known))
+            };
+            let count = objects.items.iter().filter(known).count();
+            if count == self.size {
+                return;
+            }
+            assert!(Instant::now() < end, "only {count} of {} backlogs are known", self.size);
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Waits until the operator writes nothing any more. Says so when it does not come to that.
+    pub async fn quiet(&self) {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            let Some(audit) = Audit::begin(&self.bench.namespace) else { return sleep(QUIET).await };
+            sleep(QUIET).await;
+            if audit.writes().is_empty() {
+                return;
+            }
+        }
+        println!("the operator still writes after {} s", PATIENCE.as_secs());
+    }
+
+    /// What a steady minute costs. `port` is where the broker listens.
+    pub async fn steady(&self, port: u16) -> Cost {
+        let audit = Audit::begin(&self.bench.namespace);
+        let [operator, broker] = [self.pid(), machine::listener(port)].map(Processor::of);
+        sleep(STEADY).await;
+        Cost {
+            memory: machine::memory(self.pid()),
+            operator: operator.cores(),
+            broker: broker.cores(),
+            connections: machine::connections(self.pid(), port),
+            writes: audit.map(|audit| audit.writes()),
+        }
+    }
+
+    /// Ends the operator, and waits until the namespace is gone, so that its end does not disturb what is next.
+    pub async fn end(self) {
+        let namespace = self.bench.namespace.clone();
+        drop(self);
+        kubectl(&["wait", "--for=delete", &format!("namespace/{namespace}"), "--timeout=600s"], "");
+    }
+}
+
+impl Cost {
+    /// In words.
+    pub fn in_words(&self) -> String {
+        let ((now, most), writes) = (self.memory, audit::in_words(self.writes.as_ref()));
+        format!(
+            "{now:.1} MiB resident (peak {most:.1}), {:.3} cores, {} connections, {writes}",
+            self.operator, self.connections
+        )
+    }
+}
+
+/// Cores that the broker on this port takes over a minute by itself.
+pub async fn broker_alone(port: u16) -> f64 {
+    let broker = Processor::of(machine::listener(port));
+    sleep(STEADY).await;
+    broker.cores()
+}
+
+/// The name of an object.
+pub fn name(index: usize) -> String {
+    format!("object-{index:04}")
+}
+
+/// The source for a group and its topics.
+pub fn kafka(kafka: &Kafka, group: &str, topics: &[&str]) -> Value {
+    json!({"kafka": {"bootstrapServers": [kafka.bootstrap], "consumerGroup": group, "topics": topics}})
+}
+
+fn deployment(name: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {
+            "paused": true,
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "consumer", "image": "none"}]},
+            },
+        },
+    })
+}
