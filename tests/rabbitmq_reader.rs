@@ -313,9 +313,9 @@ async fn missing_rights_are_told_from_a_wrong_password() {
 async fn tls_is_verified_on_both_ways() {
     let Some(broker) = Broker::from_env() else { return };
     let (Some(management), Some(amqp), Some(trusted)) =
-        (variable("QS_RABBITMQ_TLS_MANAGEMENT"), variable("QS_RABBITMQ_TLS_AMQP"), tls(true))
+        (variable("QS_RABBITMQ_MANAGEMENT_TLS_URL"), variable("QS_RABBITMQ_AMQP_TLS_URL"), tls(true))
     else {
-        println!("skipped: QS_RABBITMQ_TLS_MANAGEMENT, QS_RABBITMQ_TLS_AMQP and QS_PKI are not set");
+        println!("skipped: QS_RABBITMQ_MANAGEMENT_TLS_URL, QS_RABBITMQ_AMQP_TLS_URL and QS_PKI are not set");
         return;
     };
     let vhost = broker.fresh_vhost("qs tls").await;
@@ -343,8 +343,8 @@ async fn tls_is_verified_on_both_ways() {
         assert!(problem.message.contains("untrusted"), "{problem}");
     }
     // The same server under a name that its certificate does not have.
-    let alias = RabbitMqAccess { host: "::ffff:127.0.0.1".into(), ..access(None, trusted.clone()) };
-    if host == "127.0.0.1" || host == "localhost" {
+    if host.parse::<std::net::Ipv4Addr>().is_ok() {
+        let alias = RabbitMqAccess { host: format!("::ffff:{host}"), ..access(None, trusted.clone()) };
         let problem = read(&mut reader(alias), &mut queue).await.unwrap_err();
         assert_eq!(problem.reason, SourceReason::TLSHandshakeFailed, "{problem}");
         assert!(problem.message.contains("hostname"), "{problem}");

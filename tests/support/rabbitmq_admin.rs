@@ -35,9 +35,11 @@ impl Broker {
     /// The broker that the variables name. None: the test has nothing to run on, and has said so.
     pub fn from_env() -> Option<Self> {
         let (Some(management), Some(amqp)) =
-            (variable("QS_RABBITMQ_MANAGEMENT"), variable("QS_RABBITMQ_AMQP"))
+            (variable("QS_RABBITMQ_MANAGEMENT_URL"), variable("QS_RABBITMQ_AMQP_URL"))
         else {
-            println!("skipped: QS_RABBITMQ_MANAGEMENT and QS_RABBITMQ_AMQP are not set (see testbed env)");
+            println!(
+                "skipped: QS_RABBITMQ_MANAGEMENT_URL and QS_RABBITMQ_AMQP_URL are not set (see testbed env)"
+            );
             return None;
         };
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -258,7 +260,9 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-pub fn host_and_port(address: &str) -> (String, u16) {
+/// Host and port of `amqp://user:password@host:port`.
+pub fn host_and_port(url: &str) -> (String, u16) {
+    let address = url.rsplit(['@', '/']).next().unwrap();
     let (host, port) = address.rsplit_once(':').unwrap();
     (host.to_owned(), port.parse().unwrap())
 }
