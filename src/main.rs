@@ -24,7 +24,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.install_default().ok().context("a TLS provider is installed already")?;
     match command {
-        Command::Run(args) => tokio::runtime::Runtime::new()?.block_on(queuescaler::run::run(args)),
+        Command::Run(args) => tokio::runtime::Runtime::new()?.block_on(queuescaler::run::run(*args)),
         Command::Crd => definitions()
             .iter()
             .try_for_each(|(_, definition)| print(&format!("---\n{}", serde_yaml::to_string(definition)?))),
