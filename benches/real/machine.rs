@@ -96,15 +96,14 @@ struct Socket {
 fn tcp() -> impl Iterator<Item = Socket> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| fs::read_to_string(file).unwrap_or_default());
     let port = |address: &str| u16::from_str_radix(address.rsplit_once(':').unwrap().1, 16).unwrap();
-    let rows = tables.into_iter().flat_map(move |table| {
+    tables.into_iter().flat_map(move |table| {
         let row = |line: &str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let (state, inode) = (fields[3].to_owned(), fields[9].to_owned());
             Socket { local: port(fields[1]), remote: port(fields[2]), state, inode }
         };
         table.lines().skip(1).map(row).collect::<Vec<_>>()
-    });
-    rows
+    })
 }
 
 /// Inodes of a process's sockets; none of a process that is gone.

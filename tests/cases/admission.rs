@@ -10,9 +10,13 @@ use serde_json::{Value, json};
 use crate::support::bench::{Bench, condition};
 use crate::support::schema::mistakes;
 
+/// Object, JSON pointers of what is set (null: removed), path and words of the answer.
+type Refused = (Value, Vec<(String, Value)>, &'static str, &'static str);
+
 /// A valid object with every field of Kafka and of `steps`.
 fn kafka() -> Value {
-    let rules = json!([{"backlogAbove": 10_000, "addReplicas": 5}, {"backlogBelow": 100, "removeReplicas": 2}]);
+    let rules =
+        json!([{"backlogAbove": 10_000, "addReplicas": 5}, {"backlogBelow": 100, "removeReplicas": 2}]);
     let direction = json!({
         "stabilizationWindowSeconds": 60, "selectPolicy": "Max", "tolerance": "0.1",
         "policies": [{"type": "Pods", "value": 4, "periodSeconds": 60}],
@@ -103,26 +107,119 @@ async fn s11_every_bound_of_the_schema_is_enforced_with_the_path_of_the_field() 
 async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
     let Some(bench) = Bench::without_operator("rules").await else { return };
     let (k, r) = ("/spec/source/kafka", "/spec/source/rabbitmq");
-    // Object, JSON pointer of what is set (null: removed), path and words of the answer.
-    let table: Vec<(Value, Vec<(String, Value)>, &str, &str)> = vec![
-        (kafka(), vec![("/spec/minReplicas".into(), json!(21))], "spec.minReplicas", "must not be above maxReplicas"),
-        (kafka(), vec![("/spec/fallback/replicas".into(), json!(21))], "spec.fallback.replicas", "must not be above maxReplicas"),
-        (kafka(), vec![("/spec/source/rabbitmq".into(), rabbitmq()["spec"]["source"]["rabbitmq"].clone())], "spec.source", "exactly one of kafka, rabbitmq"),
-        (kafka(), vec![("/spec/source/kafka".into(), Value::Null)], "spec.source", "exactly one of kafka, rabbitmq"),
-        (kafka(), vec![(format!("{k}/topicPattern"), json!("orders.*"))], "spec.source.kafka", "exactly one of topics, topicPattern"),
-        (kafka(), vec![(format!("{k}/topics"), Value::Null)], "spec.source.kafka", "exactly one of topics, topicPattern"),
-        (rabbitmq(), vec![(format!("{r}/queuePattern"), json!("orders.*"))], "spec.source.rabbitmq", "exactly one of queues, queuePattern"),
-        (rabbitmq(), vec![(format!("{r}/queues"), Value::Null)], "spec.source.rabbitmq", "exactly one of queues, queuePattern"),
-        (rabbitmq(), vec![(format!("{r}/queues"), Value::Null), (format!("{r}/queuePattern"), json!("o.*")), (format!("{r}/managementUrl"), Value::Null)], "spec.source.rabbitmq.queuePattern", "needs managementUrl, because AMQP cannot list"),
-        (rabbitmq(), vec![(format!("{r}/credentialsSecretRef"), Value::Null)], "spec.source.rabbitmq.managementUrl", "needs credentialsSecretRef"),
-        (kafka(), vec![("/spec/policy/backlogPerReplica".into(), json!({"messages": 1}))], "spec.policy", "exactly one of backlogPerReplica, steps"),
-        (kafka(), vec![("/spec/policy/steps".into(), Value::Null)], "spec.policy", "exactly one of backlogPerReplica, steps"),
-        (kafka(), vec![("/spec/policy/steps/rules/0/backlogBelow".into(), json!(5))], "spec.policy.steps.rules[0]", "exactly one of backlogAbove, backlogBelow"),
-        (kafka(), vec![("/spec/policy/steps/rules/1/backlogBelow".into(), Value::Null)], "spec.policy.steps.rules[1]", "exactly one of backlogAbove, backlogBelow"),
-        (kafka(), vec![("/spec/policy/steps/rules/0/removeReplicas".into(), json!(5))], "spec.policy.steps.rules[0]", "exactly one of addReplicas, removeReplicas"),
-        (kafka(), vec![("/spec/policy/steps/rules/1/removeReplicas".into(), Value::Null)], "spec.policy.steps.rules[1]", "exactly one of addReplicas, removeReplicas"),
-        (kafka(), vec![("/metadata/name".into(), json!("n".repeat(64)))], "metadata.name", "at most 63 characters"),
-        (kafka(), vec![("/metadata/name".into(), json!("n".repeat(254)))], "metadata.name", "no more than 253"),
+    let table: Vec<Refused> = vec![
+        (
+            kafka(),
+            vec![("/spec/minReplicas".into(), json!(21))],
+            "spec.minReplicas",
+            "must not be above maxReplicas",
+        ),
+        (
+            kafka(),
+            vec![("/spec/fallback/replicas".into(), json!(21))],
+            "spec.fallback.replicas",
+            "must not be above maxReplicas",
+        ),
+        (
+            kafka(),
+            vec![("/spec/source/rabbitmq".into(), rabbitmq()["spec"]["source"]["rabbitmq"].clone())],
+            "spec.source",
+            "exactly one of kafka, rabbitmq",
+        ),
+        (
+            kafka(),
+            vec![("/spec/source/kafka".into(), Value::Null)],
+            "spec.source",
+            "exactly one of kafka, rabbitmq",
+        ),
+        (
+            kafka(),
+            vec![(format!("{k}/topicPattern"), json!("orders.*"))],
+            "spec.source.kafka",
+            "exactly one of topics, topicPattern",
+        ),
+        (
+            kafka(),
+            vec![(format!("{k}/topics"), Value::Null)],
+            "spec.source.kafka",
+            "exactly one of topics, topicPattern",
+        ),
+        (
+            rabbitmq(),
+            vec![(format!("{r}/queuePattern"), json!("orders.*"))],
+            "spec.source.rabbitmq",
+            "exactly one of queues, queuePattern",
+        ),
+        (
+            rabbitmq(),
+            vec![(format!("{r}/queues"), Value::Null)],
+            "spec.source.rabbitmq",
+            "exactly one of queues, queuePattern",
+        ),
+        (
+            rabbitmq(),
+            vec![
+                (format!("{r}/queues"), Value::Null),
+                (format!("{r}/queuePattern"), json!("o.*")),
+                (format!("{r}/managementUrl"), Value::Null),
+            ],
+            "spec.source.rabbitmq.queuePattern",
+            "needs managementUrl, because AMQP cannot list",
+        ),
+        (
+            rabbitmq(),
+            vec![(format!("{r}/credentialsSecretRef"), Value::Null)],
+            "spec.source.rabbitmq.managementUrl",
+            "needs credentialsSecretRef",
+        ),
+        (
+            kafka(),
+            vec![("/spec/policy/backlogPerReplica".into(), json!({"messages": 1}))],
+            "spec.policy",
+            "exactly one of backlogPerReplica, steps",
+        ),
+        (
+            kafka(),
+            vec![("/spec/policy/steps".into(), Value::Null)],
+            "spec.policy",
+            "exactly one of backlogPerReplica, steps",
+        ),
+        (
+            kafka(),
+            vec![("/spec/policy/steps/rules/0/backlogBelow".into(), json!(5))],
+            "spec.policy.steps.rules[0]",
+            "exactly one of backlogAbove, backlogBelow",
+        ),
+        (
+            kafka(),
+            vec![("/spec/policy/steps/rules/1/backlogBelow".into(), Value::Null)],
+            "spec.policy.steps.rules[1]",
+            "exactly one of backlogAbove, backlogBelow",
+        ),
+        (
+            kafka(),
+            vec![("/spec/policy/steps/rules/0/removeReplicas".into(), json!(5))],
+            "spec.policy.steps.rules[0]",
+            "exactly one of addReplicas, removeReplicas",
+        ),
+        (
+            kafka(),
+            vec![("/spec/policy/steps/rules/1/removeReplicas".into(), Value::Null)],
+            "spec.policy.steps.rules[1]",
+            "exactly one of addReplicas, removeReplicas",
+        ),
+        (
+            kafka(),
+            vec![("/metadata/name".into(), json!("n".repeat(64)))],
+            "metadata.name",
+            "at most 63 characters",
+        ),
+        (
+            kafka(),
+            vec![("/metadata/name".into(), json!("n".repeat(254)))],
+            "metadata.name",
+            "no more than 253",
+        ),
     ];
     for (valid, changes, path, words) in &table {
         let mut object = valid.clone();
@@ -141,10 +238,8 @@ async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
     let schema = definition(&bench).await;
     let mut rules = Vec::new();
     messages_of_rules(&schema, &mut rules);
-    let untested: Vec<_> = rules
-        .iter()
-        .filter(|rule| !table.iter().any(|(.., words)| rule.contains(words)))
-        .collect();
+    let untested: Vec<_> =
+        rules.iter().filter(|rule| !table.iter().any(|(.., words)| rule.contains(words))).collect();
     assert!(rules.len() >= 9 && untested.is_empty(), "without a test: {untested:?}");
 }
 
@@ -168,15 +263,58 @@ async fn what_the_schema_does_not_know_is_refused_in_every_object() {
 async fn what_only_the_operator_can_see_makes_the_object_invalid_and_leaves_its_target_alone() {
     let Some(mut bench) = Bench::start("invalid").await else { return };
     let (k, r) = ("/spec/source/kafka", "/spec/source/rabbitmq");
-    let table: Vec<(Value, Vec<(String, Value)>, &str, &str)> = vec![
-        (kafka(), vec![(format!("{k}/topics"), Value::Null), (format!("{k}/topicPattern"), json!("orders-("))], "spec.source.kafka.topicPattern", "is not a regular expression"),
-        (kafka(), vec![(format!("{k}/topics"), Value::Null), (format!("{k}/topicPattern"), json!("a)|(b"))], "spec.source.kafka.topicPattern", "is not a regular expression"),
-        (kafka(), vec![(format!("{k}/topics"), Value::Null), (format!("{k}/topicPattern"), json!("((a{1000}){1000}){1000}"))], "spec.source.kafka.topicPattern", "size limit"),
-        (kafka(), vec![(format!("{k}/bootstrapServers"), json!(["kafka.example:65536"]))], "spec.source.kafka.bootstrapServers[0]", "a port from 1 to 65535"),
-        (kafka(), vec![(format!("{k}/bootstrapServers"), json!(["kafka.example:9092", "kafka.example:0"]))], "spec.source.kafka.bootstrapServers[1]", "a port from 1 to 65535"),
-        (rabbitmq(), vec![(format!("{r}/queues"), Value::Null), (format!("{r}/queuePattern"), json!("[z-a]"))], "spec.source.rabbitmq.queuePattern", "is not a regular expression"),
-        (rabbitmq(), vec![(format!("{r}/managementUrl"), json!("https://rabbitmq.example:99999"))], "spec.source.rabbitmq.managementUrl", "is not a URL"),
-        (kafka(), vec![("/spec/behavior/scaleUp/tolerance".into(), json!("9999m"))], "spec.behavior.scaleUp.tolerance", "from 0 to 1"),
+    let table: Vec<Refused> = vec![
+        (
+            kafka(),
+            vec![(format!("{k}/topics"), Value::Null), (format!("{k}/topicPattern"), json!("orders-("))],
+            "spec.source.kafka.topicPattern",
+            "is not a regular expression",
+        ),
+        (
+            kafka(),
+            vec![(format!("{k}/topics"), Value::Null), (format!("{k}/topicPattern"), json!("a)|(b"))],
+            "spec.source.kafka.topicPattern",
+            "is not a regular expression",
+        ),
+        (
+            kafka(),
+            vec![
+                (format!("{k}/topics"), Value::Null),
+                (format!("{k}/topicPattern"), json!("((a{1000}){1000}){1000}")),
+            ],
+            "spec.source.kafka.topicPattern",
+            "size limit",
+        ),
+        (
+            kafka(),
+            vec![(format!("{k}/bootstrapServers"), json!(["kafka.example:65536"]))],
+            "spec.source.kafka.bootstrapServers[0]",
+            "a port from 1 to 65535",
+        ),
+        (
+            kafka(),
+            vec![(format!("{k}/bootstrapServers"), json!(["kafka.example:9092", "kafka.example:0"]))],
+            "spec.source.kafka.bootstrapServers[1]",
+            "a port from 1 to 65535",
+        ),
+        (
+            rabbitmq(),
+            vec![(format!("{r}/queues"), Value::Null), (format!("{r}/queuePattern"), json!("[z-a]"))],
+            "spec.source.rabbitmq.queuePattern",
+            "is not a regular expression",
+        ),
+        (
+            rabbitmq(),
+            vec![(format!("{r}/managementUrl"), json!("https://rabbitmq.example:99999"))],
+            "spec.source.rabbitmq.managementUrl",
+            "is not a URL",
+        ),
+        (
+            kafka(),
+            vec![("/spec/behavior/scaleUp/tolerance".into(), json!("9999m"))],
+            "spec.behavior.scaleUp.tolerance",
+            "from 0 to 1",
+        ),
     ];
     for (number, (valid, changes, field, words)) in table.iter().enumerate() {
         let name = format!("invalid-{number}");
@@ -229,7 +367,9 @@ fn pointers_of_objects(value: &Value, pointer: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             found.push(pointer.to_owned());
-            fields.iter().for_each(|(name, field)| pointers_of_objects(field, &format!("{pointer}/{name}"), found));
+            fields
+                .iter()
+                .for_each(|(name, field)| pointers_of_objects(field, &format!("{pointer}/{name}"), found));
         }
         Value::Array(items) => items
             .iter()

@@ -86,8 +86,22 @@ async fn s8_the_chart_works_unmodified_in_a_restricted_namespace_and_leaves_the_
     scene.is_sound();
 
     scene.release.uninstall();
-    let left = kubectl(&["get", "all,networkpolicies,roles,rolebindings,leases", "-n", &scene.release.namespace, "-o", "name"], "");
-    assert!(!left.contains(&scene.release.name) || left.trim().ends_with(&format!("lease.coordination.k8s.io/{}", scene.release.name)), "{left}");
+    let left = kubectl(
+        &[
+            "get",
+            "all,networkpolicies,roles,rolebindings,leases",
+            "-n",
+            &scene.release.namespace,
+            "-o",
+            "name",
+        ],
+        "",
+    );
+    assert!(
+        !left.contains(&scene.release.name)
+            || left.trim().ends_with(&format!("lease.coordination.k8s.io/{}", scene.release.name)),
+        "{left}"
+    );
     kubectl(&["get", "crd", "queuescalers.queuescaler.io"], "");
     scene.bench.api::<QueueScaler>().get("orders").await.unwrap();
     scene.bench.keeps_replicas("orders-worker", 3, Duration::from_secs(3)).await;

@@ -1,7 +1,14 @@
 //! Faults and bad input on the real parts, one test per case: a real API server and controllers, real brokers, the
 //! operator as a process with the chart's rights. A test's name begins with the number of its case.
 
-#![allow(clippy::print_stdout, missing_docs, dead_code)]
+#![allow(missing_docs, dead_code)]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "what fails here ends the test"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -60,8 +60,7 @@ async fn r1_a_deleted_queue_is_named_and_changes_no_replica_and_leaves_no_connec
     bench
         .unchanged("orders", 7, async {
             vhost.delete_queue("orders").await;
-            let object =
-                bench.until_condition("orders", "SourceObserved", "False", "QueueNotFound").await;
+            let object = bench.until_condition("orders", "SourceObserved", "False", "QueueNotFound").await;
             let (_, _, message) = condition(&object, "SourceObserved").unwrap();
             assert!(message.contains("orders") && message.contains(&vhost.name), "{message}");
         })
@@ -121,9 +120,8 @@ async fn r5_an_empty_queue_by_amqp_alone_is_at_least_zero_and_removes_no_replica
                 bench.until_condition("orders", "SourceObserved", "False", "ManagementUnavailable").await;
             assert_eq!(quality(&object), "AtLeast", "AMQP answered");
             vhost.purge("orders").await;
-            let empty = |object: &QueueScaler| {
-                object.status.as_ref().is_some_and(|status| status.backlog == Some(0))
-            };
+            let empty =
+                |object: &QueueScaler| object.status.as_ref().is_some_and(|status| status.backlog == Some(0));
             let object = bench.until("orders", "a backlog of 0", empty).await;
             assert_eq!(quality(&object), "AtLeast");
             bench.keeps_replicas("orders", 5, Duration::from_secs(10)).await;

@@ -28,8 +28,7 @@ async fn certificates(bench: &Bench, folder: &str) {
         ("client", "kubernetes.io/tls", pair),
     ] {
         let metadata = json!({"name": name});
-        let secret =
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": type_, "stringData": data});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": type_, "stringData": data});
         bench.apply::<Secret>(name, secret).await;
     }
 }
@@ -97,7 +96,8 @@ async fn rabbitmq_queue_pattern_adds_up_what_it_matches_as_a_whole_and_sees_new_
     let Some(broker) = Broker::from_env() else { return };
     let Some(mut bench) = Bench::start("pattern").await else { return };
     let vhost = broker.fresh_vhost(&bench.namespace).await;
-    for (queue, messages) in [("orders-1", 10), ("orders-2", 20), ("orders-2-dead", 50), ("my-orders-1", 50)] {
+    for (queue, messages) in [("orders-1", 10), ("orders-2", 20), ("orders-2-dead", 50), ("my-orders-1", 50)]
+    {
         vhost.declare(queue, "classic").await;
         vhost.publish(queue, messages).await;
         vhost.counted(queue, messages).await;

@@ -124,9 +124,18 @@ async fn s4_credentials_in_an_address_are_refused_and_kept_nowhere() {
     let mut host = rabbitmq("http://rabbitmq.example:15672", secret());
     host["source"]["rabbitmq"]["host"] = json!(format!("orders:{password}@rabbitmq.example"));
     let table = [
-        ("spec.source.rabbitmq.managementUrl", rabbitmq(&format!("https://orders:{password}@rabbitmq.example:15671"), secret())),
-        ("spec.source.rabbitmq.managementUrl", rabbitmq(&format!("https://{password}@rabbitmq.example/api"), secret())),
-        ("spec.source.rabbitmq.managementUrl", rabbitmq(&format!("https://rabbitmq.example/?password={password}"), secret())),
+        (
+            "spec.source.rabbitmq.managementUrl",
+            rabbitmq(&format!("https://orders:{password}@rabbitmq.example:15671"), secret()),
+        ),
+        (
+            "spec.source.rabbitmq.managementUrl",
+            rabbitmq(&format!("https://{password}@rabbitmq.example/api"), secret()),
+        ),
+        (
+            "spec.source.rabbitmq.managementUrl",
+            rabbitmq(&format!("https://rabbitmq.example/?password={password}"), secret()),
+        ),
         ("spec.source.rabbitmq.host", host),
         ("spec.source.kafka.bootstrapServers[0]", kafka),
     ];
@@ -135,7 +144,11 @@ async fn s4_credentials_in_an_address_are_refused_and_kept_nowhere() {
         assert!(refused.contains(field), "{field}: {refused}");
     }
     let stored = bench.api::<QueueScaler>().list(&ListParams::default()).await.unwrap();
-    assert!(stored.items.is_empty(), "{:?}", stored.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>());
+    assert!(
+        stored.items.is_empty(),
+        "{:?}",
+        stored.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
+    );
     let events = bench.api::<Event>().list(&ListParams::default()).await.unwrap();
     assert!(!serde_json::to_string(&events).unwrap().contains(password));
     bench.is_sound(&[password]).await;
@@ -146,7 +159,8 @@ fn golden(release: &str, lease: bool) -> Vec<String> {
     let text = include_str!("../chart/golden/rights.txt");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let wanted = lines.filter(|line| lease || !line.starts_with("leases."));
-    let mut lines: Vec<_> = wanted.map(|line| line.replace("[queuescaler]", &format!("[{release}]"))).collect();
+    let mut lines: Vec<_> =
+        wanted.map(|line| line.replace("[queuescaler]", &format!("[{release}]"))).collect();
     lines.sort();
     lines
 }
@@ -159,7 +173,8 @@ fn everybody() -> Vec<String> {
 
 /// What the account may do in a namespace, as its header in `rights.txt` says how to ask.
 fn rights(account: &str, namespace: &str) -> Vec<String> {
-    let listed = kubectl(&["auth", "can-i", "--list", "--no-headers", "--as", account, "--namespace", namespace], "");
+    let listed =
+        kubectl(&["auth", "can-i", "--list", "--no-headers", "--as", account, "--namespace", namespace], "");
     let squeezed = |line: &str| {
         let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
         if line.starts_with(' ') { format!(" {words}") } else { words }

@@ -3,7 +3,6 @@
 //! Deployments made here have pods that nobody schedules: the tests watch `spec.replicas`, which is what the operator
 //! writes, and many of them run side by side.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -245,21 +244,6 @@ impl Bench {
                 && event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name)
         };
         all.items.into_iter().filter(about).collect()
-    }
-}
-
-impl Bench {
-    /// How often each Warning about the QueueScaler was given.
-    pub async fn warnings(&self, name: &str) -> BTreeMap<String, i32> {
-        let mut warnings = BTreeMap::new();
-        for event in self.api::<Event>().list(&ListParams::default()).await.unwrap().items {
-            let about = event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref());
-            if about == Some(name) && event.type_.as_deref() == Some("Warning") {
-                let times = event.series.map_or(1, |series| series.count);
-                *warnings.entry(event.reason.unwrap_or_default()).or_default() += times;
-            }
-        }
-        warnings
     }
 }
 

@@ -23,12 +23,21 @@ impl Release {
         let (repository, tag) = image.rsplit_once(':').unwrap();
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/queuescaler");
         helm(&[
-            "install", &release.name, chart, "--namespace", &release.namespace,
-            "--set", &format!("image.repository={repository},image.tag={tag},image.pullPolicy=Never"),
-            "--set", &format!("watchLabelSelector=installed={}", release.namespace),
+            "install",
+            &release.name,
+            chart,
+            "--namespace",
+            &release.namespace,
+            "--set",
+            &format!("image.repository={repository},image.tag={tag},image.pullPolicy=Never"),
+            "--set",
+            &format!("watchLabelSelector=installed={}", release.namespace),
             // The definition is in the cluster already, from the tests that install nothing.
-            "--take-ownership", "--force-conflicts",
-            "--wait", "--timeout", "180s",
+            "--take-ownership",
+            "--force-conflicts",
+            "--wait",
+            "--timeout",
+            "180s",
         ]);
         release
     }
@@ -54,11 +63,16 @@ impl Release {
 impl Drop for Release {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let described = Command::new("kubectl").args(["describe", "pods", "-n", &self.namespace]).output();
-            println!("{}", described.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap());
+            let described =
+                Command::new("kubectl").args(["describe", "pods", "-n", &self.namespace]).output();
+            println!(
+                "{}",
+                described.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap()
+            );
         }
         if self.installed {
-            let _ = Command::new("helm").args(["uninstall", &self.name, "--namespace", &self.namespace]).output();
+            let _ =
+                Command::new("helm").args(["uninstall", &self.name, "--namespace", &self.namespace]).output();
         }
         kubectl(&["delete", "namespace", &self.namespace, "--wait=false"], "");
     }

@@ -38,7 +38,9 @@ impl Broker {
     /// The broker that the variables name. None: the test has nothing to run on, and has said so.
     pub fn from_env() -> Option<Self> {
         Self::from_variables(variable).or_else(|| {
-            println!("skipped: QS_RABBITMQ_MANAGEMENT_URL and QS_RABBITMQ_AMQP_URL are not set (see testbed env)");
+            println!(
+                "skipped: QS_RABBITMQ_MANAGEMENT_URL and QS_RABBITMQ_AMQP_URL are not set (see testbed env)"
+            );
             None
         })
     }
@@ -53,10 +55,8 @@ impl Broker {
         let own = |broker| OwnBroker { broker, testbed: testbed.clone(), name: name.to_owned() };
         run(&testbed, &["rabbitmq", "up", name, "--statistics-interval", "1000"]);
         let printed = run(&testbed, &["rabbitmq", "env", name]);
-        let variables: HashMap<&str, &str> = printed
-            .lines()
-            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
-            .collect();
+        let variables: HashMap<&str, &str> =
+            printed.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')).collect();
         Self::from_variables(|name| variables.get(name).map(|value| (*value).to_owned())).map(own)
     }
 
@@ -249,13 +249,6 @@ impl Vhost {
             let _ = futures::StreamExt::collect::<Vec<_>>(consumer).await;
         });
         connection
-    }
-
-    async fn connect(&self) -> lapin::Connection {
-        let Broker { amqp: (host, port), user, password, .. } = &self.broker;
-        let uri =
-            format!("amqp://{}:{}@{host}:{port}/{}", escape(user), escape(password), escape(&self.name));
-        lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.unwrap()
     }
 
     /// Has the broker close all connections to the virtual host, as soon as it knows of any. Returns how many.

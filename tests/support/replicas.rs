@@ -42,7 +42,8 @@ impl Followed {
     /// Waits until the Deployment asks for so many, and returns all counts up to then.
     pub async fn until(&mut self, count: i32) -> Vec<i32> {
         let there = self.counts.wait_for(|counts| counts.last() == Some(&count));
-        let there = tokio::time::timeout(Duration::from_secs(90), there).await.map(|counts| counts.unwrap().clone());
+        let there =
+            tokio::time::timeout(Duration::from_secs(90), there).await.map(|counts| counts.unwrap().clone());
         there.unwrap_or_else(|_| panic!("never came to {count}: {:?}", self.counts.borrow()))
     }
 }

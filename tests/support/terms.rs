@@ -42,9 +42,8 @@ impl Bench {
     /// in an event or in a status.
     pub async fn is_sound(&mut self, secrets: &[&str]) {
         let operator = self.operator.as_mut().unwrap();
-        assert!(operator.runs(), "the operator ended:\n{}", operator.log());
+        operator.assert_well();
         let log = operator.log();
-        assert!(!log.contains("panicked"), "{log}");
         let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
         let objects = self.api::<QueueScaler>().list(&ListParams::default()).await.unwrap();
         let statuses: Vec<_> = objects.items.iter().map(|object| &object.status).collect();
