@@ -12,6 +12,7 @@ use crate::progress::Progress;
 
 /// What to send.
 #[derive(clap::Args, Debug)]
+#[group(skip)] // its name would be that of the arguments it is part of
 pub struct Args {
     /// Messages to send
     #[arg(long, env = "COUNT")]
