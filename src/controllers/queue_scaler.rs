@@ -34,7 +34,7 @@ use crate::cluster::secrets::SecretCache;
 use crate::cluster::status::{self, StatusError};
 use crate::cluster::workloads::Workloads;
 use crate::plan::Plan;
-use crate::report::{self, Situation, TargetProblem, TargetReason};
+use crate::report::{self, Happening, Situation, TargetProblem, TargetReason};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::objects::Sample;
 use crate::workload::Workload;
@@ -334,9 +334,21 @@ async fn publish(
     }
     memory.told = observation.map(|observation| observation.taken_at);
     for happening in happenings {
+        log(object, &happening);
         context.shared.events.publish(object, &happening).await;
     }
     Ok(())
+}
+
+/// Events are gone after an hour; the log is what is read the next day.
+fn log(object: &QueueScaler, happening: &Happening) {
+    let (namespace, name) = (object.namespace(), object.name_any());
+    let Happening { warning, reason, message, .. } = happening;
+    if *warning {
+        tracing::warn!(namespace, name, reason, why = message, "told as a warning");
+    } else {
+        tracing::info!(namespace, name, reason, why = message, "told as an event");
+    }
 }
 
 fn sample(situation: &Situation<'_>, plan: &Plan, status: &QueueScalerStatus) -> Sample {

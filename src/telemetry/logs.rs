@@ -15,18 +15,23 @@ pub enum LogFormat {
     Text,
 }
 
+/// The span that kube puts around each visit repeats what our lines say of the object. A later directive wins.
+const QUIET: &str = "kube_runtime::controller=warn";
+
 /// Installs the log for the whole process. `filter` has the syntax of `RUST_LOG`.
 ///
 /// # Errors
 /// The filter cannot be read, or a log is installed already.
 pub fn install(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        }
         LogFormat::Text => builder.try_init(),
     }
     .map_err(anyhow::Error::from_boxed)
