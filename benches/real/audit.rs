@@ -2,30 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
 /// The part of the audit log from a moment on.
 pub struct Audit {
-    file: PathBuf,
-    from: u64,
+    path: PathBuf,
+    /// Stands at that moment. Held open, because the API server renames a log that became large and begins another.
+    log: File,
     user: String,
 }
 
 impl Audit {
     /// From now on; `None` where there is no audit log. `namespace` is that of the operator.
     pub fn begin(namespace: &str) -> Option<Self> {
-        let file = PathBuf::from(std::env::var_os("QS_AUDIT_LOG")?);
-        let from = file.metadata().unwrap().len();
-        Some(Self { file, from, user: format!("system:serviceaccount:{namespace}:queuescaler") })
+        let path = PathBuf::from(std::env::var_os("QS_AUDIT_LOG")?);
+        let mut log = File::open(&path).unwrap();
+        log.seek(SeekFrom::End(0)).unwrap();
+        Some(Self { path, log, user: format!("system:serviceaccount:{namespace}:queuescaler") })
     }
 
     /// Writes of the operator since then, by what was written; its lease, which it must renew, is not among them.
-    pub fn writes(&self) -> BTreeMap<String, usize> {
-        let mut log = File::open(&self.file).unwrap();
-        log.seek(SeekFrom::Start(self.from)).unwrap();
+    pub fn writes(self) -> BTreeMap<String, usize> {
+        let newest = File::open(&self.path).unwrap();
+        let inode = |file: &File| file.metadata().unwrap().ino();
+        let renamed = inode(&newest) != inode(&self.log);
+        let log = self.log.chain(newest.take(if renamed { u64::MAX } else { 0 }));
         let mut writes = BTreeMap::new();
         for line in BufReader::new(log).lines().map_while(Result::ok) {
             if !line.contains(&self.user) {

@@ -18,8 +18,6 @@ use super::support::bench::{Bench, kubectl};
 
 /// Writes to the API server at once while objects are made.
 const AT_ONCE: usize = 8;
-/// How long something steady is watched.
-const STEADY: Duration = Duration::from_secs(60);
 /// The operator is steady when it wrote nothing for so long. Numbers alone are written every 15 s at most.
 const QUIET: Duration = Duration::from_secs(25);
 /// Longest wait for that.
@@ -30,14 +28,14 @@ pub struct Fleet {
     size: usize,
 }
 
-/// What the operator took in a steady minute.
+/// What the operator took while nothing changed.
 pub struct Cost {
     /// Resident memory at the end and at most, in MiB.
     pub memory: (f64, f64),
     /// Cores that were busy on average.
     pub operator: f64,
-    /// The same of the broker.
-    pub broker: f64,
+    /// The same of the broker, if it runs on this machine.
+    pub broker: Option<f64>,
     /// TCP connections to the broker.
     pub connections: usize,
     /// Writes to the API server, without the lease.
@@ -108,18 +106,24 @@ impl Fleet {
         println!("the operator still writes after {} s", PATIENCE.as_secs());
     }
 
-    /// What a steady minute costs. `port` is where the broker listens.
-    pub async fn steady(&self, port: u16) -> Cost {
+    /// What it costs that nothing changes. `ports` are those on which the broker listens.
+    pub async fn steady(&self, ports: &[u16]) -> Cost {
         let audit = Audit::begin(&self.bench.namespace);
-        let [operator, broker] = [self.pid(), machine::listener(port)].map(Processor::of);
-        sleep(STEADY).await;
+        let broker = machine::listener(ports[0]).map(Processor::of);
+        let operator = Processor::of(self.pid());
+        sleep(steady()).await;
         Cost {
             memory: machine::memory(self.pid()),
             operator: operator.cores(),
-            broker: broker.cores(),
-            connections: machine::connections(self.pid(), port),
+            broker: broker.map(|broker| broker.cores()),
+            connections: self.connections(ports),
             writes: audit.map(|audit| audit.writes()),
         }
+    }
+
+    /// TCP connections of the operator to these ports.
+    pub fn connections(&self, ports: &[u16]) -> usize {
+        machine::connections(self.pid(), ports)
     }
 
     /// Ends the operator, and waits until the namespace is gone, so that its end does not disturb what is next.
@@ -141,11 +145,30 @@ impl Cost {
     }
 }
 
-/// Cores that the broker on this port takes over a minute by itself.
-pub async fn broker_alone(port: u16) -> f64 {
-    let broker = Processor::of(machine::listener(port));
-    sleep(STEADY).await;
-    broker.cores()
+/// Cores that the broker on this port takes by itself, if it runs on this machine.
+pub async fn broker_alone(port: u16) -> Option<f64> {
+    let broker = Processor::of(machine::listener(port)?);
+    sleep(steady()).await;
+    Some(broker.cores())
+}
+
+/// The broker's cores with and without the operator, in words.
+pub fn side_by_side(with: Option<f64>, without: Option<f64>) -> String {
+    match (with, without) {
+        (Some(with), Some(without)) => format!("{with:.3} cores with the operator, {without:.3} without"),
+        _ => "not known, because the broker runs elsewhere".to_owned(),
+    }
+}
+
+/// So many, or with `QS_BENCH_PART=N` the N-th part of them, to see soon whether the measurements themselves work.
+pub fn part(count: usize) -> usize {
+    let part = std::env::var("QS_BENCH_PART").map_or(1, |part| part.parse().unwrap());
+    count.div_ceil(part)
+}
+
+/// How long something steady is watched.
+pub fn steady() -> Duration {
+    Duration::from_secs(u64::try_from(part(60)).unwrap())
 }
 
 /// The name of an object.

@@ -15,7 +15,6 @@ use super::support::kafka_admin::KafkaAdmin;
 use super::support::kafka_reading::unique;
 use super::table::{Table, milliseconds, quantile};
 
-const OBJECTS: usize = 100;
 /// How often each object is scaled in the first case.
 const TIMES: usize = 3;
 /// Between two changes in the first case: about five scales a poll.
@@ -24,10 +23,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 const STEP: usize = 150;
 
 pub async fn measure(kafka: &Kafka, table: &mut Table) {
+    let objects = fleet::part(100);
     let mut admin = KafkaAdmin::new(&kafka.bootstrap);
     let mut fleet = Fleet::start("latency").await;
     let prefix = unique("latency");
-    let own: Vec<String> = (0..OBJECTS).map(|index| format!("{prefix}-{index}")).collect();
+    let own: Vec<String> = (0..objects).map(|index| format!("{prefix}-{index}")).collect();
     let shared = format!("{prefix}-shared");
     let all: Vec<&str> = own.iter().chain([&shared]).map(String::as_str).collect();
     admin.create_topics(&all, 12, 1).await;
@@ -49,21 +49,21 @@ pub async fn measure(kafka: &Kafka, table: &mut Table) {
 
     let mut pace = interval(PAUSE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for change in 0..OBJECTS * TIMES {
+    for change in 0..objects * TIMES {
         pace.tick().await;
-        // 37 and 100 have no common divisor, so that every object has its turn.
-        admin.produce(&own[change * 37 % OBJECTS], 0, STEP).await;
+        // 37 is prime, so that every object has its turn.
+        admin.produce(&own[change * 37 % objects], 0, STEP).await;
     }
-    report(&fleet, 0, OBJECTS * TIMES, "now and then, 5 of them a poll", table).await;
+    report(&fleet, objects, 0, objects * TIMES, "now and then, 5 of them a poll", table).await;
 
     let before = scales(&fleet).len();
     admin.produce(&shared, 0, STEP).await;
-    report(&fleet, before, OBJECTS, "all 100 at one poll", table).await;
+    report(&fleet, objects, before, objects, "all at one poll", table).await;
     fleet.end().await;
 }
 
 /// Waits until as many scales were logged, and sums up their latencies.
-async fn report(fleet: &Fleet, skip: usize, count: usize, case: &str, table: &mut Table) {
+async fn report(fleet: &Fleet, objects: usize, skip: usize, count: usize, case: &str, table: &mut Table) {
     let complete = async {
         while scales(fleet).len() < skip + count {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -74,7 +74,7 @@ async fn report(fleet: &Fleet, skip: usize, count: usize, case: &str, table: &mu
     assert!(complete || !sample.is_empty(), "nothing was scaled");
     let [median, p99, max] = [0.5, 0.99, 1.0].map(|share| milliseconds(quantile(&mut sample, share)));
     table.row(
-        format!("observation → scale acknowledged, {OBJECTS} QueueScalers, poll every 1 s, {case}"),
+        format!("observation → scale acknowledged, {objects} QueueScalers, poll every 1 s, {case}"),
         format!("p99 {p99}, median {median}, max {max} ({} scales)", sample.len()),
         "p99 ≤ 100 ms",
     );

@@ -9,29 +9,29 @@ use super::support::kafka_admin::KafkaAdmin;
 use super::support::kafka_reading::unique;
 use super::table::Table;
 
-const OBJECTS: usize = 1000;
 /// Objects with which the connections are counted first.
 const FEW: usize = 10;
-const TOPICS: usize = 100;
 const PARTITIONS: i32 = 10;
 /// Messages in each partition.
 const BACKLOG: usize = 5;
 
 pub async fn measure(kafka: &Kafka, table: &mut Table) {
+    let (objects, topics) = (fleet::part(1000), fleet::part(100));
+    let ports = [kafka.port()];
     let mut admin = KafkaAdmin::new(&kafka.bootstrap);
     let mut fleet = Fleet::start("many-groups").await;
     let prefix = unique("many");
-    let topics: Vec<String> = (0..TOPICS).map(|index| format!("{prefix}-{index}")).collect();
-    admin.create_topics(&topics.iter().map(String::as_str).collect::<Vec<_>>(), PARTITIONS, 1).await;
-    for topic in &topics {
+    let names: Vec<String> = (0..topics).map(|index| format!("{prefix}-{index}")).collect();
+    admin.create_topics(&names.iter().map(String::as_str).collect::<Vec<_>>(), PARTITIONS, 1).await;
+    for topic in &names {
         for partition in 0..PARTITIONS {
             admin.produce(topic, partition, BACKLOG).await;
         }
     }
     let zero: Vec<_> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
     let mut specs: Vec<Value> = Vec::new();
-    for index in 0..OBJECTS {
-        let (group, topic) = (format!("{prefix}-group-{index}"), &topics[index % TOPICS]);
+    for index in 0..objects {
+        let (group, topic) = (format!("{prefix}-group-{index}"), &names[index % topics]);
         admin.commit(&group, topic, &zero).await;
         specs.push(json!({
             "maxReplicas": 10,
@@ -46,22 +46,23 @@ pub async fn measure(kafka: &Kafka, table: &mut Table) {
     fleet.add(specs).await;
     fleet.operator();
     fleet.observed().await;
-    let few = super::machine::connections(fleet.pid(), kafka.port());
+    let few = fleet.connections(&ports);
     fleet.add(rest).await;
     fleet.observed().await;
     fleet.quiet().await;
-    let cost = fleet.steady(kafka.port()).await;
+    let cost = fleet.steady(&ports).await;
     table.row(
         format!(
-            "{OBJECTS} QueueScalers, {OBJECTS} groups, one Kafka broker, {TOPICS} topics × {PARTITIONS} partitions, \
-             poll every 5 s, 60 s steady"
+            "{objects} QueueScalers, {objects} groups, one Kafka broker, {topics} topics × {PARTITIONS} partitions, \
+             poll every 5 s, {} s steady",
+            fleet::steady().as_secs()
         ),
         format!("{} ({few} with {FEW} QueueScalers)", cost.in_words()),
         "≤ 64 MiB, ≤ 0.2 cores, connections constant, 0 API writes",
     );
     table.row(
         "the same: CPU of the broker",
-        format!("{:.3} cores with the operator, {alone:.3} without", cost.broker),
+        fleet::side_by_side(cost.broker, alone),
         "–",
     );
     fleet.end().await;

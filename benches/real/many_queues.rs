@@ -10,17 +10,19 @@ use super::fleet::{self, Fleet};
 use super::support::rabbitmq_admin::host_and_port;
 use super::table::Table;
 
-const OBJECTS: usize = 1000;
 /// Objects with which the connections are counted first.
 const FEW: usize = 10;
 /// Messages in each queue.
 const BACKLOG: usize = 5;
 
 pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
+    let objects = fleet::part(1000);
     let mut fleet = Fleet::start("many-queues").await;
     fleet.bench.secret("rabbitmq", &rabbitmq.user, &rabbitmq.password).await;
-    fill(rabbitmq).await;
+    fill(rabbitmq, objects).await;
     let (host, port) = host_and_port(rabbitmq.amqp.rsplit('@').next().unwrap());
+    // The management API is what the operator reads, and AMQP what it falls back to.
+    let ports = [rabbitmq.port(), port];
     let spec = |index| {
         json!({
             "maxReplicas": 10,
@@ -35,26 +37,30 @@ pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
             "policy": {"backlogPerReplica": {"messages": 100}},
         })
     };
-    let mut specs: Vec<Value> = (0..OBJECTS).map(spec).collect();
+    let mut specs: Vec<Value> = (0..objects).map(spec).collect();
     let alone = fleet::broker_alone(rabbitmq.port()).await;
 
     let rest = specs.split_off(FEW);
     fleet.add(specs).await;
     fleet.operator();
     fleet.observed().await;
-    let few = super::machine::connections(fleet.pid(), rabbitmq.port());
+    let few = fleet.connections(&ports);
     fleet.add(rest).await;
     fleet.observed().await;
     fleet.quiet().await;
-    let cost = fleet.steady(rabbitmq.port()).await;
+    let cost = fleet.steady(&ports).await;
     table.row(
-        format!("{OBJECTS} QueueScalers, {OBJECTS} RabbitMQ queues (classic, one virtual host), poll every 5 s, 60 s steady"),
+        format!(
+            "{objects} QueueScalers, {objects} RabbitMQ queues (classic, one virtual host), poll every 5 s, \
+             {} s steady",
+            fleet::steady().as_secs()
+        ),
         format!("{} ({few} with {FEW} QueueScalers)", cost.in_words()),
         "≤ 64 MiB, ≤ 0.2 cores, connections constant, 0 API writes",
     );
     table.row(
         "the same: CPU of the broker",
-        format!("{:.3} cores with the operator, {alone:.3} without", cost.broker),
+        fleet::side_by_side(cost.broker, alone),
         "side by side",
     );
     fleet.end().await;
@@ -65,12 +71,12 @@ fn queue(index: usize) -> String {
 }
 
 /// Declares the queues and publishes to each.
-async fn fill(rabbitmq: &RabbitMq) {
+async fn fill(rabbitmq: &RabbitMq, queues: usize) {
     let connection = Connection::connect(&rabbitmq.amqp, ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let declared = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    for index in 0..OBJECTS {
+    for index in 0..queues {
         let name = queue(index);
         channel.queue_declare(name.as_str().into(), declared, FieldTable::default()).await.unwrap();
         for _ in 0..BACKLOG {

@@ -5,25 +5,28 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::brokers::Kafka;
 use super::fleet::{self, Fleet};
-use super::support::bench::spec_replicas;
 use super::support::kafka_admin::KafkaAdmin;
 use super::support::kafka_reading::unique;
 use super::table::{Table, quantile, seconds};
 
-const RUNS: usize = 20;
+
+/// Messages of a backlog, all in one of 12 partitions.
+const BACKLOG: usize = 1000;
+/// What it asks for: 100 messages a replica, at most 10 replicas, and no more than help with 12 partitions.
+const SCALED: i32 = 6;
 
 /// Each run has a QueueScaler of its own; all of them are polled together.
 pub async fn measure(kafka: &Kafka, period: u64, table: &mut Table) {
+    let runs = fleet::part(20);
     let mut admin = KafkaAdmin::new(&kafka.bootstrap);
     let mut fleet = Fleet::start(&format!("reaction-{period}")).await;
     let topic = unique("reaction");
-    let topics: Vec<String> = (0..RUNS).map(|run| format!("{topic}-{run}")).collect();
+    let topics: Vec<String> = (0..runs).map(|run| format!("{topic}-{run}")).collect();
     admin.create_topics(&topics.iter().map(String::as_str).collect::<Vec<_>>(), 12, 1).await;
     let mut specs = Vec::new();
     for topic in &topics {
@@ -43,13 +46,13 @@ pub async fn measure(kafka: &Kafka, period: u64, table: &mut Table) {
     for (run, topic) in topics.iter().enumerate() {
         let name = fleet::name(run);
         sleep(Duration::from_secs(period).mul_f64(random())).await;
-        let grown = |deployment: &Deployment| spec_replicas(deployment) > 1;
+        let mut followed = fleet.bench.follow(&name).await;
         let written = async {
-            fleet.bench.until(&name, "more replicas", grown).await;
+            followed.until(SCALED).await;
             Instant::now()
         };
         let produced = async {
-            admin.produce(topic, 0, 1000).await;
+            admin.produce(topic, 0, BACKLOG).await;
             Instant::now()
         };
         let (written, produced) = tokio::join!(written, produced);
@@ -57,7 +60,7 @@ pub async fn measure(kafka: &Kafka, period: u64, table: &mut Table) {
     }
     let (median, max) = (quantile(&mut reactions, 0.5), quantile(&mut reactions, 1.0));
     table.row(
-        format!("reaction, poll every {period} s, {RUNS} runs"),
+        format!("reaction, poll every {period} s, {runs} runs"),
         format!("median {}, max {}", seconds(median), seconds(max)),
         if period == 1 { "max ≤ 1.6 s" } else { "median ≤ 3.5 s, max ≤ 6 s" },
     );

@@ -8,9 +8,9 @@ use super::scale::{ScaleError, classify};
 use super::scope::{Scope, prune_metadata};
 use crate::api::ScaleTargetRef;
 use crate::workload::{Workload, WorkloadKey};
-use futures::future::ready;
+use futures::future::{BoxFuture, Shared, ready};
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -22,6 +22,7 @@ pub struct Workloads {
     client: Client,
     deployments: Store<Deployment>,
     stateful_sets: Store<StatefulSet>,
+    filled: Filled,
     /// Kinds that were looked up by discovery.
     other_kinds: Mutex<HashMap<GroupVersionKind, ApiResource>>,
 }
@@ -39,16 +40,19 @@ impl Workloads {
     pub fn watch(client: &Client, scope: &Scope) -> (Self, BoxStream<'static, WorkloadKey>) {
         let (deployments, changed_deployments) = watch(scope.api(client), prune_deployment);
         let (stateful_sets, changed_sets) = watch(scope.api(client), prune_stateful_set);
-        let workloads =
-            Self { client: client.clone(), deployments, stateful_sets, other_kinds: Mutex::default() };
+        let workloads = Self {
+            client: client.clone(),
+            filled: filled(deployments.clone(), stateful_sets.clone()),
+            deployments,
+            stateful_sets,
+            other_kinds: Mutex::default(),
+        };
         (workloads, futures::stream::select(changed_deployments, changed_sets).boxed())
     }
 
     /// Waits until everything that exists has been seen once.
     pub async fn ready(&self) {
-        // A writer that is gone means that the process is ending.
-        let _ = self.deployments.wait_until_ready().await;
-        let _ = self.stateful_sets.wait_until_ready().await;
+        self.filled.clone().await;
     }
 
     /// The workload as the watch last saw it; of kinds that are not watched, as `/scale` says now.
@@ -118,6 +122,19 @@ impl Workloads {
     }
 }
 
+/// Done when the stores hold everything that exists. It is shared because a store by itself wakes only the last of
+/// those who wait for it, and after a start all objects wait.
+type Filled = Shared<BoxFuture<'static, ()>>;
+
+fn filled(deployments: Store<Deployment>, stateful_sets: Store<StatefulSet>) -> Filled {
+    let filled = async move {
+        // A writer that is gone means that the process is ending.
+        let _ = deployments.wait_until_ready().await;
+        let _ = stateful_sets.wait_until_ready().await;
+    };
+    filled.boxed().shared()
+}
+
 /// Watches a kind and keeps what `prune` leaves of each object.
 fn watch<K>(api: Api<K>, prune: fn(&mut K)) -> (Store<K>, impl Stream<Item = WorkloadKey> + Send + use<K>)
 where
@@ -145,5 +162,29 @@ fn prune_stateful_set(set: &mut StatefulSet) {
     if let Some(spec) = &mut set.spec {
         spec.template = Default::default();
         spec.volume_claim_templates = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use kube::runtime::reflector;
+    use kube::runtime::watcher::Event;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_wait_for_the_stores_are_woken() {
+        let (deployments, mut deployments_writer) = reflector::store();
+        let (stateful_sets, mut stateful_sets_writer) = reflector::store();
+        let filled = filled(deployments, stateful_sets);
+        let waiting: Vec<_> = (0..3).map(|_| tokio::spawn(filled.clone())).collect();
+        yield_now().await;
+        assert!(waiting.iter().all(|one| !one.is_finished()), "the stores are not filled yet");
+        deployments_writer.apply_watcher_event(&Event::InitDone);
+        stateful_sets_writer.apply_watcher_event(&Event::InitDone);
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(60), join_all(waiting)).await;
+        assert!(woken.is_ok(), "some still wait");
     }
 }
