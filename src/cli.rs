@@ -64,12 +64,19 @@ pub struct RunArgs {
     #[arg(long, env = "QUEUESCALER_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
     /// Address ranges that brokers may be in although they are refused otherwise: loopback and the API server
-    #[arg(long, env = "QUEUESCALER_ALLOW_ADDRESSES", value_delimiter = ',', value_name = "CIDR,…")]
-    pub allow_addresses: Vec<IpNet>,
+    #[arg(long, env = "QUEUESCALER_ALLOW_ADDRESSES", default_value = "", hide_default_value = true,
+          value_parser = ranges, value_name = "CIDR,…")]
+    // With its path, as clap would take `Vec` for an option that is given several times.
+    pub allow_addresses: std::vec::Vec<IpNet>,
     /// Status writes per second for numbers alone; changes of state are written at once
     #[arg(long, env = "QUEUESCALER_STATUS_WRITES_PER_SECOND", default_value_t = 10, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub status_writes_per_second: u32,
+}
+
+/// Reads address ranges. The chart gives an empty list as an empty variable.
+fn ranges(text: &str) -> Result<Vec<IpNet>, ipnet::AddrParseError> {
+    text.split(',').filter(|range| !range.is_empty()).map(str::parse).collect()
 }
 
 #[cfg(test)]
@@ -88,5 +95,17 @@ mod tests {
         let cli = Cli::try_parse_from(["queuescaler", "run", "--watch-namespaces=a,b"]).unwrap();
         let Command::Run(args) = cli.command else { panic!("not run") };
         assert_eq!(args.watch_namespaces, ["a", "b"]);
+    }
+
+    #[test]
+    fn an_empty_list_of_addresses_allows_none_and_a_mistake_is_refused() {
+        let allowed = |list: &str| {
+            let cli = Cli::try_parse_from(["queuescaler", "run", &format!("--allow-addresses={list}")]);
+            let Command::Run(args) = cli.ok()?.command else { panic!("not run") };
+            Some(args.allow_addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(allowed(""), Some(vec![]));
+        assert_eq!(allowed("10.0.0.0/8,fd00::/8"), Some(vec!["10.0.0.0/8".into(), "fd00::/8".into()]));
+        assert_eq!(allowed("10.0.0.0/8,here"), None);
     }
 }

@@ -45,12 +45,16 @@ impl ScaleError {
     }
 
     pub(super) fn unknown_kind(target: &ScaleTargetRef, error: kube::Error) -> Self {
-        match error {
-            kube::Error::Discovery(_) => {
-                Self::NotScalable(format!("the cluster does not know {}", describe(target)))
-            }
-            error => classify(error, target),
+        let unknown = match &error {
+            kube::Error::Discovery(_) => true,
+            // The group or its version is unknown.
+            kube::Error::Api(status) => status.code == 404,
+            _ => false,
+        };
+        if unknown {
+            return Self::NotScalable(format!("the cluster does not know the kind of {}", describe(target)));
         }
+        classify(error, target)
     }
 }
 

@@ -236,6 +236,15 @@ impl Bench {
         assert!(watching.await.is_err(), "the watch of {name} ended");
     }
 
+    /// Waits for an event about the QueueScaler with this reason. Events follow the status.
+    pub async fn until_event(&self, name: &str, reason: &str) {
+        let config = watcher::Config::default().fields(&format!("regarding.name={name},reason={reason}"));
+        let events = watcher(self.api::<Event>(), config).default_backoff().applied_objects();
+        let first = events.filter(|event| std::future::ready(event.is_ok())).boxed().into_future();
+        let found = tokio::time::timeout(PATIENCE, first).await;
+        assert!(found.is_ok(), "no event {reason} about {name}");
+    }
+
     /// Events about the QueueScaler with this reason.
     pub async fn events(&self, name: &str, reason: &str) -> Vec<Event> {
         let all = self.api::<Event>().list(&ListParams::default()).await.unwrap();

@@ -63,12 +63,15 @@ impl Release {
 impl Drop for Release {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let described =
-                Command::new("kubectl").args(["describe", "pods", "-n", &self.namespace]).output();
-            println!(
-                "{}",
-                described.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap()
-            );
+            let of_pods = |command: &[&str]| {
+                let output = Command::new("kubectl").args(command).args(["-n", &self.namespace]).output();
+                println!(
+                    "{}",
+                    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap()
+                );
+            };
+            of_pods(&["describe", "pods"]);
+            of_pods(&["logs", &format!("deployment/{}", self.name)]);
         }
         if self.installed {
             let _ =
@@ -111,7 +114,7 @@ fn helm(arguments: &[&str]) {
 pub fn image(testbed: &str, name: &str, program: &str) {
     let target = format!("/usr/local/bin/{}", name.split(':').next().unwrap().rsplit('/').next().unwrap());
     let output = Command::new(testbed)
-        .args(["image", "build", name, &format!("{}={program}", target.trim_start_matches('/'))])
+        .args(["image", "build", name, &format!("{program}={target}")])
         .args(["--entrypoint", &target])
         .output()
         .unwrap();

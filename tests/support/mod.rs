@@ -20,5 +20,6 @@ pub mod operator;
 pub mod rabbitmq_admin;
 pub mod relay;
 pub mod replicas;
+pub mod scaled;
 pub mod schema;
 pub mod terms;
