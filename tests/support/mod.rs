@@ -21,4 +21,5 @@ pub mod rabbitmq_admin;
 pub mod relay;
 pub mod replicas;
 pub mod schema;
+pub mod skip;
 pub mod terms;
