@@ -22,4 +22,5 @@ pub mod relay;
 pub mod replicas;
 pub mod schema;
 pub mod skip;
+pub mod spec;
 pub mod terms;
