@@ -15,6 +15,7 @@ mod support;
 
 mod admission;
 mod installed;
+mod kafka_outages;
 mod kafka_topics;
 mod main_job;
 mod rabbitmq;
