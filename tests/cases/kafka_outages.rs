@@ -12,8 +12,8 @@ use crate::support::kafka_queue::KafkaQueue;
 use crate::support::spec::{down_after, per_replica};
 
 /// Longer than the window after which replicas without work go in these tests.
-const OUTAGE: Duration = Duration::from_secs(25);
-const WINDOW_SECONDS: u32 = 15;
+const OUTAGE: Duration = Duration::from_secs(18);
+const WINDOW_SECONDS: u32 = 12;
 
 /// When a condition turned, in seconds since 1970.
 fn turned(object: &QueueScaler, type_: &str) -> i64 {
@@ -37,8 +37,8 @@ async fn five_replicas(
     queue
 }
 
-// 25 s with a poll each second stand for 10 minutes. What would take the replicas away if nothing were known to be
-// nothing is due 15 s after the queue became empty.
+// 18 s with a poll each second stand for 10 minutes. What would take the replicas away if nothing were known to be
+// nothing is due 12 s after the queue became empty.
 #[tokio::test]
 async fn k1_k2_a_dead_cluster_changes_no_replica_but_for_a_fallback_at_its_third_failed_poll() {
     let Some(cluster) = KafkaCluster::up("k1", &[]).await else { return };

@@ -26,7 +26,8 @@ impl KafkaCluster {
         let printed = cluster.run("env", &[]).await;
         let variable = |line: &str| {
             let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
-            Some((name.to_owned(), value.trim_matches(['\'', '"']).to_owned()))
+            // Quoted for a shell, which these values need for their commas only.
+            Some((name.to_owned(), value.replace('\\', "")))
         };
         cluster.variables = printed.lines().filter_map(variable).collect();
         Some(cluster)
