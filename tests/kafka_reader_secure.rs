@@ -12,6 +12,7 @@ use queuescaler::brokers::access::{ClientCertificate, Credentials, KafkaAccess, 
 use queuescaler::brokers::kafka::KafkaReader;
 use support::kafka_admin::{KafkaAdmin, any_address};
 use support::kafka_reading::{known, poll, poll_one, unique, watch};
+use support::skip::skipped;
 
 const MECHANISMS: [SaslMechanism; 3] =
     [SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512];
@@ -19,7 +20,7 @@ const MECHANISMS: [SaslMechanism; 3] =
 fn variable(name: &str) -> Option<String> {
     let value = std::env::var(name).ok();
     if value.is_none() {
-        println!("skipped: {name} is not set");
+        skipped(&format!("{name} is not set"));
     }
     value
 }

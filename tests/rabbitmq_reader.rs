@@ -4,10 +4,13 @@
 
 #[path = "support/rabbitmq_admin.rs"]
 mod rabbitmq_admin;
+#[path = "support/skip.rs"]
+mod skip;
 
 use queuescaler::brokers::access::{RabbitMqAccess, TlsAccess};
 use queuescaler::brokers::{Note, Reading, SourceReason};
 use rabbitmq_admin::{Broker, credentials, host_and_port, read, read_until, reader, tls, variable};
+use skip::skipped;
 
 fn known(reading: &Reading) -> Option<u64> {
     match reading {
@@ -315,7 +318,7 @@ async fn tls_is_verified_on_both_ways() {
     let (Some(management), Some(amqp), Some(trusted)) =
         (variable("QS_RABBITMQ_MANAGEMENT_TLS_URL"), variable("QS_RABBITMQ_AMQP_TLS_URL"), tls(true))
     else {
-        println!("skipped: QS_RABBITMQ_MANAGEMENT_TLS_URL, QS_RABBITMQ_AMQP_TLS_URL and QS_PKI are not set");
+        skipped("QS_RABBITMQ_MANAGEMENT_TLS_URL, QS_RABBITMQ_AMQP_TLS_URL and QS_PKI are not set");
         return;
     };
     let vhost = broker.fresh_vhost("qs tls").await;

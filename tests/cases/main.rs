@@ -16,6 +16,8 @@ mod support;
 mod admission;
 mod cluster_targets;
 mod installed;
+mod kafka_outages;
+mod kafka_topics;
 mod main_job;
 mod rabbitmq;
 mod rabbitmq_features;

@@ -21,6 +21,7 @@ use queuescaler::api::QueueScaler;
 use serde_json::{Value, json};
 
 use super::operator::Operator;
+use super::skip::skipped;
 
 /// How long a state may take to come about before the test fails. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,7 +53,7 @@ impl Bench {
     pub async fn without_operator(name: &str) -> Option<Self> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         if std::env::var_os("KUBECONFIG").is_none() {
-            println!("skipped: KUBECONFIG names no cluster");
+            skipped("KUBECONFIG names no cluster");
             return None;
         }
         let admin = Kubeconfig::read().unwrap();

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::process::Command;
 
+use super::skip::skipped;
+
 /// A running cluster. Taken down when dropped.
 pub struct KafkaCluster {
     testbed: String,
@@ -14,7 +16,7 @@ impl KafkaCluster {
     /// Starts a cluster with these options of `testbed kafka up`. None: there is no test bed, and the test has said so.
     pub async fn up(name: &str, options: &[&str]) -> Option<Self> {
         let Ok(testbed) = std::env::var("QS_TESTBED") else {
-            println!("skipped: QS_TESTBED names no test bed to start a Kafka cluster with");
+            skipped("QS_TESTBED names no test bed to start a Kafka cluster with");
             return None;
         };
         // Two runs at the same time must not break each other's.
@@ -24,7 +26,8 @@ impl KafkaCluster {
         let printed = cluster.run("env", &[]).await;
         let variable = |line: &str| {
             let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
-            Some((name.to_owned(), value.trim_matches(['\'', '"']).to_owned()))
+            // Quoted for a shell, which these values need for their commas only.
+            Some((name.to_owned(), value.replace('\\', "")))
         };
         cluster.variables = printed.lines().filter_map(variable).collect();
         Some(cluster)

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::kafka_admin::KafkaAdmin;
 use super::kafka_reading::unique;
+use super::skip::skipped;
 
 /// A topic, its group, and the administrator of the cluster that has them.
 pub struct KafkaQueue {
@@ -17,7 +18,7 @@ impl KafkaQueue {
     /// A topic on the cluster that `QS_KAFKA_BOOTSTRAP` names. None: there is none, and the test has said so.
     pub async fn on_main(partitions: i32) -> Option<Self> {
         let Ok(bootstrap) = std::env::var("QS_KAFKA_BOOTSTRAP") else {
-            println!("skipped: QS_KAFKA_BOOTSTRAP names no Kafka cluster");
+            skipped("QS_KAFKA_BOOTSTRAP names no Kafka cluster");
             return None;
         };
         Some(Self::on(&bootstrap, partitions).await)

@@ -22,4 +22,6 @@ pub mod relay;
 pub mod replicas;
 pub mod scaled;
 pub mod schema;
+pub mod skip;
+pub mod spec;
 pub mod terms;

@@ -21,6 +21,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::skip::skipped;
+
 /// Longer than the broker takes to publish its statistics.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -38,9 +40,7 @@ impl Broker {
     /// The broker that the variables name. None: the test has nothing to run on, and has said so.
     pub fn from_env() -> Option<Self> {
         Self::from_variables(variable).or_else(|| {
-            println!(
-                "skipped: QS_RABBITMQ_MANAGEMENT_URL and QS_RABBITMQ_AMQP_URL are not set (see testbed env)"
-            );
+            skipped("QS_RABBITMQ_MANAGEMENT_URL and QS_RABBITMQ_AMQP_URL are not set (see testbed env)");
             None
         })
     }
@@ -49,7 +49,7 @@ impl Broker {
     /// bed, and the test has said so.
     pub fn own(name: &str) -> Option<OwnBroker> {
         let Some(testbed) = variable("QS_TESTBED") else {
-            println!("skipped: QS_TESTBED names no test bed to start a broker with");
+            skipped("QS_TESTBED names no test bed to start a broker with");
             return None;
         };
         let own = |broker| OwnBroker { broker, testbed: testbed.clone(), name: name.to_owned() };

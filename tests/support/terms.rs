@@ -3,12 +3,16 @@
 use std::future::Future;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
+use kube::runtime::{WatchStreamExt, watcher};
 use queuescaler::api::QueueScaler;
 
 use super::bench::Bench;
 
+/// How long an event may take to appear. It is told after the status that it is about.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than any test.
 const THROUGHOUT: Duration = Duration::from_secs(600);
 
@@ -36,6 +40,32 @@ impl Bench {
             vec![event.reason.unwrap_or_default(); times]
         };
         warnings.into_iter().flat_map(repeated).collect()
+    }
+
+    /// Waits until there are as many Warning events about the QueueScaler, and fails unless they have these reasons.
+    pub async fn warned(&self, name: &str, reasons: &[&str]) {
+        self.until_events(async || self.warnings(name).await.len() >= reasons.len()).await;
+        assert_eq!(self.warnings(name).await, reasons, "warnings about {name}");
+    }
+
+    /// Waits for an event about the QueueScaler with this reason, and fails if there are several.
+    pub async fn told_once(&self, name: &str, reason: &str) -> Event {
+        self.until_events(async || !self.events(name, reason).await.is_empty()).await;
+        let mut events = self.events(name, reason).await;
+        assert!(
+            events.len() == 1 && events[0].series.is_none(),
+            "{reason} is told more than once: {events:?}"
+        );
+        events.remove(0)
+    }
+
+    /// Returns when the events are as wanted, or when they do not become so.
+    async fn until_events(&self, mut wanted: impl AsyncFnMut() -> bool) {
+        let events = watcher(self.api::<Event>(), watcher::Config::default());
+        let mut events = events.default_backoff().touched_objects().boxed();
+        let enough = async { while !wanted().await && events.next().await.is_some() {} };
+        // Whoever asked tells best what is missing.
+        let _ = tokio::time::timeout(PATIENCE, enough).await;
     }
 
     /// The operator is the process that was started, nothing in it panicked, and none of these secrets is in its log,

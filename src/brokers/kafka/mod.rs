@@ -211,6 +211,7 @@ fn judge(one: &mut KafkaWatched, names: &[Arc<str>], topics: &Topics, consumers:
     let Some(consumer) = consumers.get(&interest.group) else {
         return unknown(SourceReason::StatsUnavailable, format!("group {} was not read", interest.group));
     };
+    memory.group.clone_from(&consumer.memory);
     if let Some(problem) = &consumer.problem {
         return Reading::Unknown(problem.clone());
     }
