@@ -1,4 +1,54 @@
 //! QueueScaler: scales the consumers of Kafka and RabbitMQ queues by their backlog.
+//!
+//! # Modules
+//!
+//! | module | what it is for | may do I/O |
+//! |---|---|---|
+//! | [`api`] | what users write and read: types, schema, admission rules | no |
+//! | [`plan`] | from a raw specification to a checked plan; the only reader of raw specifications | no |
+//! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, TLS, refused addresses | yes |
+//! | [`scaling`] | from a reading to a replica count: `decide(plan, target, observation, history, now)` | no |
+//! | [`workload`] | a workload as Kubernetes shows it | no |
+//! | [`report`] | from what a visit found to status, conditions and events | no |
+//! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
+//! | [`controllers`] | the visit of a `QueueScaler`, which joins all of these | through the others |
+//! | [`telemetry`] | metrics, logs, `/livez` and `/readyz` | yes |
+//! | [`cli`], [`run`] | options; wiring, leadership and the order of ending | yes |
+//!
+//! # Direction of dependencies
+//!
+//! ```text
+//! api ◄── plan ◄── scaling ◄── report ◄── cluster ◄─┐
+//!   ▲      ▲          │                             ├── controllers ◄── run
+//!   └──────┴── brokers┴(observation only)  ◄────────┘
+//! ```
+//!
+//! `scaling` knows of `brokers` no more than the types of an observation, which are pure. `cluster` knows of `brokers`
+//! how a broker is reached, because that is what Secrets are read for. Only `controllers` join what decides with what
+//! does I/O. `tests/architecture.rs` checks that `api`, `plan`, `scaling` and `brokers/observation.rs` have no clock,
+//! no task, no client and no way to a module that has.
+//!
+//! # The life of a poll
+//!
+//! A [`QueueScaler`](api::QueueScaler) that the watch brings is checked by [`plan::validate`] and subscribed to the
+//! session of its broker cluster and credentials; whoever shares these shares the session. When its period is over the
+//! session reads for all who are due, in a handful of requests, and gives each an
+//! [`Observation`](brokers::Observation): `Known`, `AtLeast` or `Unknown`. This wakes the object's visit. The visit
+//! takes the workload from a watch, asks for rivals (an autoscaler, an older `QueueScaler`), and calls
+//! [`scaling::decide`] with the time as an argument. If the replicas are to change, they are written through `/scale`
+//! onto the version that was read; if that version is gone, the workload is read afresh and decided upon again.
+//! [`report::status`] makes status and conditions of all that, and what changed in it events; both are written only
+//! if they are worth it, and everything only while the lease holds.
+//!
+//! # Invariants
+//!
+//! 1. `Unknown` and `AtLeast` never lower replicas, and zero needs three complete readings in a row.
+//! 2. A workload is written only through `/scale`, by compare and swap, within its bounds, at most once per reading
+//!    and generation of the object.
+//! 3. While nothing changes nothing is written to the API server, besides the lease.
+//! 4. Nothing in memory is needed after a restart, except to be a little slower.
+//! 5. Passwords and keys are `secrecy` types; no reference leaves the object's namespace, and none is a file path.
+//! 6. One malformed object or one dead broker affects nobody else.
 
 pub mod api;
 pub mod brokers;
