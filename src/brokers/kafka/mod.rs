@@ -125,11 +125,6 @@ impl KafkaReader {
         }
         // Last, because a reading is complete without it.
         consumers.describe(cluster, poll).await;
-        for one in due.iter_mut() {
-            if let Some(consumer) = consumers.get(&one.interest.group) {
-                one.memory.group = consumer.memory.clone();
-            }
-        }
         if let Some(problem) = &poll.refused {
             return Err(problem.clone());
         }
