@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo down test lint unit real bench generate images
 
-UNIT_TESTS := --lib --bins --test architecture --test containerfile --test examples --test generated
+UNIT_TESTS := --lib --bins --test architecture --test containerfile --test docs --test examples --test generated
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
