@@ -261,7 +261,8 @@ fn every_field_of_the_specification_and_of_status_is_explained_and_no_other() {
         assert!(rows.iter().any(|row| is_end(field, row)), "{FIELDS} misses {field}");
     }
     // The conditions' own fields are those of every Kubernetes object.
-    for (field, _) in status.iter().filter(|(path, is_group)| !is_group && !path.starts_with("conditions[]")) {
+    for (field, _) in status.iter().filter(|(path, is_group)| !is_group && !path.starts_with("conditions[]"))
+    {
         let last = field.rsplit('.').next().unwrap();
         let explained = page.contains(&format!("`{last}`")) || rows.iter().any(|row| is_end(field, row));
         assert!(explained, "{FIELDS} misses {field} of status");
