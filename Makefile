@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo down test lint unit real bench generate images
 
-UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile examples generated kafka_reader_faults \
+UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile docs examples generated kafka_reader_faults \
   kafka_reader_memory kafka_reader_tls rabbitmq_reader_faults)
 
 help: ## List the targets

@@ -18,9 +18,9 @@
 //! # Direction of dependencies
 //!
 //! ```text
-//! api ◄── plan ◄── scaling ◄── report ◄── cluster ◄─┐
-//!   ▲      ▲          │                             ├── controllers ◄── run
-//!   └──────┴── brokers┴(observation only)  ◄────────┘
+//! api ◄── plan ◄── scaling ◄── report ◄── cluster ◄── controllers ◄── run
+//!  ▲       ▲          │                      │             │
+//!  └───────┴────── brokers ◄─────────────────┴─────────────┘
 //! ```
 //!
 //! `scaling` knows of `brokers` no more than the types of an observation, which are pure. `cluster` knows of `brokers`

@@ -3,12 +3,16 @@
 // clippy.toml allows this in tests, but not in what they share.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+#[path = "support/manifests.rs"]
+mod manifests;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec};
+use manifests::understood;
 use queuescaler::api::QueueScaler;
 use queuescaler::plan;
 use serde::Serialize;
@@ -32,40 +36,15 @@ impl Example {
 
     /// The manifest as its type. What the type does not know, or knows by another value, fails.
     fn parse<T: DeserializeOwned + Serialize>(&self) -> T {
-        let parsed: T = serde_json::from_value(self.value.clone())
-            .unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
-        let understood = serde_json::to_value(&parsed).unwrap();
-        let lost = difference(&self.value, &understood, "");
-        assert!(lost.is_empty(), "{}: would be ignored: {}", self.path.display(), lost.join(", "));
-        parsed
+        understood(&self.value).unwrap_or_else(|problem| panic!("{}: {problem}", self.path.display()))
     }
 }
 
-/// Paths of what `written` has and `understood` has not. `understood` may have more, which are defaults.
-fn difference(written: &Value, understood: &Value, path: &str) -> Vec<String> {
-    match (written, understood) {
-        (Value::Object(written), Value::Object(understood)) => written
-            .iter()
-            .flat_map(|(key, value)| {
-                difference(value, understood.get(key).unwrap_or(&Value::Null), &format!("{path}.{key}"))
-            })
-            .collect(),
-        (Value::Array(written), Value::Array(understood)) if written.len() == understood.len() => written
-            .iter()
-            .zip(understood)
-            .enumerate()
-            .flat_map(|(index, (value, other))| difference(value, other, &format!("{path}[{index}]")))
-            .collect(),
-        _ if written == understood => Vec::new(),
-        _ => vec![path.to_owned()],
-    }
-}
-
-fn manifests(folder: &Path) -> Vec<PathBuf> {
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<PathBuf> = entries
         .flat_map(|path| match path.is_dir() {
-            true => manifests(&path),
+            true => yaml_files(&path),
             false if path.extension().is_some_and(|extension| extension == "yaml") => vec![path],
             false => Vec::new(),
         })
@@ -75,7 +54,7 @@ fn manifests(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn examples() -> Vec<Example> {
-    let paths = manifests(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"));
+    let paths = yaml_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"));
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let value = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -148,9 +127,8 @@ fn every_queue_scaler_is_valid_and_nothing_in_it_would_be_ignored() {
 fn a_field_that_does_not_exist_would_be_found() {
     let mut example = of_kind("QueueScaler").remove(0);
     example.value["spec"]["pollPeriod"] = 5.into();
-    let parsed: QueueScaler = serde_json::from_value(example.value.clone()).unwrap();
-    let lost = difference(&example.value, &serde_json::to_value(parsed).unwrap(), "");
-    assert_eq!(lost, [".spec.pollPeriod"]);
+    let problem = understood::<QueueScaler>(&example.value).unwrap_err();
+    assert_eq!(problem, "would be ignored: .spec.pollPeriod");
 }
 
 #[test]

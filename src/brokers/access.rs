@@ -50,6 +50,17 @@ pub struct Credentials {
     pub password: SecretString,
 }
 
+impl Credentials {
+    /// Words of a server without the password, which it could repeat.
+    #[must_use]
+    pub fn blot(&self, words: &str) -> String {
+        match self.password.expose_secret() {
+            "" => words.to_owned(),
+            password => words.replace(password, "***"),
+        }
+    }
+}
+
 /// How TLS is verified and what the client shows.
 #[derive(Clone, Debug, Default)]
 pub struct TlsAccess {
@@ -150,5 +161,18 @@ impl Digest {
         let mut key = [0; 32];
         key.iter_mut().zip(self.0.finish().as_ref()).for_each(|(to, from)| *to = *from);
         AccessKey(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_repeats_the_password_is_not_quoted_with_it() {
+        let credentials =
+            |password: &str| Credentials { username: "orders".into(), password: password.into() };
+        assert_eq!(credentials("hunter2").blot("no user hunter2, hunter2!"), "no user ***, ***!");
+        assert_eq!(credentials("").blot("refused"), "refused");
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::memory::{Basis, Memory, Unanswered};
 use super::queue_scaler::{Context, VisitError};
-use crate::api::QueueScaler;
+use crate::api::{Mode, QueueScaler};
 use crate::brokers::Observation;
 use crate::cluster::scale::ScaleError;
 use crate::plan::Plan;
@@ -111,7 +111,9 @@ impl Visit<'_> {
             self.remember_scale(event, &decision, memory).await;
             return Some(event);
         }
-        if let Some(before) = memory.writers.saw(workload.replicas, Instant::now()) {
+        let changed = memory.writers.saw(workload.replicas, Instant::now());
+        // In a dry run it is always somebody else.
+        if let Some(before) = changed.filter(|_| self.plan.scaling.mode != Mode::DryRun) {
             let happening = Happening {
                 warning: false,
                 reason: "ReplicasChanged".to_owned(),

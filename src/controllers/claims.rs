@@ -6,14 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::api::QueueScaler;
+use crate::api::{Mode, QueueScaler};
 use crate::workload::WorkloadKey;
 
 /// Namespace and name of a `QueueScaler`.
 pub(super) type Key = (String, String);
 
-/// Creation comes first, so that the first of a set is the oldest.
-type Claim = (Timestamp, Key);
+/// Whether it is only for a dry run, creation, and who: the first of a set is the oldest that means it.
+type Claim = (bool, Timestamp, Key);
 
 /// An index over all `QueueScaler`s that is kept by their watch.
 #[derive(Debug, Default)]
@@ -21,15 +21,15 @@ pub(super) struct Claims(Mutex<Index>);
 
 #[derive(Debug, Default)]
 struct Index {
-    targets: HashMap<Key, (WorkloadKey, Timestamp)>,
+    targets: HashMap<Key, (WorkloadKey, Claim)>,
     claims: HashMap<WorkloadKey, BTreeSet<Claim>>,
 }
 
 impl Index {
     fn remove(&mut self, key: &Key) -> Option<WorkloadKey> {
-        let (target, created) = self.targets.remove(key)?;
+        let (target, claim) = self.targets.remove(key)?;
         if let Some(claims) = self.claims.get_mut(&target) {
-            claims.remove(&(created, key.clone()));
+            claims.remove(&claim);
             if claims.is_empty() {
                 self.claims.remove(&target);
             }
@@ -39,7 +39,7 @@ impl Index {
 
     fn others(&self, target: &WorkloadKey, key: &Key) -> Vec<Key> {
         let claims = self.claims.get(target).into_iter().flatten();
-        claims.map(|(_, claimant)| claimant).filter(|claimant| *claimant != key).cloned().collect()
+        claims.map(|(.., claimant)| claimant).filter(|claimant| *claimant != key).cloned().collect()
     }
 }
 
@@ -49,15 +49,16 @@ impl Claims {
         let key = key(object);
         let created = object.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
         let target = target(object);
+        let claim = (object.spec.mode == Mode::DryRun, created, key.clone());
         let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if index.targets.get(&key).is_some_and(|known| *known == (target.clone(), created)) {
+        if index.targets.get(&key).is_some_and(|known| *known == (target.clone(), claim.clone())) {
             return Vec::new();
         }
         let left = index.remove(&key);
         let mut affected = left.map(|left| index.others(&left, &key)).unwrap_or_default();
         affected.extend(index.others(&target, &key));
-        index.claims.entry(target.clone()).or_default().insert((created, key.clone()));
-        index.targets.insert(key, (target, created));
+        index.claims.entry(target.clone()).or_default().insert(claim.clone());
+        index.targets.insert(key, (target, claim));
         affected
     }
 
@@ -78,16 +79,16 @@ impl Claims {
         gone
     }
 
-    /// The oldest object that wants this workload.
+    /// The oldest object that wants this workload, and not only for a dry run unless all do.
     pub(super) fn owner(&self, target: &WorkloadKey) -> Option<Key> {
         let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        index.claims.get(target).and_then(BTreeSet::first).map(|(_, key)| key.clone())
+        index.claims.get(target).and_then(BTreeSet::first).map(|(.., key)| key.clone())
     }
 
     /// All objects that want this workload.
     pub(super) fn claimants(&self, target: &WorkloadKey) -> Vec<Key> {
         let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        index.claims.get(target).into_iter().flatten().map(|(_, key)| key.clone()).collect()
+        index.claims.get(target).into_iter().flatten().map(|(.., key)| key.clone()).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -22,7 +23,7 @@ use super::act::{self, Visit};
 use super::claims::{self, Claims, Key};
 use super::memory::{Memories, Memory};
 use super::writes::Budget;
-use crate::api::{QueueScaler, QueueScalerStatus};
+use crate::api::{Mode, QueueScaler, QueueScalerStatus};
 use crate::brokers::sessions::Sessions;
 use crate::brokers::{Observation, Reading, Wake};
 use crate::cluster::autoscalers::Autoscalers;
@@ -231,6 +232,9 @@ async fn visit_valid(
                 &memory.status,
                 Timestamp::now(),
             );
+            // Of what was read before nothing is true any more but that it is invalid now.
+            let sample = Sample { conditions: series(&status), ..Sample::of(object.spec.mode) };
+            context.shared.metrics.objects().set(&key.0, &key.1, sample);
             publish(object, status, None, memory, context).await?;
             return Ok(Action::await_change());
         }
@@ -288,6 +292,10 @@ async fn find_target(
         Ok(watched) => memory.latest_target(watched),
         Err(error) => return (None, Err(act::problem(&error))),
     };
+    // Which writes nothing, and is there to be compared with who does.
+    if plan.scaling.mode == Mode::DryRun {
+        return (Some(workload.clone()), Ok(workload));
+    }
     let wanted = claims::target(object);
     let rival = context.claims.owner(&wanted).filter(|owner| *owner != claims::key(object));
     if let Some((_, rival)) = rival {
@@ -362,25 +370,26 @@ fn sample(situation: &Situation<'_>, plan: &Plan, status: &QueueScalerStatus) ->
         ("max", Some(bounds.max)),
     ];
     let reading = situation.observation.map(|observation| &observation.reading);
-    let condition = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
-        let type_ = crate::api::condition::ALL.into_iter().find(|type_| *type_ == condition.type_)?;
-        let status = ["True", "False", "Unknown"].into_iter().find(|status| *status == condition.status)?;
-        Some((type_, status))
-    };
     Sample {
         backlog: reading.and_then(Reading::backlog).map(|backlog| backlog.messages),
         arrival_rate: situation.arrival_rate,
         replicas: replicas.into_iter().filter_map(|(kind, count)| Some((kind, count?))).collect(),
-        conditions: status.conditions.iter().filter_map(condition).collect(),
-        mode: match plan.scaling.mode {
-            crate::api::Mode::Active => "Active",
-            crate::api::Mode::DryRun => "DryRun",
-            crate::api::Mode::Paused => "Paused",
-        },
+        conditions: series(status),
         quality: match reading {
             Some(Reading::Known(_)) => "Known",
             Some(Reading::AtLeast(..)) => "AtLeast",
             Some(Reading::Unknown(_)) | None => "Unknown",
         },
+        ..Sample::of(plan.scaling.mode)
     }
+}
+
+/// The conditions by name and status, as words that live as long as the process.
+fn series(status: &QueueScalerStatus) -> Vec<(&'static str, &'static str)> {
+    let condition = |condition: &Condition| {
+        let type_ = crate::api::condition::ALL.into_iter().find(|type_| *type_ == condition.type_)?;
+        let status = ["True", "False", "Unknown"].into_iter().find(|status| *status == condition.status)?;
+        Some((type_, status))
+    };
+    status.conditions.iter().filter_map(condition).collect()
 }

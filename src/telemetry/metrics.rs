@@ -129,7 +129,7 @@ impl Metrics {
         registry.register("scale", "Changes of replicas", scales.clone());
         registry.register_with_unit(
             "decision_latency",
-            "Time from the end of a poll to the acknowledged change of replicas that it caused",
+            "Time from the begin of a poll to the acknowledged change of replicas that it caused",
             seconds.clone(),
             decision_latency.clone(),
         );

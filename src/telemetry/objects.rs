@@ -9,6 +9,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
 use prometheus_client::metrics::MetricType;
 
+use crate::api::Mode;
+
 /// What is shown of one object. An absent number has no series.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
@@ -24,6 +26,19 @@ pub struct Sample {
     pub mode: &'static str,
     /// Known, AtLeast or Unknown.
     pub quality: &'static str,
+}
+
+impl Sample {
+    /// Nothing known but the mode.
+    #[must_use]
+    pub fn of(mode: Mode) -> Self {
+        let mode = match mode {
+            Mode::Active => "Active",
+            Mode::DryRun => "DryRun",
+            Mode::Paused => "Paused",
+        };
+        Self { mode, quality: "Unknown", ..Self::default() }
+    }
 }
 
 /// The samples of all objects, by namespace and name.

@@ -81,6 +81,12 @@ async fn c11_a_horizontal_pod_autoscaler_on_the_target_stops_scaling_until_it_is
     scaled.backlog(400).await;
     scaled.bench.keeps_replicas("orders", 2, SOME_POLLS).await;
 
+    // A dry run decides beside whoever scales the target, and is in nobody's way.
+    scaled.queue_scaler("trial", json!({"scaleTargetRef": {"name": "orders"}, "mode": "DryRun"})).await;
+    let trial = scaled.bench.until_reason("trial", "DryRun").await;
+    assert_eq!(trial.status.unwrap().desired_replicas, Some(4));
+    scaled.bench.keeps_replicas("orders", 2, SOME_POLLS).await;
+
     let autoscalers: Api<HorizontalPodAutoscaler> = scaled.bench.api();
     autoscalers.delete("by-cpu", &DeleteParams::default()).await.unwrap();
     scaled.bench.until_replicas("orders", 4).await;

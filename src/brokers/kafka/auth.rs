@@ -68,7 +68,7 @@ async fn scram(
     hash: Hash,
 ) -> Result<Outcome, Problem> {
     let peer = connection.peer().clone();
-    let failed = |error| refused(blot(&format!("SCRAM with broker {peer} failed: {error}"), credentials));
+    let failed = |error| refused(credentials.blot(&format!("SCRAM with broker {peer} failed: {error}")));
     let text = |outcome: &Outcome| String::from_utf8_lossy(&outcome.message).into_owned();
 
     let exchange_of = Scram::new(hash, &credentials.username, nonce()?);
@@ -95,7 +95,7 @@ async fn exchange(
     if outcome.error == 0 {
         return Ok(outcome);
     }
-    let words = quote(&blot(&outcome.error_message, credentials));
+    let words = quote(&credentials.blot(&outcome.error_message));
     let peer = connection.peer();
     Err(refused(format!("broker {peer} refused the credentials in sasl.credentialsSecretRef: {words}")))
 }
@@ -103,14 +103,6 @@ async fn exchange(
 async fn one<C: Call>(connection: &mut Connection, call: C) -> Result<C::Answer, Problem> {
     let answers = connection.call(&[call]).await.map_err(|error| error.problem)?;
     answers.into_iter().next().ok_or_else(|| refused("the broker gave no answer to SASL".to_owned()))
-}
-
-/// A broker's words could repeat what it was sent.
-fn blot(words: &str, credentials: &Credentials) -> String {
-    match credentials.password.expose_secret() {
-        "" => words.to_owned(),
-        password => words.replace(password, "***"),
-    }
 }
 
 fn refused(message: String) -> Problem {

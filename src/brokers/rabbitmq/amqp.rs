@@ -15,7 +15,6 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::{Failure, Findings};
 use super::backlog::{Counts, Finding, named};
 use super::link::{Endpoint, Link};
-use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
 
 /// Declares on their way at once. A missing queue closes the channel, and those behind it are asked for again.
@@ -50,13 +49,14 @@ impl Amqp {
             Some(link) => link,
             None => self.endpoint.open(vhost, deadline).await?,
         };
-        let mut asked = ready(&link, vhost, names, deadline).await;
+        let mut asked = ready(&link, &self.endpoint, vhost, names, deadline).await;
         if was_held && matches!(asked, Err(Lost(_))) {
             // The connection may have died since the last poll.
             link = self.endpoint.open(vhost, deadline).await?;
-            asked = ready(&link, vhost, names, deadline).await;
+            asked = ready(&link, &self.endpoint, vhost, names, deadline).await;
         }
         let queues = asked.map_err(|Lost(words)| {
+            let words = self.endpoint.words(&words);
             let message = format!("the AMQP connection to {} broke: {words}", self.endpoint.server());
             Failure::Unreachable(Problem::new(SourceReason::BrokerUnreachable, message))
         })?;
@@ -70,6 +70,7 @@ struct Lost(String);
 
 async fn ready(
     link: &Link,
+    endpoint: &Endpoint,
     vhost: &str,
     names: &BTreeSet<String>,
     deadline: Instant,
@@ -84,7 +85,7 @@ async fn ready(
         while !left.is_empty() {
             let channel = link.channel().await.map_err(lost)?;
             let asked = left.len();
-            on_one_channel(&channel, vhost, &mut left, &mut found).await?;
+            on_one_channel(&channel, endpoint, vhost, &mut left, &mut found).await?;
             if left.len() == asked {
                 return Err(Lost("it answers nothing that was asked".into()));
             }
@@ -97,6 +98,7 @@ async fn ready(
 /// Asks until all is answered or the broker closes the channel, and takes what is answered off the list.
 async fn on_one_channel(
     channel: &Channel,
+    endpoint: &Endpoint,
     vhost: &str,
     left: &mut VecDeque<&String>,
     found: &mut HashMap<String, Finding>,
@@ -118,7 +120,7 @@ async fn on_one_channel(
                     consumers: Some(queue.consumer_count()),
                     ..Counts::default()
                 }),
-                Err(error) => refusal(&error, name, vhost)?,
+                Err(error) => refusal(&error, endpoint, name, vhost)?,
             };
             found.insert(name.clone(), finding);
             if refused {
@@ -130,9 +132,9 @@ async fn on_one_channel(
 }
 
 /// What the broker says by closing the channel.
-fn refusal(error: &lapin::Error, queue: &str, vhost: &str) -> Result<Finding, Lost> {
+fn refusal(error: &lapin::Error, endpoint: &Endpoint, queue: &str, vhost: &str) -> Result<Finding, Lost> {
     let ErrorKind::ProtocolError(said) = error.kind() else { return Err(lost(error.clone())) };
-    let words = quote(said.get_message().as_str());
+    let words = endpoint.words(said.get_message().as_str());
     let queue = named(queue, vhost);
     let unusable = |reason, message| Ok(Finding::Unusable(Problem::new(reason, message)));
     match said.get_id() {
@@ -146,10 +148,10 @@ fn refusal(error: &lapin::Error, queue: &str, vhost: &str) -> Result<Finding, Lo
             SourceReason::AuthorizationFailed,
             format!("{queue} is exclusive to another connection: {words}"),
         ),
-        _ => Err(Lost(words)),
+        _ => Err(lost(error.clone())),
     }
 }
 
 fn lost(error: lapin::Error) -> Lost {
-    Lost(quote(&error.to_string()))
+    Lost(error.to_string())
 }

@@ -88,6 +88,11 @@ impl Endpoint {
         format!("{}:{}", quote(&self.host), self.port)
     }
 
+    /// What the server said, for messages.
+    pub(super) fn words(&self, said: &str) -> String {
+        quote(&self.credentials.blot(said))
+    }
+
     /// Connects to a virtual host.
     pub(super) async fn open(&self, vhost: &str, deadline: Instant) -> Result<Link, Failure> {
         if vhost.len() > MAX_SHORT_STRING_LENGTH {
@@ -172,7 +177,7 @@ impl Endpoint {
         let user = quote(&self.credentials.username);
         match error.kind() {
             ErrorKind::ProtocolError(said) => {
-                let words = quote(said.get_message().as_str());
+                let words = self.words(said.get_message().as_str());
                 let (failure, reason, message): (fn(Problem) -> Failure, _, _) = match said.get_id() {
                     403 => (
                         Failure::Refused,
@@ -208,7 +213,7 @@ impl Endpoint {
                     _ => None,
                 };
                 Failure::Unreachable(by_tls.unwrap_or_else(|| {
-                    let words = quote(&error.to_string());
+                    let words = self.words(&error.to_string());
                     let message = format!("AMQP at {server} does not answer as it should: {words}");
                     Problem::new(SourceReason::BrokerUnreachable, message)
                 }))

@@ -1,0 +1,321 @@
+//! The documents agree with the code: their QueueScalers are valid, and each field, condition, reason, event, metric
+//! and alert is explained, and none that does not exist. Links lead somewhere, and `make` knows the targets.
+
+// clippy.toml allows this in tests, but not in what they share.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+#[path = "support/manifests.rs"]
+mod manifests;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use queuescaler::api::{QueueScaler, condition, definition};
+use queuescaler::brokers::{Problem, Reading, SourceReason};
+use queuescaler::plan;
+use queuescaler::telemetry::metrics::Metrics;
+use queuescaler::telemetry::objects::Sample;
+use regex::Regex;
+use serde::Deserialize;
+use serde_json::Value;
+
+const OPERATIONS: &str = "docs/operations.md";
+const FIELDS: &str = "docs/fields.md";
+
+type Words = BTreeSet<String>;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every document, by its path from the root.
+fn pages() -> Vec<PathBuf> {
+    let folders = ["", "docs", "charts/queuescaler", "examples", "tests/testbed"];
+    let files = folders.into_iter().flat_map(|folder| {
+        let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+    });
+    let mut pages: Vec<_> = files.map(|path| path.strip_prefix(root()).unwrap().to_owned()).collect();
+    pages.sort();
+    assert!(pages.len() >= 9, "only {pages:?} found: did the documents move?");
+    pages
+}
+
+/// What the first group of the pattern matches.
+fn found(pattern: &str, text: &str) -> Words {
+    let pattern = Regex::new(pattern).unwrap();
+    pattern.captures_iter(text).map(|captures| captures[1].to_owned()).collect()
+}
+
+fn words(words: &[&str]) -> Words {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn assert_same(in_code: &Words, in_docs: &Words, where_: &str) {
+    let missing: Vec<_> = in_code.difference(in_docs).collect();
+    let invented: Vec<_> = in_docs.difference(in_code).collect();
+    assert!(
+        missing.is_empty() && invented.is_empty(),
+        "{where_} misses {missing:?}, and has {invented:?}, which the code has not"
+    );
+}
+
+/// The text below a heading, up to the next one of its level or above.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let start = text.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading}"));
+    let body = &text[start + heading.len() + 2..];
+    let level = heading.bytes().take_while(|byte| *byte == b'#').count();
+    let next = Regex::new(&format!(r"(?m)^#{{1,{level}}} ")).unwrap();
+    next.find(body).map_or(body, |next| &body[..next.start()])
+}
+
+/// What the rows of the tables are about: first cells that are one word of code.
+fn rows(text: &str) -> Words {
+    found(r"(?m)^\| `([A-Za-z_]+)` \|", text)
+}
+
+/// The text of a source file without its tests.
+fn source(path: &str) -> String {
+    let text = read(path);
+    text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
+}
+
+/// The variants of an enum.
+fn variants(path: &str, name: &str) -> Words {
+    let text = source(path);
+    let start = text.find(&format!("enum {name} {{")).unwrap_or_else(|| panic!("no enum {name} in {path}"));
+    let body = text[start..].split("\n}").next().unwrap_or_default();
+    found(r"(?m)^    ([A-Z][A-Za-z]+),?$", body)
+}
+
+/// Words of code in the literals of a source file.
+fn literals(path: &str) -> Words {
+    let others = words(&["True", "False", "Unknown", "Observe", "Decide", "Scale"]);
+    &found(r#""([A-Z][a-z]+[A-Za-z]*)""#, &source(path)) - &others
+}
+
+#[test]
+fn every_queue_scaler_in_the_documents_is_valid_and_nothing_in_it_would_be_ignored() {
+    let block = Regex::new(r"(?s)```yaml\n(.*?)```").unwrap();
+    let mut checked = 0;
+    for page in pages() {
+        for captures in block.captures_iter(&read(&page)) {
+            for document in serde_yaml::Deserializer::from_str(&captures[1]) {
+                let value = Value::deserialize(document).unwrap_or_else(|error| {
+                    panic!("{}: {error} in\n{}", page.display(), &captures[1]);
+                });
+                if value["kind"] != "QueueScaler" {
+                    continue;
+                }
+                let object: QueueScaler = manifests::understood(&value)
+                    .unwrap_or_else(|problem| panic!("{}: {problem} in\n{value:#}", page.display()));
+                plan::validate(&object, "default")
+                    .unwrap_or_else(|problem| panic!("{}: {problem} in\n{value:#}", page.display()));
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 7, "only {checked} found: are the blocks still marked as yaml?");
+}
+
+#[test]
+fn every_condition_has_its_section_and_every_section_its_condition() {
+    let conditions = read(OPERATIONS);
+    let headings = found(r"(?m)^### (\w+)$", section(&conditions, "## Conditions"));
+    assert_same(&words(&condition::ALL), &headings, OPERATIONS);
+}
+
+#[test]
+fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
+    let page = read(OPERATIONS);
+    for (heading, path, name) in [
+        ("### SourceObserved", "src/brokers/observation.rs", "SourceReason"),
+        ("### TargetScalable", "src/report/mod.rs", "TargetReason"),
+        ("### TargetHealthy", "src/workload.rs", "TroubleReason"),
+    ] {
+        let reasons = variants(path, name);
+        assert!(reasons.len() >= 2, "{name} has only {reasons:?}: is it written otherwise?");
+        let missing = &reasons - &rows(section(&page, heading));
+        assert!(missing.is_empty(), "{heading} misses {missing:?}");
+    }
+    let decisions = rows(section(&page, "## Reasons of decisions"));
+    assert_same(&variants("src/scaling/decision.rs", "Reason"), &decisions, "the reasons of decisions");
+}
+
+#[test]
+fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
+    let page = read(OPERATIONS);
+    let mut reasons = literals("src/report/conditions.rs");
+    reasons.extend(variants("src/brokers/observation.rs", "SourceReason"));
+    reasons.extend(variants("src/report/mod.rs", "TargetReason"));
+    reasons.extend(variants("src/workload.rs", "TroubleReason"));
+    assert_same(&reasons, &rows(section(&page, "## Conditions")), "the reasons of conditions");
+
+    // Those that repeat a condition's reason are not listed once more.
+    let mut events = literals("src/report/happenings.rs");
+    events.extend(literals("src/controllers/act.rs"));
+    assert_same(&events, &rows(section(&page, "## Events")), "the events");
+}
+
+#[test]
+fn what_can_limit_a_decision_is_named_in_both_pages() {
+    for limit in variants("src/scaling/decision.rs", "Limit") {
+        for page in [OPERATIONS, FIELDS] {
+            assert!(read(page).contains(&format!("`{limit}`")), "{page} misses {limit}");
+        }
+    }
+}
+
+/// Each metric by the name that a query uses.
+fn metrics() -> Words {
+    let metrics = Metrics::new();
+    let sample = Sample {
+        backlog: Some(1),
+        arrival_rate: Some(1.0),
+        replicas: vec![("current", 1)],
+        conditions: vec![("Ready", "True")],
+        mode: "Active",
+        quality: "Known",
+    };
+    metrics.objects().set("shop", "orders", sample);
+    metrics.scaled(1, 2, "Activated", Duration::ZERO);
+    metrics.reconciled(Duration::ZERO, true);
+    metrics.api_write("scale", "update");
+    let polls = metrics.polls("kafka");
+    polls.result(&Reading::Unknown(Problem::new(SourceReason::Timeout, "late")));
+    polls.duration(Duration::ZERO);
+    polls.lateness(Duration::ZERO);
+    polls.session_began();
+    let text = metrics.exposition().unwrap();
+    let kinds = Regex::new(r"(?m)^# TYPE (\w+) (\w+)$").unwrap();
+    let name = |captures: regex::Captures<'_>| match &captures[2] {
+        "counter" => format!("{}_total", &captures[1]),
+        _ => captures[1].to_owned(),
+    };
+    kinds.captures_iter(&text).map(name).collect()
+}
+
+#[test]
+fn every_metric_is_explained_and_no_other() {
+    let page = read(OPERATIONS);
+    let metrics = metrics();
+    assert!(metrics.len() >= 17, "only {metrics:?}");
+    assert_same(&metrics, &rows(section(&page, "## Metrics")), "the metrics");
+    for page in pages() {
+        for name in found(r"\b(queuescaler_[a-z_]+)\b", &read(&page)) {
+            let series = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+            let known = metrics.contains(series.unwrap_or(&name));
+            assert!(known, "{}: {name} is no metric", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_alert_of_the_chart_is_explained_and_no_other() {
+    let alerts = found(r"(?m)- alert: (\w+)$", &read("charts/queuescaler/files/alerts.yaml"));
+    assert!(!alerts.is_empty());
+    assert_same(&alerts, &rows(section(&read(OPERATIONS), "## Alerts")), "the alerts");
+}
+
+/// Paths of the fields below a schema, such as `policy.steps.rules[].backlogAbove`, each with whether it has fields of
+/// its own.
+fn fields(schema: &JSONSchemaProps, path: &str, all: &mut Vec<(String, bool)>) {
+    let (inner, path) = match &schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => (items.as_ref(), format!("{path}[]")),
+        _ => (schema, path.to_owned()),
+    };
+    for (name, field) in inner.properties.iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let before = all.len();
+        fields(field, &path, all);
+        let is_group = all.len() > before;
+        all.push((path, is_group));
+    }
+}
+
+#[test]
+fn every_field_of_the_specification_and_of_status_is_explained_and_no_other() {
+    let page = read(FIELDS);
+    let rows = found(r"(?m)^\| `([^`]+)` \|", &page);
+    let (_, crd) = definition::definitions().remove(0);
+    let schema = crd.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
+    let properties = schema.properties.unwrap();
+    let (mut spec, mut status) = (Vec::new(), Vec::new());
+    fields(&properties["spec"], "", &mut spec);
+    fields(&properties["status"], "", &mut status);
+    assert!(spec.len() > 60 && status.len() > 15, "only {spec:?} and {status:?}");
+
+    // A row gives the end of a path; its section says the rest.
+    let is_end = |path: &str, end: &str| path == end || path.ends_with(&format!(".{end}"));
+    for (field, _) in spec.iter().filter(|(_, is_group)| !is_group) {
+        assert!(rows.iter().any(|row| is_end(field, row)), "{FIELDS} misses {field}");
+    }
+    // The conditions' own fields are those of every Kubernetes object.
+    for (field, _) in status.iter().filter(|(path, is_group)| !is_group && !path.starts_with("conditions[]"))
+    {
+        let last = field.rsplit('.').next().unwrap();
+        let explained = page.contains(&format!("`{last}`")) || rows.iter().any(|row| is_end(field, row));
+        assert!(explained, "{FIELDS} misses {field} of status");
+    }
+    for row in &rows {
+        let exists = spec.iter().chain(&status).any(|(path, _)| is_end(path, row));
+        assert!(exists, "{FIELDS} explains {row}, which does not exist");
+    }
+}
+
+/// The names that a page's headings can be linked by.
+fn anchors(text: &str) -> Words {
+    let headings = found(r"(?m)^#+ (.+)$", text);
+    let anchor = |heading: &String| {
+        let kept = heading.to_lowercase().replace(' ', "-");
+        kept.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_')).collect()
+    };
+    headings.iter().map(anchor).collect()
+}
+
+#[test]
+fn every_relative_link_leads_to_a_file_and_to_a_heading_in_it() {
+    let mut checked = 0;
+    for page in pages() {
+        let text = read(&page);
+        for link in found(r"\]\(([^)\s]+)\)", &text) {
+            if link.contains("://") {
+                continue;
+            }
+            checked += 1;
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let to = match path {
+                "" => page.clone(),
+                path => page.parent().unwrap().join(path),
+            };
+            assert!(root().join(&to).exists(), "{}: {link} leads nowhere", page.display());
+            let there = anchor.is_empty() || anchors(&read(&to)).contains(anchor);
+            assert!(there, "{}: {link} names no heading", page.display());
+        }
+    }
+    assert!(checked >= 20, "only {checked} links found");
+}
+
+#[test]
+fn make_knows_every_target_that_the_documents_name() {
+    let makefile = read("Makefile");
+    let targets = found(r"(?m)^([a-z]+):", &makefile);
+    for page in pages() {
+        let text = read(&page);
+        for line in found(r"(?m)(?:^|`)make ((?:[a-z]+ ?)+)", &text) {
+            for target in line.split_whitespace() {
+                assert!(targets.contains(target), "{}: make {target} is no target", page.display());
+            }
+        }
+    }
+}
