@@ -6,15 +6,15 @@ Every rule names its resources, and none has a wildcard: tests/chart/run refuses
 # The objects to serve. They are never changed.
 - apiGroups: ["queuescaler.io"]
   resources: ["queuescalers"]
-  verbs: ["get", "list", "watch"]
+  verbs: ["list", "watch"]
 # To report what was seen and decided.
 - apiGroups: ["queuescaler.io"]
   resources: ["queuescalers/status"]
-  verbs: ["get", "patch"]
+  verbs: ["patch"]
 # To see the workloads' pods become ready, and their rollouts.
 - apiGroups: ["apps"]
   resources: ["deployments", "statefulsets"]
-  verbs: ["get", "list", "watch"]
+  verbs: ["list", "watch"]
 # To scale. The workloads themselves stay out of reach: their pods' images, commands and secrets cannot be changed.
 - apiGroups: ["apps"]
   resources: ["deployments/scale", "statefulsets/scale"]
@@ -22,21 +22,17 @@ Every rule names its resources, and none has a wildcard: tests/chart/run refuses
 # To stay away from workloads that another autoscaler scales.
 - apiGroups: ["autoscaling"]
   resources: ["horizontalpodautoscalers"]
-  verbs: ["get", "list", "watch"]
+  verbs: ["list", "watch"]
 # To read the credentials that a QueueScaler names, one by one: there is no right to list them.
 - apiGroups: [""]
   resources: ["secrets"]
   verbs: ["get"]
-# To tell what happened: each scaling and each turn of a condition, repeated ones as a series.
+# To tell what happened: each scaling and each turn of a condition.
 - apiGroups: ["events.k8s.io"]
   resources: ["events"]
-  verbs: ["create", "patch"]
+  verbs: ["create"]
 {{- range .Values.scaleTargets }}
-# The same for the resources that scaleTargets names: to see them become ready, and to scale them.
-- apiGroups: {{ toJson .apiGroups }}
-  resources: {{ toJson .resources }}
-  verbs: ["get", "list", "watch"]
-# Only their scale subresource is written.
+# To scale what scaleTargets names. Their scale is read at each visit, and nothing else of them.
 - apiGroups: {{ toJson .apiGroups }}
   resources: [{{ range $index, $resource := .resources }}{{ if $index }}, {{ end }}{{ printf "%s/scale" $resource | quote }}{{ end }}]
   verbs: ["get", "update"]

@@ -1,7 +1,7 @@
 //! Reads the backlog of RabbitMQ queues: by the management API where it answers, else a lower bound by AMQP.
 //!
 //! Per poll and virtual host either a few single requests or one listing, whichever costs the broker less
-//! ([`questions`]). Nothing is ever declared, bound, consumed or changed.
+//! (`questions`). Nothing is ever declared, bound, consumed or changed.
 
 mod amqp;
 mod answer;
