@@ -16,6 +16,7 @@ mod support;
 mod admission;
 mod installed;
 mod kafka_outages;
+mod kafka_security;
 mod kafka_topics;
 mod main_job;
 mod rabbitmq;
