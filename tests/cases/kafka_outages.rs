@@ -31,6 +31,8 @@ async fn five_replicas(
 ) -> KafkaQueue {
     let mut queue = KafkaQueue::on(cluster.bootstrap(), 10).await;
     queue.produce(0, 500).await;
+    // A new cluster makes the topic of commits with the first one, and no group can be read until it has.
+    queue.commit(0, 0).await;
     bench.deployment(name, 1).await;
     bench.queue_scaler(name, per_replica(100, queue.source(), fields)).await;
     bench.until_replicas(name, 5).await;

@@ -17,6 +17,7 @@ mod admission;
 mod cluster_targets;
 mod installed;
 mod kafka_outages;
+mod kafka_security;
 mod kafka_topics;
 mod main_job;
 mod rabbitmq;

@@ -96,6 +96,19 @@ impl Operator {
         values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
+    /// Waits until these series add up to so much. Metrics tell nobody when they change, so that they are asked for.
+    pub async fn until_metric(&self, series: &str, wanted: f64) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let found = self.metric(series).await;
+            if found == wanted {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{series} is {found} and not {wanted}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Sends a signal by its name, such as `STOP`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();

@@ -54,7 +54,7 @@ impl Bench {
         let mut events = self.events(name, reason).await;
         assert!(
             events.len() == 1 && events[0].series.is_none(),
-            "{reason} is told more than once: {events:?}"
+            "{reason} is not told exactly once: {events:?}"
         );
         events.remove(0)
     }
