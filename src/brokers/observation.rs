@@ -87,8 +87,6 @@ pub enum Note {
         /// Count now.
         to: u32,
     },
-    /// The committed offsets of the group disappeared since the last reading.
-    OffsetsVanished,
     /// The broker's certificate is not verified, because the user said so.
     TlsNotVerified,
 }

@@ -6,7 +6,7 @@ use crate::api::QueueScalerStatus;
 use crate::api::condition::{
     BACKLOG_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE,
 };
-use crate::brokers::{Note, Observation, Reading};
+use crate::brokers::{Note, Observation};
 use crate::scaling::{Decision, ScaleEvent};
 
 use super::conditions::SPEC_INVALID;
@@ -84,28 +84,11 @@ fn transition(earlier: Option<&Condition>, now: &Condition) -> Option<Happening>
     }
 }
 
-fn of_reading(observation: &Observation) -> Vec<Happening> {
+fn of_reading(observation: &Observation) -> impl Iterator<Item = Happening> {
     let notes = observation.reading.backlog().map(|backlog| backlog.notes.as_slice()).unwrap_or_default();
-    let mut found: Vec<_> = notes
-        .iter()
-        .filter_map(|note| match note {
-            Note::PartitionsChanged { topic, from, to } => Some(Happening::new(
-                false,
-                "PartitionsChanged",
-                format!("topic {topic} has {to} partitions now, before it had {from}"),
-                "Observe",
-            )),
-            Note::OffsetsVanished => Some(Happening::new(
-                true,
-                "OffsetsVanished",
-                "the group's committed offsets are gone; it counts as never committed from now on",
-                "Observe",
-            )),
-            _ => None,
-        })
-        .collect();
-    if let Reading::Known(_) = observation.reading {
-        found.dedup();
-    }
-    found
+    notes.iter().filter_map(|note| {
+        let Note::PartitionsChanged { topic, from, to } = note else { return None };
+        let message = format!("topic {topic} has {to} partitions now, before it had {from}");
+        Some(Happening::new(false, "PartitionsChanged", message, "Observe"))
+    })
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::support::bench::{Bench, kubectl};
 use crate::support::installed::{Release, image};
 use crate::support::rabbitmq_admin::{Broker, Vhost, variable};
+use crate::support::skip::skipped;
 
 const OPERATOR: &str = "docker.io/library/queuescaler:installed-test";
 const WORKER: &str = "docker.io/library/queuescaler-example-worker:installed-test";
@@ -27,7 +28,7 @@ impl Scene {
     async fn set(name: &str) -> Option<Self> {
         let broker = Broker::from_env()?;
         let Some(testbed) = variable("QS_TESTBED") else {
-            println!("skipped: QS_TESTBED names no test bed to make images with");
+            skipped("QS_TESTBED names no test bed to make images with");
             return None;
         };
         let bench = Bench::without_operator(name).await?;
@@ -130,7 +131,7 @@ async fn consumers(scene: &Scene) {
 #[tokio::test]
 async fn installed_operator_adds_consumers_for_a_backlog_until_they_have_processed_it() {
     let Some(worker) = variable("QS_WORKER") else {
-        println!("skipped: QS_WORKER names no program made from examples/worker");
+        skipped("QS_WORKER names no program made from examples/worker");
         return;
     };
     let Some(scene) = Scene::set("installed").await else { return };

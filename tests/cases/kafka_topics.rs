@@ -86,8 +86,7 @@ async fn k10_a_deleted_group_that_starts_at_the_beginning_has_exactly_what_is_re
     bench.until_condition("orders", "SourceObserved", "True", "Observed").await;
     let series = format!("queuescaler_backlog{{namespace=\"{}\",name=\"orders\"}}", bench.namespace);
     assert_eq!(bench.operator.as_ref().unwrap().metric(&series).await, 100_000.0);
-    // One for the poll that found them gone and was not believed, one for what follows from it.
-    bench.warned("orders", &["OffsetsVanished", "OffsetsVanished"]).await;
+    bench.warned("orders", &["OffsetsVanished"]).await;
     bench.is_sound(&[]).await;
 }
 

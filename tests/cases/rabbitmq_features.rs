@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::bench::{Bench, condition};
 use crate::support::rabbitmq_admin::{Broker, host_and_port, variable};
+use crate::support::skip::skipped;
 
 fn policy() -> Value {
     json!({"backlogPerReplica": {"messages": 10}})
@@ -41,7 +42,7 @@ async fn rabbitmq_quorum_queue_over_tls_scales_up_and_down() {
         variable("QS_RABBITMQ_AMQP_TLS_URL"),
         variable("QS_PKI"),
     ) else {
-        println!("skipped: QS_RABBITMQ_MANAGEMENT_TLS_URL, QS_RABBITMQ_AMQP_TLS_URL and QS_PKI are not set");
+        skipped("QS_RABBITMQ_MANAGEMENT_TLS_URL, QS_RABBITMQ_AMQP_TLS_URL and QS_PKI are not set");
         return;
     };
     let Some(mut bench) = Bench::start("quorum-tls").await else { return };

@@ -49,8 +49,6 @@ pub struct History {
     topics: BTreeMap<Arc<str>, SeenTopic>,
     /// The assignor gives each topic's partitions out by themselves, so that members beyond the largest topic idle.
     range: bool,
-    /// Commits vanished, which the next reading with a backlog mentions.
-    vanished: bool,
     /// The last reading left nothing over, so that the start of the log did not matter.
     caught_up: bool,
     arrivals: Arrivals,
@@ -275,7 +273,6 @@ impl Found {
             return Some(Problem::new(SourceReason::OffsetAheadOfLog, message));
         }
         if self.vanished > 0 {
-            history.vanished = true;
             let message = format!(
                 "the committed offsets of group {group} in {} partitions are gone; the next poll applies offsetReset",
                 self.vanished
@@ -316,9 +313,6 @@ impl Found {
         }
         if self.expired > 0 {
             notes.push(Note::BacklogExpired { messages: self.expired });
-        }
-        if std::mem::take(&mut history.vanished) {
-            notes.push(Note::OffsetsVanished);
         }
         for topic in topics {
             let Some(seen) = history.topics.get_mut(topic.name) else { continue };
