@@ -60,10 +60,6 @@ pub async fn measure(kafka: &Kafka, table: &mut Table) {
         format!("{} ({few} with {FEW} QueueScalers)", cost.in_words()),
         "≤ 64 MiB, ≤ 0.2 cores, connections constant, 0 API writes",
     );
-    table.row(
-        "the same: CPU of the broker",
-        fleet::side_by_side(cost.broker, alone),
-        "–",
-    );
+    table.row("the same: CPU of the broker", fleet::side_by_side(cost.broker, alone), "–");
     fleet.end().await;
 }

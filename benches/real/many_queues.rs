@@ -58,11 +58,7 @@ pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
         format!("{} ({few} with {FEW} QueueScalers)", cost.in_words()),
         "≤ 64 MiB, ≤ 0.2 cores, connections constant, 0 API writes",
     );
-    table.row(
-        "the same: CPU of the broker",
-        fleet::side_by_side(cost.broker, alone),
-        "side by side",
-    );
+    table.row("the same: CPU of the broker", fleet::side_by_side(cost.broker, alone), "side by side");
     fleet.end().await;
 }
 

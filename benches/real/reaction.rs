@@ -14,7 +14,6 @@ use super::support::kafka_admin::KafkaAdmin;
 use super::support::kafka_reading::unique;
 use super::table::{Table, quantile, seconds};
 
-
 /// Messages of a backlog, all in one of 12 partitions.
 const BACKLOG: usize = 1000;
 /// What it asks for: 100 messages a replica, at most 10 replicas, and no more than help with 12 partitions.
