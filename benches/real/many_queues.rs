@@ -44,6 +44,7 @@ pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
     fleet.add(specs).await;
     fleet.operator();
     fleet.observed().await;
+    fleet.quiet().await;
     let few = fleet.connections(&ports);
     fleet.add(rest).await;
     fleet.observed().await;
