@@ -36,6 +36,8 @@ pub struct Cost {
     pub operator: f64,
     /// The same of the broker, if it runs on this machine.
     pub broker: Option<f64>,
+    /// Backlogs that were read completely, to see that it did its work.
+    pub readings: f64,
     /// TCP connections to the broker.
     pub connections: usize,
     /// Writes to the API server, without the lease.
@@ -110,15 +112,27 @@ impl Fleet {
     pub async fn steady(&self, ports: &[u16]) -> Cost {
         let audit = Audit::begin(&self.bench.namespace);
         let broker = machine::listener(ports[0]).map(Processor::of);
+        let before = self.readings().await;
         let operator = Processor::of(self.pid());
         sleep(steady()).await;
+        let cores = operator.cores();
         Cost {
-            memory: machine::memory(self.pid()),
-            operator: operator.cores(),
+            operator: cores,
             broker: broker.map(|broker| broker.cores()),
+            readings: self.readings().await - before,
+            // After the metrics were asked for, which takes memory too.
+            memory: machine::memory(self.pid()),
             connections: self.connections(ports),
-            writes: audit.map(|audit| audit.writes()),
+            writes: audit.map(Audit::writes),
         }
+    }
+
+    async fn readings(&self) -> f64 {
+        let operator = self.bench.operator.as_ref().unwrap();
+        let known = async |broker| {
+            operator.metric(&format!("queuescaler_polls_total{{broker=\"{broker}\",result=\"known\"}}")).await
+        };
+        known("kafka").await + known("rabbitmq").await
     }
 
     /// TCP connections of the operator to these ports.
@@ -139,8 +153,8 @@ impl Cost {
     pub fn in_words(&self) -> String {
         let ((now, most), writes) = (self.memory, audit::in_words(self.writes.as_ref()));
         format!(
-            "{now:.1} MiB resident (peak {most:.1}), {:.3} cores, {} connections, {writes}",
-            self.operator, self.connections
+            "{now:.1} MiB resident (peak {most:.1}), {:.3} cores, {} connections, {writes}, {} readings",
+            self.operator, self.connections, self.readings
         )
     }
 }

@@ -45,6 +45,8 @@ async fn main() {
         println!("skipped: KUBECONFIG names no cluster (see tests/testbed/README.md)");
         return;
     }
+    // What asks the brokers needs it before the first namespace is made, which would do this too.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|one| one == name);
     let mut table = Table::default();
     if wants("reaction") || wants("latency") || wants("kafka") {

@@ -46,6 +46,7 @@ pub async fn measure(kafka: &Kafka, table: &mut Table) {
     fleet.add(specs).await;
     fleet.operator();
     fleet.observed().await;
+    fleet.quiet().await;
     let few = fleet.connections(&ports);
     fleet.add(rest).await;
     fleet.observed().await;

@@ -20,7 +20,7 @@ pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
     let mut fleet = Fleet::start("many-queues").await;
     fleet.bench.secret("rabbitmq", &rabbitmq.user, &rabbitmq.password).await;
     fill(rabbitmq, objects).await;
-    let (host, port) = host_and_port(rabbitmq.amqp.rsplit('@').next().unwrap());
+    let (host, port) = host_and_port(&rabbitmq.amqp);
     // The management API is what the operator reads, and AMQP what it falls back to.
     let ports = [rabbitmq.port(), port];
     let spec = |index| {
@@ -44,6 +44,7 @@ pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
     fleet.add(specs).await;
     fleet.operator();
     fleet.observed().await;
+    fleet.quiet().await;
     let few = fleet.connections(&ports);
     fleet.add(rest).await;
     fleet.observed().await;

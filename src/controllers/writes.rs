@@ -10,7 +10,11 @@ use crate::report::Change;
 /// Shortest time between two writes of numbers alone for one object.
 const NUMBERS_APART: Duration = Duration::from_secs(15);
 
-/// Writes of numbers that the whole operator may do: so many a second, saved up for one second.
+/// For how many seconds writes of numbers are saved up. All objects of a broker are visited at once, after its poll: of
+/// less than a usual period's savings they could use only a part, however few writes there are on average.
+const SAVED_UP: f64 = 5.0;
+
+/// Writes of numbers that the whole operator may do: so many a second, saved up for [`SAVED_UP`].
 #[derive(Debug)]
 pub(super) struct Budget {
     per_second: f64,
@@ -21,7 +25,7 @@ impl Budget {
     /// A full budget.
     pub(super) fn new(per_second: u32) -> Self {
         let per_second = f64::from(per_second);
-        Self { per_second, saved: Mutex::new((per_second, Instant::now())) }
+        Self { per_second, saved: Mutex::new((per_second * SAVED_UP, Instant::now())) }
     }
 
     /// Whether a status with this change is to be written now. Only numbers can be refused.
@@ -38,7 +42,7 @@ impl Budget {
     fn take(&self, now: Instant) -> bool {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let earned = now.duration_since(saved.1).as_secs_f64() * self.per_second;
-        *saved = ((saved.0 + earned).min(self.per_second), now);
+        *saved = ((saved.0 + earned).min(self.per_second * SAVED_UP), now);
         let enough = saved.0 >= 1.0;
         if enough {
             saved.0 -= 1.0;
@@ -55,10 +59,21 @@ mod tests {
     fn numbers_wait_for_the_budget_and_states_do_not() {
         let budget = Budget::new(10);
         let now = Instant::now();
-        let written = (0..100).filter(|_| budget.allows(Change::Number, None, now)).count();
-        assert_eq!(written, 10);
+        let written_at = |now| (0..100).filter(|_| budget.allows(Change::Number, None, now)).count();
+        assert_eq!(written_at(now), 50);
         assert!(budget.allows(Change::State, None, now));
-        assert!(budget.allows(Change::Number, None, now + Duration::from_secs(1)));
+        assert_eq!(written_at(now + Duration::from_secs(1)), 10);
+    }
+
+    #[test]
+    fn polls_every_5_seconds_use_the_whole_budget_and_longer_pauses_save_no_more() {
+        let budget = Budget::new(10);
+        let now = Instant::now();
+        let written_after = |seconds| {
+            let now = now + Duration::from_secs(seconds);
+            (0..1000).filter(|_| budget.allows(Change::Number, None, now)).count()
+        };
+        assert_eq!([0, 5, 10, 100].map(written_after), [50, 50, 50, 50]);
     }
 
     #[test]
