@@ -14,6 +14,7 @@
 mod support;
 
 mod admission;
+mod cluster_api_server;
 mod cluster_targets;
 mod installed;
 mod main_job;
