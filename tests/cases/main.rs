@@ -17,6 +17,7 @@ mod admission;
 mod cluster_api_server;
 mod cluster_targets;
 mod installed;
+mod leadership;
 mod main_job;
 mod rabbitmq;
 mod rabbitmq_features;

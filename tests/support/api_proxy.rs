@@ -187,6 +187,7 @@ async fn carry(mut client: TcpStream, inner: SocketAddr, mut line: watch::Receiv
         async move { line.wait_for(|line| *line != Line::Up).await.is_ok() }
     };
     tokio::select! {
+        biased; // Nothing of a new connection gets through a disturbed line.
         _ = disturbed => {}
         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
     }
