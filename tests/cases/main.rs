@@ -16,6 +16,7 @@ mod support;
 mod admission;
 mod cluster_api_server;
 mod cluster_targets;
+mod cluster_writers;
 mod installed;
 mod leadership;
 mod main_job;
