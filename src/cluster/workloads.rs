@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::deadline::soon;
 use super::scale::{ScaleError, classify};
-use super::scope::{Scope, prune_metadata};
+use super::scope::{Filled, Scope, prune_metadata};
 use crate::api::ScaleTargetRef;
 use crate::workload::{Workload, WorkloadKey};
 use futures::future::ready;
@@ -22,6 +22,7 @@ pub struct Workloads {
     client: Client,
     deployments: Store<Deployment>,
     stateful_sets: Store<StatefulSet>,
+    filled: [Filled; 2],
     /// Kinds that were looked up by discovery.
     other_kinds: Mutex<HashMap<GroupVersionKind, ApiResource>>,
 }
@@ -37,18 +38,23 @@ impl Workloads {
     /// workload that changed.
     #[must_use]
     pub fn watch(client: &Client, scope: &Scope) -> (Self, BoxStream<'static, WorkloadKey>) {
-        let (deployments, changed_deployments) = watch(scope.api(client), prune_deployment);
-        let (stateful_sets, changed_sets) = watch(scope.api(client), prune_stateful_set);
-        let workloads =
-            Self { client: client.clone(), deployments, stateful_sets, other_kinds: Mutex::default() };
+        let (deployments, all_deployments, changed_deployments) = watch(scope.api(client), prune_deployment);
+        let (stateful_sets, all_sets, changed_sets) = watch(scope.api(client), prune_stateful_set);
+        let workloads = Self {
+            client: client.clone(),
+            deployments,
+            stateful_sets,
+            filled: [all_deployments, all_sets],
+            other_kinds: Mutex::default(),
+        };
         (workloads, futures::stream::select(changed_deployments, changed_sets).boxed())
     }
 
     /// Waits until everything that exists has been seen once.
     pub async fn ready(&self) {
-        // A writer that is gone means that the process is ending.
-        let _ = self.deployments.wait_until_ready().await;
-        let _ = self.stateful_sets.wait_until_ready().await;
+        for filled in &self.filled {
+            filled.wait().await;
+        }
     }
 
     /// The workload as the watch last saw it; of kinds that are not watched, as `/scale` says now.
@@ -119,16 +125,19 @@ impl Workloads {
 }
 
 /// Watches a kind and keeps what `prune` leaves of each object.
-fn watch<K>(api: Api<K>, prune: fn(&mut K)) -> (Store<K>, impl Stream<Item = WorkloadKey> + Send + use<K>)
+fn watch<K>(
+    api: Api<K>,
+    prune: fn(&mut K),
+) -> (Store<K>, Filled, impl Stream<Item = WorkloadKey> + Send + use<K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
-    let (store, changes) = super::scope::reflect(api, prune);
+    let (store, filled, changes) = super::scope::reflect(api, prune);
     let key = |object: K| {
         let namespace = object.namespace().unwrap_or_default();
         WorkloadKey::new(&namespace, &K::api_version(&()), &K::kind(&()), &object.name_any())
     };
-    (store, changes.filter_map(move |change| ready(super::scope::touched(change).map(key))))
+    (store, filled, changes.filter_map(move |change| ready(super::scope::touched(change).map(key))))
 }
 
 /// Pod templates and managed fields are most of a workload's bytes, and nothing here looks at them.

@@ -138,3 +138,26 @@ async fn c16_without_the_right_to_scale_the_operator_says_so_and_goes_on_once_it
     assert_eq!(scaled.bench.warnings("orders").await, ["ScaleDenied"]);
     scaled.bench.is_sound(&[]).await;
 }
+
+#[tokio::test]
+async fn all_objects_are_served_from_the_start_although_the_targets_come_in_late() {
+    let Some(mut scaled) = Scaled::without_operator("late").await else { return };
+    for number in 0..10 {
+        scaled.deployment(&format!("orders-{number}")).await;
+    }
+    scaled.backlog(200).await;
+    for resource in ["/deployments", "/statefulsets", "/horizontalpodautoscalers"] {
+        let proxy = ApiProxy::start(&scaled.bench, "late");
+        proxy.late(resource);
+        scaled.bench.operator = Some(scaled.bench.start_operator_by(&proxy.kubeconfig, "one", &[]));
+        for number in 0..10 {
+            let name = format!("orders-{number}");
+            scaled.bench.until_replicas(&name, 2).await;
+            assert_eq!(scaled.bench.warnings(&name).await, Vec::<String>::new(), "{resource} are late");
+        }
+        scaled.bench.operator.take();
+        for number in 0..10 {
+            scaled.bench.deployment(&format!("orders-{number}"), 1).await;
+        }
+    }
+}
