@@ -31,7 +31,7 @@ impl Autoscalers {
     /// that changed.
     #[must_use]
     pub fn watch(client: &Client, scope: &Scope) -> (Self, BoxStream<'static, WorkloadKey>) {
-        let (store, changes) = reflect(scope.api(client), prune);
+        let (store, _, changes) = reflect(scope.api(client), prune);
         let (index, by_target) = watch::channel(None);
         let changes = changes.filter_map(move |change| {
             // While a list comes in, the store still shows what was there before it.

@@ -5,12 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::deadline::soon;
 use super::scale::{ScaleError, classify};
-use super::scope::{Scope, prune_metadata};
+use super::scope::{Filled, Scope, prune_metadata};
 use crate::api::ScaleTargetRef;
 use crate::workload::{Workload, WorkloadKey};
-use futures::future::{BoxFuture, Shared, ready};
+use futures::future::ready;
 use futures::stream::BoxStream;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -22,7 +22,7 @@ pub struct Workloads {
     client: Client,
     deployments: Store<Deployment>,
     stateful_sets: Store<StatefulSet>,
-    filled: Filled,
+    filled: [Filled; 2],
     /// Kinds that were looked up by discovery.
     other_kinds: Mutex<HashMap<GroupVersionKind, ApiResource>>,
 }
@@ -38,13 +38,13 @@ impl Workloads {
     /// workload that changed.
     #[must_use]
     pub fn watch(client: &Client, scope: &Scope) -> (Self, BoxStream<'static, WorkloadKey>) {
-        let (deployments, changed_deployments) = watch(scope.api(client), prune_deployment);
-        let (stateful_sets, changed_sets) = watch(scope.api(client), prune_stateful_set);
+        let (deployments, all_deployments, changed_deployments) = watch(scope.api(client), prune_deployment);
+        let (stateful_sets, all_sets, changed_sets) = watch(scope.api(client), prune_stateful_set);
         let workloads = Self {
             client: client.clone(),
-            filled: filled(deployments.clone(), stateful_sets.clone()),
             deployments,
             stateful_sets,
+            filled: [all_deployments, all_sets],
             other_kinds: Mutex::default(),
         };
         (workloads, futures::stream::select(changed_deployments, changed_sets).boxed())
@@ -52,7 +52,9 @@ impl Workloads {
 
     /// Waits until everything that exists has been seen once.
     pub async fn ready(&self) {
-        self.filled.clone().await;
+        for filled in &self.filled {
+            filled.wait().await;
+        }
     }
 
     /// The workload as the watch last saw it; of kinds that are not watched, as `/scale` says now.
@@ -122,30 +124,20 @@ impl Workloads {
     }
 }
 
-/// Done when the stores hold everything that exists. It is shared because a store by itself wakes only the last of
-/// those who wait for it, and after a start all objects wait.
-type Filled = Shared<BoxFuture<'static, ()>>;
-
-fn filled(deployments: Store<Deployment>, stateful_sets: Store<StatefulSet>) -> Filled {
-    let filled = async move {
-        // A writer that is gone means that the process is ending.
-        let _ = deployments.wait_until_ready().await;
-        let _ = stateful_sets.wait_until_ready().await;
-    };
-    filled.boxed().shared()
-}
-
 /// Watches a kind and keeps what `prune` leaves of each object.
-fn watch<K>(api: Api<K>, prune: fn(&mut K)) -> (Store<K>, impl Stream<Item = WorkloadKey> + Send + use<K>)
+fn watch<K>(
+    api: Api<K>,
+    prune: fn(&mut K),
+) -> (Store<K>, Filled, impl Stream<Item = WorkloadKey> + Send + use<K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
-    let (store, changes) = super::scope::reflect(api, prune);
+    let (store, filled, changes) = super::scope::reflect(api, prune);
     let key = |object: K| {
         let namespace = object.namespace().unwrap_or_default();
         WorkloadKey::new(&namespace, &K::api_version(&()), &K::kind(&()), &object.name_any())
     };
-    (store, changes.filter_map(move |change| ready(super::scope::touched(change).map(key))))
+    (store, filled, changes.filter_map(move |change| ready(super::scope::touched(change).map(key))))
 }
 
 /// Pod templates and managed fields are most of a workload's bytes, and nothing here looks at them.
@@ -162,29 +154,5 @@ fn prune_stateful_set(set: &mut StatefulSet) {
     if let Some(spec) = &mut set.spec {
         spec.template = Default::default();
         spec.volume_claim_templates = None;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::future::join_all;
-    use kube::runtime::reflector;
-    use kube::runtime::watcher::Event;
-    use tokio::task::yield_now;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn all_who_wait_for_the_stores_are_woken() {
-        let (deployments, mut deployments_writer) = reflector::store();
-        let (stateful_sets, mut stateful_sets_writer) = reflector::store();
-        let filled = filled(deployments, stateful_sets);
-        let waiting: Vec<_> = (0..3).map(|_| tokio::spawn(filled.clone())).collect();
-        yield_now().await;
-        assert!(waiting.iter().all(|one| !one.is_finished()), "the stores are not filled yet");
-        deployments_writer.apply_watcher_event(&Event::InitDone);
-        stateful_sets_writer.apply_watcher_event(&Event::InitDone);
-        let woken = tokio::time::timeout(std::time::Duration::from_secs(60), join_all(waiting)).await;
-        assert!(woken.is_ok(), "some still wait");
     }
 }

@@ -14,11 +14,14 @@
 mod support;
 
 mod admission;
+mod cluster_api_server;
 mod cluster_targets;
+mod cluster_writers;
 mod installed;
 mod kafka_outages;
 mod kafka_security;
 mod kafka_topics;
+mod leadership;
 mod main_job;
 mod rabbitmq;
 mod rabbitmq_features;

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -63,6 +64,9 @@ impl Write {
     }
 }
 
+/// How late what is late comes: after everything else that happens at a start.
+const LATE: Duration = Duration::from_secs(2);
+
 struct Shared {
     /// Without credentials: those of the operator are passed on.
     upstream: Client,
@@ -70,6 +74,8 @@ struct Shared {
     line: watch::Sender<Line>,
     fault: Mutex<Fault>,
     held: watch::Sender<usize>,
+    /// The end of the path of what is read late.
+    late: Mutex<Option<&'static str>>,
     writes: Mutex<Vec<Write>>,
 }
 
@@ -97,6 +103,7 @@ impl ApiProxy {
                 line: watch::Sender::new(Line::Up),
                 fault: Mutex::new(Fault::None),
                 held: watch::Sender::new(0),
+                late: Mutex::default(),
                 writes: Mutex::default(),
             });
             let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -126,6 +133,11 @@ impl ApiProxy {
     /// Disturbs the writes of replicas from now on.
     pub fn fault(&self, fault: Fault) {
         *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// Lists of this resource and its watches come [`LATE`] from now on.
+    pub fn late(&self, resource: &'static str) {
+        *self.shared.late.lock().unwrap() = Some(resource);
     }
 
     /// Waits until a write of replicas is held.
@@ -187,6 +199,7 @@ async fn carry(mut client: TcpStream, inner: SocketAddr, mut line: watch::Receiv
         async move { line.wait_for(|line| *line != Line::Up).await.is_ok() }
     };
     tokio::select! {
+        biased; // Nothing of a new connection gets through a disturbed line.
         _ = disturbed => {}
         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
     }
@@ -200,6 +213,10 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         return StatusCode::BAD_REQUEST.into_response();
     };
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let late = *shared.late.lock().unwrap();
+    if method == Method::GET && late.is_some_and(|resource| path.ends_with(resource)) {
+        tokio::time::sleep(LATE).await;
+    }
     let scale = method == Method::PUT && path.ends_with("/scale");
     let fault = if scale { shared.next_fault() } else { Fault::None };
     match fault {

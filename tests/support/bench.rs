@@ -259,6 +259,9 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", kubectl(&["get", "queuescalers,events", "-n", &self.namespace, "-o", "yaml"], ""));
+        }
         drop(self.operator.take());
         kubectl(&["delete", "namespace", &self.namespace, "--wait=false"], "");
     }
