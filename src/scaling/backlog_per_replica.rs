@@ -21,10 +21,13 @@ pub(super) fn propose(situation: &Situation, per_replica: u64) -> Proposal {
     );
 
     let mut wanted = i32::try_from(needed).unwrap_or(i32::MAX);
-    let given = u128::from(per_replica).saturating_mul(u128::try_from(*current).unwrap_or_default());
-    if *current > 0 && wanted != *current && behavior::tolerates(&plan.behavior, messages.into(), given) {
-        wanted = *current;
-        message.push_str(&format!("; within the tolerance {current} will do"));
+    // What the replicas that are there do, those left over by whole partitions not counted: the tolerance must not
+    // keep 10 replicas on 11 partitions for a need of 10.1 only to find that 6 do as much.
+    let at_work = situation.partitions().map_or(*current, |partitions| aligned(*current, partitions));
+    let given = u128::from(per_replica).saturating_mul(u128::try_from(at_work).unwrap_or_default());
+    if at_work > 0 && wanted != at_work && behavior::tolerates(&plan.behavior, messages.into(), given) {
+        wanted = at_work;
+        message.push_str(&format!("; within the tolerance {at_work} will do"));
     }
 
     let (ceiling, by, clause) = situation.ceiling();

@@ -152,6 +152,25 @@ fn a_need_within_the_tolerance_changes_nothing() {
 }
 
 #[test]
+fn the_tolerance_keeps_no_replicas_that_whole_partitions_leave_idle() {
+    // On 11 partitions 10 replicas do no more than 6, which are too few for a need of 10.1.
+    let mut plan = plan();
+    (plan.behavior.up.tolerance_millis, plan.behavior.down.tolerance_millis) = (149, 149);
+    for (messages, replicas) in [(10_100, 11), (6500, 6), (6000, 6)] {
+        assert_eq!(
+            World::new(plan.clone(), 10).reads(on_partitions(messages, 11)).desired,
+            replicas,
+            "{messages}"
+        );
+        assert_eq!(
+            World::new(plan.clone(), 6).reads(on_partitions(messages, 11)).desired,
+            replicas,
+            "{messages}"
+        );
+    }
+}
+
+#[test]
 fn the_tolerance_of_steps_compares_the_replicas() {
     let mut plan = steps_plan();
     plan.behavior.down.tolerance_millis = 100;
