@@ -20,7 +20,8 @@ use crate::cluster::events::Events;
 use crate::cluster::lease::{self, Election};
 use crate::cluster::scope::Scope;
 use crate::cluster::secrets::SecretCache;
-use crate::controllers::queue_scaler::{self, Shared};
+use crate::controllers::context::Shared;
+use crate::controllers::queue_scaler;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{http, logs};
 

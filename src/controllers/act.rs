@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
+use super::context::{Context, VisitError};
 use super::memory::{Basis, Memory, Unanswered};
-use super::queue_scaler::{Context, VisitError};
 use crate::api::{Mode, QueueScaler};
 use crate::brokers::Observation;
 use crate::cluster::scale::ScaleError;

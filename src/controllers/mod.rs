@@ -2,6 +2,7 @@
 
 mod act;
 mod claims;
+pub mod context;
 mod memory;
 pub mod queue_scaler;
 mod source;

@@ -10,81 +10,32 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::act::{self, Visit};
 use super::claims::{self, Claims, Key};
+use super::context::{Context, Guarded, Shared, VisitError, is_leaving, key_of};
 use super::memory::{Memories, Memory};
 use super::writes::Budget;
 use crate::api::{Mode, QueueScaler, QueueScalerStatus};
-use crate::brokers::sessions::Sessions;
-use crate::brokers::{Observation, Reading, Wake};
+use crate::brokers::{Observation, Reading};
 use crate::cluster::autoscalers::Autoscalers;
-use crate::cluster::events::Events;
-use crate::cluster::lease::{Leadership, NotLeader};
-use crate::cluster::scale::ScaleError;
 use crate::cluster::scope::Scope;
-use crate::cluster::secrets::SecretCache;
-use crate::cluster::status::{self, StatusError};
+use crate::cluster::status;
 use crate::cluster::workloads::Workloads;
 use crate::plan::Plan;
 use crate::report::{self, Happening, Situation, TargetProblem, TargetReason};
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::objects::Sample;
 use crate::workload::Workload;
 
 /// Pause after a visit that failed.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
-
-/// What all scopes of the operator share.
-#[derive(Clone, Debug)]
-pub struct Shared {
-    /// Sessions with the brokers.
-    pub sessions: Arc<Sessions>,
-    /// Secrets of all namespaces.
-    pub secrets: SecretCache,
-    /// Events.
-    pub events: Events,
-    /// The fence.
-    pub leadership: Leadership,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-    /// Status writes for numbers alone, per second, for each scope.
-    pub status_writes_per_second: u32,
-    /// Only objects that this label selector matches are served.
-    pub label_selector: Option<String>,
-}
-
-type Guarded = DeserializeGuard<QueueScaler>;
-
-pub(super) struct Context {
-    client: Client,
-    pub(super) shared: Shared,
-    pub(super) workloads: Workloads,
-    autoscalers: Autoscalers,
-    claims: Claims,
-    memories: Memories,
-    budget: Budget,
-    wake: mpsc::UnboundedSender<Key>,
-}
-
-/// A visit that could not be finished and is to be repeated.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum VisitError {
-    #[error(transparent)]
-    NotLeader(#[from] NotLeader),
-    #[error(transparent)]
-    Scale(#[from] ScaleError),
-    #[error(transparent)]
-    Status(#[from] StatusError),
-}
 
 /// Serves the `QueueScaler`s of a scope until `shutdown`.
 pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: CancellationToken) {
@@ -134,53 +85,6 @@ fn watch_objects(
         .inspect_err(|error| tracing::warn!(%error, "watching QueueScalers fails, trying again"))
         .applied_objects();
     (store, objects.boxed())
-}
-
-impl Context {
-    fn take_note(&self, event: &watcher::Event<Guarded>, known: &Store<Guarded>) {
-        let affected = match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => match &object.0 {
-                Ok(valid) if !is_leaving(object) => self.claims.put(valid),
-                _ => self.forget(&key_of(object)),
-            },
-            watcher::Event::Delete(object) => self.forget(&key_of(object)),
-            watcher::Event::InitDone => {
-                let there = known.state().iter().map(|object| key_of(object)).collect();
-                let gone = self.claims.retain(&there);
-                gone.iter().flat_map(|key| self.forget(key)).collect()
-            }
-            watcher::Event::Init => Vec::new(),
-        };
-        self.shared.metrics.invalid_objects(known.state().iter().filter(|object| object.0.is_err()).count());
-        affected.into_iter().for_each(|key| self.wake(key));
-    }
-
-    fn forget(&self, key: &Key) -> Vec<Key> {
-        self.memories.forget(key);
-        self.shared.metrics.objects().remove(&key.0, &key.1);
-        self.claims.remove(key)
-    }
-
-    fn wake(&self, key: Key) {
-        // Nobody listens any more: the process is ending.
-        let _ = self.wake.send(key);
-    }
-
-    fn waker(&self, key: &Key) -> Wake {
-        let (wake, key) = (self.wake.clone(), key.clone());
-        Arc::new(move || {
-            let _ = wake.send(key.clone());
-        })
-    }
-}
-
-fn key_of(object: &Guarded) -> Key {
-    (object.namespace().unwrap_or_default(), object.name_any())
-}
-
-/// Deleted, and only waiting for what its finalizers stand for. The replicas stay as they are.
-fn is_leaving(object: &Guarded) -> bool {
-    object.meta().deletion_timestamp.is_some()
 }
 
 async fn visit(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, VisitError> {

@@ -1,0 +1,120 @@
+//! What the visits of one scope share: the watches' stores, what is remembered of each object, and how an object is
+//! woken.
+
+use std::sync::Arc;
+
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::Store;
+use kube::runtime::watcher;
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::mpsc;
+
+use super::claims::{Claims, Key};
+use super::memory::Memories;
+use super::writes::Budget;
+use crate::api::QueueScaler;
+use crate::brokers::Wake;
+use crate::brokers::sessions::Sessions;
+use crate::cluster::autoscalers::Autoscalers;
+use crate::cluster::events::Events;
+use crate::cluster::lease::{Leadership, NotLeader};
+use crate::cluster::scale::ScaleError;
+use crate::cluster::secrets::SecretCache;
+use crate::cluster::status::StatusError;
+use crate::cluster::workloads::Workloads;
+use crate::telemetry::metrics::Metrics;
+
+/// What all scopes of the operator share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Sessions with the brokers.
+    pub sessions: Arc<Sessions>,
+    /// Secrets of all namespaces.
+    pub secrets: SecretCache,
+    /// Events.
+    pub events: Events,
+    /// The fence.
+    pub leadership: Leadership,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Status writes for numbers alone, per second, for each scope.
+    pub status_writes_per_second: u32,
+    /// Only objects that this label selector matches are served.
+    pub label_selector: Option<String>,
+}
+
+/// An object as it was found, which need not be understood.
+pub(super) type Guarded = DeserializeGuard<QueueScaler>;
+
+/// What the visits of one scope share.
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) shared: Shared,
+    pub(super) workloads: Workloads,
+    pub(super) autoscalers: Autoscalers,
+    pub(super) claims: Claims,
+    pub(super) memories: Memories,
+    pub(super) budget: Budget,
+    pub(super) wake: mpsc::UnboundedSender<Key>,
+}
+
+/// A visit that could not be finished and is to be repeated.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum VisitError {
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+    #[error(transparent)]
+    Scale(#[from] ScaleError),
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+impl Context {
+    /// Takes note of a change of an object, and wakes those whom it concerns besides.
+    pub(super) fn take_note(&self, event: &watcher::Event<Guarded>, known: &Store<Guarded>) {
+        let affected = match event {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => match &object.0 {
+                Ok(valid) if !is_leaving(object) => self.claims.put(valid),
+                _ => self.forget(&key_of(object)),
+            },
+            watcher::Event::Delete(object) => self.forget(&key_of(object)),
+            watcher::Event::InitDone => {
+                let there = known.state().iter().map(|object| key_of(object)).collect();
+                let gone = self.claims.retain(&there);
+                gone.iter().flat_map(|key| self.forget(key)).collect()
+            }
+            watcher::Event::Init => Vec::new(),
+        };
+        self.shared.metrics.invalid_objects(known.state().iter().filter(|object| object.0.is_err()).count());
+        affected.into_iter().for_each(|key| self.wake(key));
+    }
+
+    fn forget(&self, key: &Key) -> Vec<Key> {
+        self.memories.forget(key);
+        self.shared.metrics.objects().remove(&key.0, &key.1);
+        self.claims.remove(key)
+    }
+
+    fn wake(&self, key: Key) {
+        // Nobody listens any more: the process is ending.
+        let _ = self.wake.send(key);
+    }
+
+    /// Wakes an object when it is called.
+    pub(super) fn waker(&self, key: &Key) -> Wake {
+        let (wake, key) = (self.wake.clone(), key.clone());
+        Arc::new(move || {
+            let _ = wake.send(key.clone());
+        })
+    }
+}
+
+/// Namespace and name.
+pub(super) fn key_of(object: &Guarded) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Deleted, and only waiting for what its finalizers stand for. The replicas stay as they are.
+pub(super) fn is_leaving(object: &Guarded) -> bool {
+    object.meta().deletion_timestamp.is_some()
+}
