@@ -120,7 +120,7 @@ impl Visit<'_> {
                 message: format!("somebody else changed the replicas from {before} to {}", workload.replicas),
                 action: "Observe",
             };
-            self.context.shared.events.publish(self.object, &happening).await;
+            self.context.tell(self.object, &happening).await;
         }
         None
     }
@@ -142,7 +142,7 @@ impl Visit<'_> {
             latency_seconds = latency.as_secs_f64(),
             "scaled"
         );
-        shared.events.publish(self.object, &report::scaled(event, decision)).await;
+        self.context.tell(self.object, &report::scaled(event, decision)).await;
     }
 }
 

@@ -7,12 +7,12 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::claims::{Claims, Key};
 use super::memory::Memories;
 use super::writes::Budget;
-use crate::api::QueueScaler;
+use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::brokers::Wake;
 use crate::brokers::sessions::Sessions;
 use crate::cluster::autoscalers::Autoscalers;
@@ -20,9 +20,14 @@ use crate::cluster::events::Events;
 use crate::cluster::lease::{Leadership, NotLeader};
 use crate::cluster::scale::ScaleError;
 use crate::cluster::secrets::SecretCache;
-use crate::cluster::status::StatusError;
+use crate::cluster::status::{self, StatusError};
 use crate::cluster::workloads::Workloads;
+use crate::report::Happening;
 use crate::telemetry::metrics::Metrics;
+
+/// Events and status writes on their way at once. They leave the API server room for changes of replicas, which wait for
+/// nothing: when a whole fleet scales at one poll, the reports come after the scaling.
+pub(super) const REPORTS_AT_ONCE: usize = 4;
 
 /// What all scopes of the operator share.
 #[derive(Clone, Debug)]
@@ -55,6 +60,8 @@ pub(super) struct Context {
     pub(super) claims: Claims,
     pub(super) memories: Memories,
     pub(super) budget: Budget,
+    /// Turns for events and status writes.
+    pub(super) reports: Semaphore,
     pub(super) wake: mpsc::UnboundedSender<Key>,
 }
 
@@ -98,6 +105,24 @@ impl Context {
     fn wake(&self, key: Key) {
         // Nobody listens any more: the process is ending.
         let _ = self.wake.send(key);
+    }
+
+    /// Tells of something as an event.
+    pub(super) async fn tell(&self, object: &QueueScaler, happening: &Happening) {
+        let _turn = self.reports.acquire().await;
+        self.shared.events.publish(object, happening).await;
+    }
+
+    /// Writes the status.
+    pub(super) async fn write_status(
+        &self,
+        (namespace, name): &Key,
+        status: &QueueScalerStatus,
+    ) -> Result<(), StatusError> {
+        let _turn = self.reports.acquire().await;
+        status::write(&self.client, namespace, name, status, &self.shared.leadership).await?;
+        self.shared.metrics.api_write("queuescalers/status", "patch");
+        Ok(())
     }
 
     /// Wakes an object when it is called.

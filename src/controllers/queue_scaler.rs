@@ -14,20 +14,19 @@ use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::act::{self, Visit};
 use super::claims::{self, Claims, Key};
-use super::context::{Context, Guarded, Shared, VisitError, is_leaving, key_of};
+use super::context::{Context, Guarded, REPORTS_AT_ONCE, Shared, VisitError, is_leaving, key_of};
 use super::memory::{Memories, Memory};
 use super::writes::Budget;
 use crate::api::{Mode, QueueScaler, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::cluster::autoscalers::Autoscalers;
 use crate::cluster::scope::Scope;
-use crate::cluster::status;
 use crate::cluster::workloads::Workloads;
 use crate::plan::Plan;
 use crate::report::{self, Happening, Situation, TargetProblem, TargetReason};
@@ -50,6 +49,7 @@ pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: Cancell
         autoscalers,
         claims: Claims::default(),
         memories: Memories::default(),
+        reports: Semaphore::new(REPORTS_AT_ONCE),
         wake,
     });
     let (store, objects) = watch_objects(scope.api(&client), &context);
@@ -238,16 +238,14 @@ async fn publish(
     let now = Instant::now();
     if context.budget.allows(report::change(&memory.status, &status), memory.status_written, now) {
         // Before the events: a status that is not written must not make them happen again.
-        let (namespace, name) = claims::key(object);
-        status::write(&context.client, &namespace, &name, &status, &context.shared.leadership).await?;
-        context.shared.metrics.api_write("queuescalers/status", "patch");
+        context.write_status(&claims::key(object), &status).await?;
         memory.status = status;
         memory.status_written = Some(now);
     }
     memory.told = observation.map(|observation| observation.taken_at);
     for happening in happenings {
         log(object, &happening);
-        context.shared.events.publish(object, &happening).await;
+        context.tell(object, &happening).await;
     }
     Ok(())
 }
