@@ -39,6 +39,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- define "queuescaler.image" -}}
 {{- with .Values.image -}}
+{{- if not .repository -}}
+{{- fail "image.repository is empty, and no image is published yet: build one with `docker build -t REGISTRY/queuescaler:TAG -f Containerfile .`, push it to where your cluster finds it, and name it with `--set image.repository=REGISTRY/queuescaler --set image.tag=TAG`" -}}
+{{- end -}}
 {{- if .digest -}}
 {{ .repository }}@{{ .digest }}
 {{- else -}}
