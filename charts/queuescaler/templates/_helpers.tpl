@@ -15,6 +15,14 @@
 {{- end -}}
 {{- end -}}
 
+{{/*
+Name of cluster-wide objects, where a release of the same name in another namespace has some too. No namespace or name
+has a colon, and the name of a role may, so that no two releases share it.
+*/}}
+{{- define "queuescaler.clusterWideName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "queuescaler.fullname" .) -}}
+{{- end -}}
+
 {{/* Labels that select the pods. They can never change within a release, so nothing of a version belongs here. */}}
 {{- define "queuescaler.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "queuescaler.name" . }}
