@@ -221,6 +221,12 @@ fn every_metric_is_explained_and_no_other() {
 }
 
 #[test]
+fn no_place_in_the_readme_waits_to_be_filled() {
+    let places = found(r"(<!--(?s:.*?)-->)", &read("README.md"));
+    assert!(places.is_empty(), "README.md shows nothing where it says {places:?}");
+}
+
+#[test]
 fn every_alert_of_the_chart_is_explained_and_no_other() {
     let alerts = found(r"(?m)- alert: (\w+)$", &read("charts/queuescaler/files/alerts.yaml"));
     assert!(!alerts.is_empty());

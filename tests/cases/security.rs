@@ -203,7 +203,7 @@ impl ClusterWide {
         let release = unique("queuescaler");
         let helm = Command::new("helm")
             .args(["template", &release, concat!(env!("CARGO_MANIFEST_DIR"), "/charts/queuescaler")])
-            .args(["--namespace", namespace])
+            .args(["--namespace", namespace, "--set", "image.repository=none"])
             .args(["--show-only", "templates/rbac.yaml", "--show-only", "templates/serviceaccount.yaml"])
             .output()
             .unwrap();

@@ -288,6 +288,7 @@ fn rights(namespace: &str) -> String {
     let helm = Command::new("helm")
         .args(["template", "queuescaler", concat!(env!("CARGO_MANIFEST_DIR"), "/charts/queuescaler")])
         .args(["--namespace", namespace, "--set", &format!("watchNamespaces={{{namespace}}}")])
+        .args(["--set", "image.repository=none"])
         .args(["--show-only", "templates/rbac.yaml", "--show-only", "templates/serviceaccount.yaml"])
         .output()
         .unwrap();

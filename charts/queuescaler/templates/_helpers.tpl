@@ -15,6 +15,14 @@
 {{- end -}}
 {{- end -}}
 
+{{/*
+Name of cluster-wide objects, where a release of the same name in another namespace has some too. No namespace or name
+has a colon, and the name of a role may, so that no two releases share it.
+*/}}
+{{- define "queuescaler.clusterWideName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "queuescaler.fullname" .) -}}
+{{- end -}}
+
 {{/* Labels that select the pods. They can never change within a release, so nothing of a version belongs here. */}}
 {{- define "queuescaler.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "queuescaler.name" . }}
@@ -39,6 +47,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- define "queuescaler.image" -}}
 {{- with .Values.image -}}
+{{- if not .repository -}}
+{{- fail "image.repository is empty, and no image is published yet: build one with `docker build -t REGISTRY/queuescaler:TAG -f Containerfile .`, push it to where your cluster finds it, and name it with `--set image.repository=REGISTRY/queuescaler --set image.tag=TAG`" -}}
+{{- end -}}
 {{- if .digest -}}
 {{ .repository }}@{{ .digest }}
 {{- else -}}

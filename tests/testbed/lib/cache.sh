@@ -31,9 +31,26 @@ KUBERNETES_PROGRAMS=(etcd kube-apiserver kube-controller-manager kube-scheduler 
 # kubernetes_programs: prints the folder with a link for each program.
 kubernetes_programs() {
   local hash
-  hash=$(hash_of "$KUBERNETES_SOURCES"/{main.go,go.mod,go.sum} "$(declare -f make_kubernetes)")
-  [[ -d $CACHE/kubernetes-$hash ]] || say "builds Kubernetes (7 to 10 minutes on 2 cores, once)"
+  hash=$(kubernetes_hash)
+  if [[ ! -d $CACHE/kubernetes-$hash ]]; then
+    check_go
+    say "builds Kubernetes (7 to 10 minutes on 2 cores, once)"
+  fi
   cached kubernetes "$hash" make_kubernetes
+}
+
+kubernetes_hash() { hash_of "$KUBERNETES_SOURCES"/{main.go,go.mod,go.sum} "$(declare -f make_kubernetes)"; }
+
+# check_go: the version of Go that would be used is the one that go.mod asks for. From 1.21 on Go fetches that version
+# by itself, unless it is told not to; older ones, such as Debian's, would fail much later, and on something else.
+check_go() {
+  local wanted found
+  wanted=$(sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' "$KUBERNETES_SOURCES/go.mod")
+  command -v go >/dev/null ||
+    die "Go is missing: install version $wanted or newer as https://go.dev/doc/install says, Debian's is too old"
+  found=$(cd "$KUBERNETES_SOURCES" && go env GOVERSION 2>/dev/null) || found=$(GOTOOLCHAIN=local go env GOVERSION)
+  printf '%s\n' "$wanted" "${found#go}" | sort --version-sort --check=quiet ||
+    die "$found cannot build Kubernetes: install Go $wanted or newer as https://go.dev/doc/install says"
 }
 
 make_kubernetes() {

@@ -16,6 +16,12 @@ testbed_up() {
   say "up after $((SECONDS - begun)) s: ${parts[*]}"
 }
 
+# testbed_check: what up needs and cannot install, before somebody waits for the rest.
+testbed_check() {
+  require_root
+  [[ -d $CACHE/kubernetes-$(kubernetes_hash) ]] || check_go
+}
+
 part_cluster() {
   # The compiler needs no package of ours, so it need not wait for them.
   together kubernetes_programs_quietly cluster_prepare
