@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::claims::Key;
 use super::source::Watching;
+use crate::api::status::LastScale;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::plan::{Invalid, Plan, validate};
 use crate::report::TargetProblem;
@@ -47,6 +48,8 @@ pub(super) struct Memory {
     /// The status as it was last written or found.
     pub(super) status: QueueScalerStatus,
     pub(super) status_written: Option<Instant>,
+    /// The last scale, until a status that has it was written.
+    pub(super) untold_scale: Option<LastScale>,
     /// The reading whose notes were told as events.
     pub(super) told: Option<Timestamp>,
     /// The target as it was last written or read afresh, which the watch may not have seen yet.
@@ -150,6 +153,19 @@ impl Memory {
         (unanswered.event.to == workload.replicas).then_some(unanswered)
     }
 
+    /// The status with the last scale, should none that was written have it yet: not every visit comes to a write.
+    pub(super) fn with_untold(&self, status: QueueScalerStatus) -> QueueScalerStatus {
+        let last_scale = self.untold_scale.clone().or(status.last_scale);
+        QueueScalerStatus { last_scale, ..status }
+    }
+
+    /// Takes note of a status that was written.
+    pub(super) fn written(&mut self, status: QueueScalerStatus, now: Instant) {
+        self.untold_scale.take_if(|scale| status.last_scale.as_ref() == Some(&*scale));
+        self.status = status;
+        self.status_written = Some(now);
+    }
+
     /// The history, begun with the last scale that status knows.
     pub(super) fn history(&mut self) -> &mut History {
         let last_scale = self.status.last_scale.as_ref().map(|last| ScaleEvent {
@@ -199,7 +215,32 @@ impl Writers {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
+
+    #[test]
+    fn a_scale_is_told_by_each_status_until_one_was_written() {
+        let scale = LastScale {
+            time: Time(Timestamp::UNIX_EPOCH),
+            from: 2,
+            to: 5,
+            reason: "BacklogExceedsTarget".to_owned(),
+            message: "5000 messages at 1000 per replica need 5 replicas".to_owned(),
+        };
+        let mut memory = Memory { untold_scale: Some(scale.clone()), ..Memory::default() };
+        // The write of the first one fails, so that it is not known to be written.
+        for _ in 0..2 {
+            let status = memory.with_untold(memory.status.clone());
+            assert_eq!(status.last_scale, Some(scale.clone()));
+        }
+        let without = memory.status.clone();
+        memory.written(without, Instant::now());
+        assert!(memory.untold_scale.is_some(), "a status without it was written");
+        memory.written(memory.with_untold(memory.status.clone()), Instant::now());
+        assert_eq!(memory.untold_scale, None);
+        assert_eq!(memory.status.last_scale, Some(scale));
+    }
 
     #[test]
     fn one_change_by_somebody_else_is_no_dispute_and_two_of_ours_undone_are() {

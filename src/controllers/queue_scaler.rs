@@ -155,12 +155,10 @@ async fn visit_valid(
 
     let (observed_target, mut target) = find_target(object, &plan, memory, context).await;
     let mut decision = None;
-    let mut scaled = None;
     if let Ok(workload) = target {
         let visit = Visit { object, plan: &plan, observation, context };
         let acted = visit.decide_and_act(workload, memory).await?;
         decision = Some(acted.decision);
-        scaled = acted.scaled;
         target = acted.target;
     }
 
@@ -176,7 +174,6 @@ async fn visit_valid(
         observation,
         arrival_rate: memory.arrivals.rate(),
         decision: decision.as_ref(),
-        scaled,
     };
     let status = report::status(&situation, &memory.status, Timestamp::now());
     context.shared.metrics.objects().set(&key.0, &key.1, sample(&situation, &plan, &status));
@@ -233,14 +230,14 @@ async fn publish(
     memory: &mut Memory,
     context: &Context,
 ) -> Result<(), VisitError> {
+    let status = memory.with_untold(status);
     let new_reading = observation.filter(|observation| memory.told != Some(observation.taken_at));
     let happenings = report::happenings(&memory.status, &status, new_reading);
     let now = Instant::now();
     if context.budget.allows(report::change(&memory.status, &status), memory.status_written, now) {
         // Before the events: a status that is not written must not make them happen again.
         context.write_status(&claims::key(object), &status).await?;
-        memory.status = status;
-        memory.status_written = Some(now);
+        memory.written(status, now);
     }
     memory.told = observation.map(|observation| observation.taken_at);
     for happening in happenings {
