@@ -162,7 +162,9 @@ async fn visit_valid(
         target = acted.target;
     }
 
-    let disputed = memory.writers.disputed().then(external_writer);
+    // Whatever else is wrong comes first: a dispute stops nothing.
+    let disputed = target.is_ok() && memory.writers.disputed(Instant::now());
+    let disputed = disputed.then(external_writer);
     let situation = Situation {
         generation: object.metadata.generation,
         mode: plan.scaling.mode,
