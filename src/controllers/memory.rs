@@ -28,6 +28,12 @@ impl Memories {
         Arc::clone(memories.entry(key.clone()).or_default())
     }
 
+    /// How many objects are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Forgets an object.
     pub(super) fn forget(&self, key: &Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);

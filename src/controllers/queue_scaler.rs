@@ -95,7 +95,9 @@ async fn visit(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Vi
         Ok(object) => {
             let memory = context.memories.of(&key);
             let mut memory = memory.lock().await;
-            visit_valid(object, &key, &mut memory, &context).await
+            let outcome = visit_valid(object, &key, &mut memory, &context).await;
+            context.visited(&key);
+            outcome
         }
         Err(invalid) => {
             tracing::error!(namespace = key.0, name = key.1, error = %invalid.error, "this object cannot be understood");
