@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::claims::{Claims, Key};
 use super::memory::Memories;
+use super::misunderstood::Misunderstood;
 use super::writes::Budget;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::brokers::Wake;
@@ -59,6 +60,7 @@ pub(super) struct Context {
     pub(super) autoscalers: Autoscalers,
     pub(super) claims: Claims,
     pub(super) memories: Memories,
+    pub(super) misunderstood: Misunderstood,
     pub(super) budget: Budget,
     /// Turns for events and status writes.
     pub(super) reports: Semaphore,
@@ -80,19 +82,25 @@ impl Context {
     /// Takes note of a change of an object, and wakes those whom it concerns besides.
     pub(super) fn take_note(&self, event: &watcher::Event<Guarded>, known: &Store<Guarded>) {
         let affected = match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => match &object.0 {
-                Ok(valid) if !is_leaving(object) => self.claims.put(valid),
-                _ => self.forget(&key_of(object)),
-            },
-            watcher::Event::Delete(object) => self.forget(&key_of(object)),
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+                self.misunderstood.note(key_of(object), object.0.is_err());
+                match &object.0 {
+                    Ok(valid) if !is_leaving(object) => self.claims.put(valid),
+                    _ => self.forget(&key_of(object)),
+                }
+            }
+            watcher::Event::Delete(object) => {
+                self.misunderstood.note(key_of(object), false);
+                self.forget(&key_of(object))
+            }
             watcher::Event::InitDone => {
                 let there = known.state().iter().map(|object| key_of(object)).collect();
+                self.misunderstood.retain(&there);
                 let gone = self.claims.retain(&there);
                 gone.iter().flat_map(|key| self.forget(key)).collect()
             }
             watcher::Event::Init => Vec::new(),
         };
-        self.shared.metrics.invalid_objects(known.state().iter().filter(|object| object.0.is_err()).count());
         affected.into_iter().for_each(|key| self.wake(key));
     }
 
@@ -184,6 +192,7 @@ mod tests {
         };
         Context {
             budget: Budget::new(shared.status_writes_per_second),
+            misunderstood: Misunderstood::new(Arc::clone(&shared.metrics)),
             shared,
             workloads: Workloads::watch(&client, &Scope::Cluster).0,
             autoscalers: Autoscalers::watch(&client, &Scope::Cluster).0,

@@ -22,6 +22,7 @@ use super::act::{self, Visit};
 use super::claims::{self, Claims, Key};
 use super::context::{Context, Guarded, REPORTS_AT_ONCE, Shared, VisitError, is_leaving, key_of};
 use super::memory::{Memories, Memory};
+use super::misunderstood::Misunderstood;
 use super::writes::Budget;
 use crate::api::{Mode, QueueScaler, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
@@ -44,6 +45,7 @@ pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: Cancell
     let context = Arc::new(Context {
         client: client.clone(),
         budget: Budget::new(shared.status_writes_per_second),
+        misunderstood: Misunderstood::new(Arc::clone(&shared.metrics)),
         shared,
         workloads,
         autoscalers,
