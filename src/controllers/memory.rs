@@ -103,6 +103,11 @@ impl Memory {
             return plan.clone();
         }
         let plan = validate(object, &object.namespace().unwrap_or_default()).map(Arc::new);
+        let source = |plan: &Result<Arc<Plan>, Invalid>| plan.as_ref().ok().map(|plan| plan.source.clone());
+        if self.plan.as_ref().and_then(|(_, before)| source(before)) != source(&plan) {
+            // Counted by something else.
+            self.arrivals = Arrivals::default();
+        }
         self.plan = Some((generation, plan.clone()));
         plan
     }

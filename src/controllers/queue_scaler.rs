@@ -178,7 +178,7 @@ async fn visit_valid(
         },
         observed_target: target.as_ref().ok().or(observed_target.as_ref()),
         observation,
-        arrival_rate: memory.arrivals.rate(),
+        arrival_rate: memory.arrivals.rate(Timestamp::now()),
         decision: decision.as_ref(),
     };
     let status = report::status(&situation, &memory.status, Timestamp::now());
