@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use futures::future::join_all;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::brokers::address::AddressPolicy;
@@ -88,23 +88,26 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         label_selector: watch_label_selector.filter(|selector| !selector.is_empty()),
     };
     let quit = CancellationToken::new();
-    let controllers = scopes(watch_namespaces)
-        .into_iter()
-        .map(|scope| tokio::spawn(queue_scaler::run(client.clone(), scope, shared.clone(), quit.clone())));
-    let mut controllers = join_all(controllers.collect::<Vec<_>>());
+    let mut controllers = JoinSet::new();
+    for scope in scopes(watch_namespaces) {
+        controllers.spawn(queue_scaler::run(client.clone(), scope, shared.clone(), quit.clone()));
+    }
     tokio::select! {
         () = held.keep() => bail!("the lease is lost: another process may lead now"),
-        _ = &mut controllers => bail!("the controllers ended by themselves"),
+        // Its scope would be served by nobody, however well the others are.
+        Some(ended) = controllers.join_next() => {
+            ended.context("a controller failed")?;
+            bail!("a controller ended by itself");
+        }
         () = stop.cancelled() => tracing::info!("stopping"),
     }
     quit.cancel();
-    let visits_ended = async {
-        tokio::select! {
-            _ = tokio::time::timeout(SHUTDOWN, &mut controllers) => true,
-            () = held.keep() => false,
-        }
+    let all_ended = async { while controllers.join_next().await.is_some() {} };
+    let may_release = tokio::select! {
+        _ = tokio::time::timeout(SHUTDOWN, all_ended) => true,
+        () = held.keep() => false,
     };
-    if visits_ended.await {
+    if may_release {
         held.release().await;
     }
     end(stopped, server).await

@@ -34,7 +34,6 @@ pub(super) struct Visit<'v> {
 pub(super) struct Acted {
     pub(super) target: Result<Workload, TargetProblem>,
     pub(super) decision: Decision,
-    pub(super) scaled: Option<ScaleEvent>,
 }
 
 impl Visit<'_> {
@@ -47,18 +46,17 @@ impl Visit<'_> {
     ) -> Result<Acted, VisitError> {
         let workloads = &self.context.workloads;
         let namespace = self.object.namespace().unwrap_or_default();
-        let mut scaled = None;
         let mut recomputed = 0;
         loop {
-            scaled = self.note_writes(&workload, memory).await.or(scaled);
+            self.note_writes(&workload, memory).await;
             let target = Target { replicas: workload.replicas, rolling_out: workload.rolling_out };
             let now = Timestamp::now();
             let decision = decide(&self.plan.scaling, target, self.observation, memory.history(), now);
             if decision.replicas == workload.replicas {
-                return Ok(Acted { target: Ok(workload), decision, scaled });
+                return Ok(Acted { target: Ok(workload), decision });
             }
             if let Some(problem) = memory.tried(self.basis()) {
-                return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision, scaled });
+                return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision });
             }
             let event = ScaleEvent { at: now, from: workload.replicas, to: decision.replicas };
             let leadership = &self.context.shared.leadership;
@@ -71,7 +69,7 @@ impl Visit<'_> {
                     memory.target = Some(after.clone());
                     let event = ScaleEvent { at: Timestamp::now(), ..event };
                     self.remember_scale(event, &decision, memory).await;
-                    return Ok(Acted { target: Ok(after), decision, scaled: Some(event) });
+                    return Ok(Acted { target: Ok(after), decision });
                 }
                 Err(error @ ScaleError::NotLeader(_)) => return Err(error.into()),
                 Err(ScaleError::Conflict) if recomputed < RECOMPUTES => {
@@ -95,7 +93,7 @@ impl Visit<'_> {
                 }
             };
             memory.try_again_after(self.basis(), problem.clone());
-            return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision, scaled });
+            return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision });
         }
     }
 
@@ -106,10 +104,10 @@ impl Visit<'_> {
 
     /// Takes note of who changed the replicas since the last look: a write of ours that was never answered, or
     /// somebody else.
-    async fn note_writes(&self, workload: &Workload, memory: &mut Memory) -> Option<ScaleEvent> {
+    async fn note_writes(&self, workload: &Workload, memory: &mut Memory) {
         if let Some(Unanswered { event, decision, .. }) = memory.answered_by(workload) {
             self.remember_scale(event, &decision, memory).await;
-            return Some(event);
+            return;
         }
         let changed = memory.writers.saw(workload.replicas, Instant::now());
         // In a dry run it is always somebody else.
@@ -122,13 +120,13 @@ impl Visit<'_> {
             };
             self.context.tell(self.object, &happening).await;
         }
-        None
     }
 
     async fn remember_scale(&self, event: ScaleEvent, decision: &Decision, memory: &mut Memory) {
         let shared = &self.context.shared;
         memory.history().scaled(event.from, event.to, event.at);
         memory.writers.wrote(event.to);
+        memory.untold_scale = Some(report::last_scale(event, decision));
         let taken_at = self.observation.map_or(event.at, |observation| observation.taken_at);
         let latency = Duration::try_from(event.at.duration_since(taken_at)).unwrap_or_default();
         shared.metrics.scaled(event.from, event.to, &decision.reason.to_string(), latency);

@@ -85,6 +85,11 @@ impl Claims {
         index.claims.get(target).and_then(BTreeSet::first).map(|(.., key)| key.clone())
     }
 
+    /// Whether the object is there, as far as the watch has seen.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).targets.contains_key(key)
+    }
+
     /// All objects that want this workload.
     pub(super) fn claimants(&self, target: &WorkloadKey) -> Vec<Key> {
         let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::claims::{Claims, Key};
 use super::memory::Memories;
+use super::misunderstood::Misunderstood;
 use super::writes::Budget;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::brokers::Wake;
@@ -59,6 +60,7 @@ pub(super) struct Context {
     pub(super) autoscalers: Autoscalers,
     pub(super) claims: Claims,
     pub(super) memories: Memories,
+    pub(super) misunderstood: Misunderstood,
     pub(super) budget: Budget,
     /// Turns for events and status writes.
     pub(super) reports: Semaphore,
@@ -80,26 +82,42 @@ impl Context {
     /// Takes note of a change of an object, and wakes those whom it concerns besides.
     pub(super) fn take_note(&self, event: &watcher::Event<Guarded>, known: &Store<Guarded>) {
         let affected = match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => match &object.0 {
-                Ok(valid) if !is_leaving(object) => self.claims.put(valid),
-                _ => self.forget(&key_of(object)),
-            },
-            watcher::Event::Delete(object) => self.forget(&key_of(object)),
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+                self.misunderstood.note(key_of(object), object.0.is_err());
+                match &object.0 {
+                    Ok(valid) if !is_leaving(object) => self.claims.put(valid),
+                    _ => self.forget(&key_of(object)),
+                }
+            }
+            watcher::Event::Delete(object) => {
+                self.misunderstood.note(key_of(object), false);
+                self.forget(&key_of(object))
+            }
             watcher::Event::InitDone => {
                 let there = known.state().iter().map(|object| key_of(object)).collect();
+                self.misunderstood.retain(&there);
                 let gone = self.claims.retain(&there);
                 gone.iter().flat_map(|key| self.forget(key)).collect()
             }
             watcher::Event::Init => Vec::new(),
         };
-        self.shared.metrics.invalid_objects(known.state().iter().filter(|object| object.0.is_err()).count());
         affected.into_iter().for_each(|key| self.wake(key));
     }
 
     fn forget(&self, key: &Key) -> Vec<Key> {
+        // The claim first: a visit that finds it has left nothing behind that is not forgotten below.
+        let affected = self.claims.remove(key);
         self.memories.forget(key);
         self.shared.metrics.objects().remove(&key.0, &key.1);
-        self.claims.remove(key)
+        affected
+    }
+
+    /// To be called after a visit, during which the object may have been deleted: its memory and series must not
+    /// outlive it.
+    pub(super) fn visited(&self, key: &Key) {
+        if !self.claims.has(key) {
+            self.forget(key);
+        }
     }
 
     fn wake(&self, key: Key) {
@@ -142,4 +160,83 @@ pub(super) fn key_of(object: &Guarded) -> Key {
 /// Deleted, and only waiting for what its finalizers stand for. The replicas stay as they are.
 pub(super) fn is_leaving(object: &Guarded) -> bool {
     object.meta().deletion_timestamp.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+    use kube::runtime::reflector;
+    use serde_json::json;
+
+    use super::*;
+    use crate::brokers::address::AddressPolicy;
+    use crate::cluster::scope::Scope;
+    use crate::telemetry::objects::Sample;
+
+    /// A context that reaches no API server.
+    fn context() -> Context {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = Client::try_from(Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
+        let (metrics, leadership) = (Metrics::new(), Leadership::undisputed());
+        let shared = Shared {
+            sessions: Arc::new(Sessions::new(
+                AddressPolicy::new(Vec::new(), Vec::new()),
+                Arc::clone(&metrics),
+            )),
+            secrets: SecretCache::new(client.clone()),
+            events: Events::new(client.clone(), "test".into(), leadership.clone()),
+            leadership,
+            metrics,
+            status_writes_per_second: 10,
+            label_selector: None,
+        };
+        Context {
+            budget: Budget::new(shared.status_writes_per_second),
+            misunderstood: Misunderstood::new(Arc::clone(&shared.metrics)),
+            shared,
+            workloads: Workloads::watch(&client, &Scope::Cluster).0,
+            autoscalers: Autoscalers::watch(&client, &Scope::Cluster).0,
+            claims: Claims::default(),
+            memories: Memories::default(),
+            reports: Semaphore::new(REPORTS_AT_ONCE),
+            wake: mpsc::unbounded_channel().0,
+            client,
+        }
+    }
+
+    fn object() -> Guarded {
+        let object = json!({
+            "apiVersion": "queuescaler.io/v1alpha1",
+            "kind": "QueueScaler",
+            "metadata": {"namespace": "shop", "name": "orders"},
+            "spec": {
+                "scaleTargetRef": {"name": "orders"},
+                "maxReplicas": 4,
+                "source": {"kafka": {
+                    "bootstrapServers": ["kafka:9092"], "consumerGroup": "orders", "topics": ["orders"],
+                }},
+                "policy": {"backlogPerReplica": {"messages": 1000}},
+            },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_visit_leaves_behind_after_the_deletion_is_forgotten() {
+        let context = context();
+        let (store, _writer) = reflector::store();
+        let key = key_of(&object());
+        let visit = || {
+            drop(context.memories.of(&key));
+            context.shared.metrics.objects().set(&key.0, &key.1, Sample::default());
+            context.visited(&key);
+            context.shared.metrics.exposition().unwrap().contains("orders")
+        };
+        context.take_note(&watcher::Event::Apply(object()), &store);
+        assert!(visit(), "the object is there");
+        context.take_note(&watcher::Event::Delete(object()), &store);
+        assert!(!context.shared.metrics.exposition().unwrap().contains("orders"));
+        assert!(!visit(), "it was deleted while it was visited");
+        assert_eq!(context.memories.len(), 0);
+    }
 }

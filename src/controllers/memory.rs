@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::claims::Key;
 use super::source::Watching;
+use crate::api::status::LastScale;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::plan::{Invalid, Plan, validate};
 use crate::report::TargetProblem;
@@ -25,6 +26,12 @@ impl Memories {
     pub(super) fn of(&self, key: &Key) -> Arc<tokio::sync::Mutex<Memory>> {
         let mut memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(memories.entry(key.clone()).or_default())
+    }
+
+    /// How many objects are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Forgets an object.
@@ -47,6 +54,8 @@ pub(super) struct Memory {
     /// The status as it was last written or found.
     pub(super) status: QueueScalerStatus,
     pub(super) status_written: Option<Instant>,
+    /// The last scale, until a status that has it was written.
+    pub(super) untold_scale: Option<LastScale>,
     /// The reading whose notes were told as events.
     pub(super) told: Option<Timestamp>,
     /// The target as it was last written or read afresh, which the watch may not have seen yet.
@@ -94,6 +103,11 @@ impl Memory {
             return plan.clone();
         }
         let plan = validate(object, &object.namespace().unwrap_or_default()).map(Arc::new);
+        let source = |plan: &Result<Arc<Plan>, Invalid>| plan.as_ref().ok().map(|plan| plan.source.clone());
+        if self.plan.as_ref().and_then(|(_, before)| source(before)) != source(&plan) {
+            // Counted by something else.
+            self.arrivals = Arrivals::default();
+        }
         self.plan = Some((generation, plan.clone()));
         plan
     }
@@ -150,6 +164,19 @@ impl Memory {
         (unanswered.event.to == workload.replicas).then_some(unanswered)
     }
 
+    /// The status with the last scale, should none that was written have it yet: not every visit comes to a write.
+    pub(super) fn with_untold(&self, status: QueueScalerStatus) -> QueueScalerStatus {
+        let last_scale = self.untold_scale.clone().or(status.last_scale);
+        QueueScalerStatus { last_scale, ..status }
+    }
+
+    /// Takes note of a status that was written.
+    pub(super) fn written(&mut self, status: QueueScalerStatus, now: Instant) {
+        self.untold_scale.take_if(|scale| status.last_scale.as_ref() == Some(&*scale));
+        self.status = status;
+        self.status_written = Some(now);
+    }
+
     /// The history, begun with the last scale that status knows.
     pub(super) fn history(&mut self) -> &mut History {
         let last_scale = self.status.last_scale.as_ref().map(|last| ScaleEvent {
@@ -191,15 +218,40 @@ impl Writers {
         self.ours = true;
     }
 
-    /// Somebody else undid our writes twice within 5 minutes.
-    pub(super) fn disputed(&self) -> bool {
-        self.foreign.len() >= 2
+    /// Somebody else undid our writes twice within the 5 minutes before `now`.
+    pub(super) fn disputed(&self, now: Instant) -> bool {
+        self.foreign.iter().filter(|at| now.duration_since(**at) < Self::WINDOW).count() >= 2
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
+
+    #[test]
+    fn a_scale_is_told_by_each_status_until_one_was_written() {
+        let scale = LastScale {
+            time: Time(Timestamp::UNIX_EPOCH),
+            from: 2,
+            to: 5,
+            reason: "BacklogExceedsTarget".to_owned(),
+            message: "5000 messages at 1000 per replica need 5 replicas".to_owned(),
+        };
+        let mut memory = Memory { untold_scale: Some(scale.clone()), ..Memory::default() };
+        // The write of the first one fails, so that it is not known to be written.
+        for _ in 0..2 {
+            let status = memory.with_untold(memory.status.clone());
+            assert_eq!(status.last_scale, Some(scale.clone()));
+        }
+        let without = memory.status.clone();
+        memory.written(without, Instant::now());
+        assert!(memory.untold_scale.is_some(), "a status without it was written");
+        memory.written(memory.with_untold(memory.status.clone()), Instant::now());
+        assert_eq!(memory.untold_scale, None);
+        assert_eq!(memory.status.last_scale, Some(scale));
+    }
 
     #[test]
     fn one_change_by_somebody_else_is_no_dispute_and_two_of_ours_undone_are() {
@@ -209,11 +261,12 @@ mod tests {
         writers.wrote(5);
         assert_eq!(writers.saw(5, now), None);
         assert_eq!(writers.saw(2, now), Some(5));
-        assert!(!writers.disputed());
+        assert!(!writers.disputed(now));
         writers.wrote(5);
         assert_eq!(writers.saw(2, now), Some(5));
-        assert!(writers.disputed());
-        assert_eq!(writers.saw(2, now + Writers::WINDOW), None);
-        assert!(!writers.disputed(), "five quiet minutes end it");
+        assert!(writers.disputed(now));
+        let later = now + Writers::WINDOW;
+        assert!(!writers.disputed(later), "five quiet minutes end it, also while nobody looks at the target");
+        assert_eq!(writers.saw(2, later), None);
     }
 }

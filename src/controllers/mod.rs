@@ -4,6 +4,7 @@ mod act;
 mod claims;
 pub mod context;
 mod memory;
+mod misunderstood;
 pub mod queue_scaler;
 mod source;
 mod writes;

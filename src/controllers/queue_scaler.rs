@@ -22,6 +22,7 @@ use super::act::{self, Visit};
 use super::claims::{self, Claims, Key};
 use super::context::{Context, Guarded, REPORTS_AT_ONCE, Shared, VisitError, is_leaving, key_of};
 use super::memory::{Memories, Memory};
+use super::misunderstood::Misunderstood;
 use super::writes::Budget;
 use crate::api::{Mode, QueueScaler, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
@@ -44,6 +45,7 @@ pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: Cancell
     let context = Arc::new(Context {
         client: client.clone(),
         budget: Budget::new(shared.status_writes_per_second),
+        misunderstood: Misunderstood::new(Arc::clone(&shared.metrics)),
         shared,
         workloads,
         autoscalers,
@@ -95,7 +97,9 @@ async fn visit(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Vi
         Ok(object) => {
             let memory = context.memories.of(&key);
             let mut memory = memory.lock().await;
-            visit_valid(object, &key, &mut memory, &context).await
+            let outcome = visit_valid(object, &key, &mut memory, &context).await;
+            context.visited(&key);
+            outcome
         }
         Err(invalid) => {
             tracing::error!(namespace = key.0, name = key.1, error = %invalid.error, "this object cannot be understood");
@@ -155,16 +159,16 @@ async fn visit_valid(
 
     let (observed_target, mut target) = find_target(object, &plan, memory, context).await;
     let mut decision = None;
-    let mut scaled = None;
     if let Ok(workload) = target {
         let visit = Visit { object, plan: &plan, observation, context };
         let acted = visit.decide_and_act(workload, memory).await?;
         decision = Some(acted.decision);
-        scaled = acted.scaled;
         target = acted.target;
     }
 
-    let disputed = memory.writers.disputed().then(external_writer);
+    // Whatever else is wrong comes first: a dispute stops nothing.
+    let disputed = target.is_ok() && memory.writers.disputed(Instant::now());
+    let disputed = disputed.then(external_writer);
     let situation = Situation {
         generation: object.metadata.generation,
         mode: plan.scaling.mode,
@@ -174,9 +178,8 @@ async fn visit_valid(
         },
         observed_target: target.as_ref().ok().or(observed_target.as_ref()),
         observation,
-        arrival_rate: memory.arrivals.rate(),
+        arrival_rate: memory.arrivals.rate(Timestamp::now()),
         decision: decision.as_ref(),
-        scaled,
     };
     let status = report::status(&situation, &memory.status, Timestamp::now());
     context.shared.metrics.objects().set(&key.0, &key.1, sample(&situation, &plan, &status));
@@ -233,14 +236,14 @@ async fn publish(
     memory: &mut Memory,
     context: &Context,
 ) -> Result<(), VisitError> {
+    let status = memory.with_untold(status);
     let new_reading = observation.filter(|observation| memory.told != Some(observation.taken_at));
     let happenings = report::happenings(&memory.status, &status, new_reading);
     let now = Instant::now();
     if context.budget.allows(report::change(&memory.status, &status), memory.status_written, now) {
         // Before the events: a status that is not written must not make them happen again.
         context.write_status(&claims::key(object), &status).await?;
-        memory.status = status;
-        memory.status_written = Some(now);
+        memory.written(status, now);
     }
     memory.told = observation.map(|observation| observation.taken_at);
     for happening in happenings {

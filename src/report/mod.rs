@@ -34,8 +34,6 @@ pub struct Situation<'a> {
     pub arrival_rate: Option<f64>,
     /// What was decided. Absent while nothing may be decided.
     pub decision: Option<&'a Decision>,
-    /// A scale that was written in this visit.
-    pub scaled: Option<ScaleEvent>,
 }
 
 /// Why a target is not scaled.
@@ -83,7 +81,7 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
             .and_then(|backlog| backlog.partitions)
             .and_then(|count| i32::try_from(count).ok()),
         decision: Some(decision_status(situation)),
-        last_scale: last_scale(situation).or_else(|| before.last_scale.clone()),
+        last_scale: before.last_scale.clone(),
         conditions: conditions::conditions(situation, &before.conditions, now),
     }
 }
@@ -149,13 +147,14 @@ fn decision_status(situation: &Situation<'_>) -> DecisionStatus {
     }
 }
 
-fn last_scale(situation: &Situation<'_>) -> Option<LastScale> {
-    let (event, decision) = (situation.scaled?, situation.decision?);
-    Some(LastScale {
+/// What status says of a change of replicas, and of the decision that it came from.
+#[must_use]
+pub fn last_scale(event: ScaleEvent, decision: &Decision) -> LastScale {
+    LastScale {
         time: Time(event.at),
         from: event.from,
         to: event.to,
         reason: decision.reason.to_string(),
         message: decision.message.clone(),
-    })
+    }
 }

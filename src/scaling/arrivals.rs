@@ -36,19 +36,18 @@ impl Arrivals {
         while self.samples.pop_front_if(|(at, _)| elapsed(*at, taken_at) > WINDOW).is_some() {}
     }
 
-    /// Messages per second over the last minute: the slope of the line that fits the counter best (least squares).
-    /// Absent with fewer than 4 readings.
+    /// Messages per second over the minute before `now`: the slope of the line that fits the counter best (least
+    /// squares). Absent with fewer than 4 readings in it.
     #[must_use]
-    pub fn rate(&self) -> Option<f64> {
-        let (first_at, first) = *self.samples.front()?;
-        if self.samples.len() < FEWEST {
+    pub fn rate(&self, now: Timestamp) -> Option<f64> {
+        let recent = || self.samples.iter().filter(|(at, _)| elapsed(*at, now) <= WINDOW);
+        let (first_at, first) = *recent().next()?;
+        if recent().count() < FEWEST {
             return None;
         }
         // Differences from the first sample keep the precision that large counters would lose.
         #[allow(clippy::cast_precision_loss)]
-        let points: Vec<(f64, f64)> = self
-            .samples
-            .iter()
+        let points: Vec<(f64, f64)> = recent()
             .map(|(at, count)| (elapsed(first_at, *at).as_secs_f64(), count.saturating_sub(first) as f64))
             .collect();
         #[allow(clippy::cast_precision_loss)]
@@ -66,11 +65,15 @@ mod tests {
     use super::*;
 
     fn rate(readings: &[(i64, u64)]) -> Option<f64> {
+        rate_at(readings.last()?.0, readings)
+    }
+
+    fn rate_at(now: i64, readings: &[(i64, u64)]) -> Option<f64> {
         let mut arrivals = Arrivals::default();
         for (second, arrived) in readings {
             arrivals.observe(Timestamp::from_second(*second).unwrap(), Some(*arrived));
         }
-        arrivals.rate()
+        arrivals.rate(Timestamp::from_second(now).unwrap())
     }
 
     #[test]
@@ -83,6 +86,13 @@ mod tests {
     #[test]
     fn few_readings_make_no_rate() {
         assert_eq!(rate(&[(0, 0), (5, 500), (10, 1000)]), None);
+    }
+
+    #[test]
+    fn a_rate_ends_with_its_readings() {
+        let readings: Vec<_> = (0..5).map(|n| (n * 5, u64::try_from(n).unwrap() * 500)).collect();
+        assert!((rate_at(65, &readings).unwrap() - 100.0).abs() < 1e-6);
+        assert_eq!(rate_at(66, &readings), None, "the last minute has three of them");
     }
 
     #[test]

@@ -198,9 +198,9 @@ impl Metrics {
         self.api_writes.get_or_create(&ApiWrite { resource, verb }).inc();
     }
 
-    /// Sets how many objects cannot be understood.
-    pub fn invalid_objects(&self, count: usize) {
-        self.invalid_objects.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Takes note that so many objects more (or fewer, if negative) cannot be understood.
+    pub fn misunderstood(&self, change: i64) {
+        self.invalid_objects.inc_by(change);
     }
 
     /// Sets whether this process holds the lease.
