@@ -13,12 +13,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
+use super::observation::POLL_DEADLINE;
 use super::reader::{Reader, Watched};
 use super::{Observation, Problem, Reading, SourceReason};
 use crate::telemetry::metrics::PollMetrics;
 
-/// Longest time for one poll of a cluster.
-const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a first poll waits for others that begin at the same time, as all do after a start.
 const GATHER: Duration = Duration::from_millis(20);
 /// Called when a new observation is there. Must not block.
@@ -110,7 +109,7 @@ impl<R: Reader> Session<R> {
         let outcome = match self.backoff.holding(began) {
             Some(problem) => Err(problem.clone()),
             None => {
-                let outcome = read(&mut self.reader, &mut watched, began + DEADLINE).await;
+                let outcome = read(&mut self.reader, &mut watched, began + POLL_DEADLINE).await;
                 self.metrics.duration(began.elapsed());
                 match &outcome {
                     Ok(_) => self.backoff.succeeded(),
@@ -154,7 +153,8 @@ async fn read<R: Reader>(
 }
 
 fn no_answer() -> Problem {
-    Problem::new(SourceReason::Timeout, format!("the cluster did not answer within {} s", DEADLINE.as_secs()))
+    let message = format!("the cluster did not answer within {} s", POLL_DEADLINE.as_secs());
+    Problem::new(SourceReason::Timeout, message)
 }
 
 async fn until(due: Option<Instant>) {
@@ -185,12 +185,14 @@ fn jitter() -> f64 {
 mod tests {
     use super::*;
     use crate::brokers::Backlog;
+    use crate::brokers::observation::longest_age;
     use crate::telemetry::metrics::Metrics;
 
     /// Answers from a script; each poll is recorded with the interests it was for.
     struct Scripted {
         polls: mpsc::UnboundedSender<Vec<&'static str>>,
         answer: fn(&str) -> Result<u64, Problem>,
+        takes: Duration,
     }
 
     impl Reader for Scripted {
@@ -205,6 +207,7 @@ mod tests {
             let mut interests: Vec<_> = due.iter().map(|watched| *watched.interest).collect();
             interests.sort_unstable();
             self.polls.send(interests).unwrap();
+            tokio::time::sleep(self.takes).await;
             let read = |watched: &&mut Watched<&'static str, ()>| {
                 (self.answer)(&watched.interest)
                     .map(|messages| Reading::Known(Backlog { messages, ..Backlog::default() }))
@@ -221,10 +224,15 @@ mod tests {
 
     impl Bench {
         fn start(answer: fn(&str) -> Result<u64, Problem>) -> Self {
+            Self::start_with(answer, Duration::ZERO)
+        }
+
+        fn start_with(answer: fn(&str) -> Result<u64, Problem>, takes: Duration) -> Self {
             let (commands, received) = mpsc::unbounded_channel();
             let (sender, polls) = mpsc::unbounded_channel();
             let metrics = Metrics::new().polls("kafka");
-            tokio::spawn(Session::new(Scripted { polls: sender, answer }, received, metrics).run());
+            let reader = Scripted { polls: sender, answer, takes };
+            tokio::spawn(Session::new(reader, received, metrics).run());
             Self { commands, polls, next_id: 0 }
         }
 
@@ -273,6 +281,21 @@ mod tests {
         }
         assert!(bench.polls.try_recv().is_ok());
         assert!(bench.polls.try_recv().is_err(), "the broker was asked again within 60 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polls_that_take_all_their_time_replace_a_reading_before_it_is_too_old() {
+        for seconds in 1..=7 {
+            let mut bench = Bench::start_with(|_| Ok(7), POLL_DEADLINE);
+            let mut receiver = bench.subscribe("a", seconds);
+            next(&mut receiver).await;
+            for _ in 0..3 {
+                let delivered = Instant::now();
+                next(&mut receiver).await;
+                let age = POLL_DEADLINE + delivered.elapsed();
+                assert!(age <= longest_age(Duration::from_secs(seconds)), "{age:?} at {seconds} s");
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
