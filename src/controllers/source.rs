@@ -42,6 +42,9 @@ impl Watching {
         if self.source.as_ref().is_none_or(|known| *known != (source.clone(), period)) {
             *self = Self { source: Some((source.clone(), period)), ..Self::default() };
         }
+        if [&mut self.current, &mut self.next].map(forget_if_over).contains(&true) {
+            self.read_at = None;
+        }
         if self.read_at.is_none_or(|at| at.elapsed() >= self.reread()) {
             self.read_at = Some(Instant::now());
             match subscribe(source, period, secrets, sessions, wake, self.keys()).await {
@@ -113,6 +116,11 @@ async fn subscribe(
             Ok((!is_latest(known, key)).then(|| (key, subscribe())))
         }
     }
+}
+
+/// Forgets a subscription from which nothing will come any more. Returns whether it did.
+fn forget_if_over(subscription: &mut Option<(AccessKey, Subscription)>) -> bool {
+    subscription.take_if(|(_, subscription)| subscription.is_over()).is_some()
 }
 
 /// Whether the key is that of the last subscription made.
