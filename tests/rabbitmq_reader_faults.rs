@@ -2,20 +2,29 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
+#[path = "support/fake_amqp.rs"]
+mod fake_amqp;
+
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use queuescaler::api::QueueScaler;
 use queuescaler::brokers::access::{Credentials, RabbitMqAccess};
 use queuescaler::brokers::address::AddressPolicy;
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
-use queuescaler::brokers::{Problem, Reading, SourceReason};
-use queuescaler::plan::{NameSelector, RabbitMqInterest};
+use queuescaler::brokers::sessions::Sessions;
+use queuescaler::brokers::{Problem, Reading, SourceReason, Wake};
+use queuescaler::plan::{NameSelector, RabbitMqInterest, validate};
+use queuescaler::scaling::{History, Reason, Target, decide};
+use queuescaler::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wiremock::matchers::{any, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -320,6 +329,48 @@ async fn silent_servers_cost_no_more_than_the_deadline_and_leave_nothing_behind(
     };
     let flat = tokio::time::timeout(Duration::from_secs(10), flat).await;
     assert!(flat.is_ok(), "{descriptors} and {threads} became {:?}", held());
+}
+
+#[tokio::test]
+async fn a_management_api_that_hangs_leaves_amqp_the_time_for_a_lower_bound_that_counts_at_once() {
+    let (silent, _) = server(|_, mut stream| async move {
+        let mut sink = Vec::new();
+        let _ = stream.read_to_end(&mut sink).await;
+    })
+    .await;
+    let (amqp, _) = server(|_, stream| fake_amqp::serve(stream, 12_000)).await;
+    let mut access = access(&format!("http://{silent}"));
+    access.amqp_port = amqp.rsplit_once(':').unwrap().1.parse().unwrap();
+
+    let sessions = Sessions::new(loopback(), Metrics::new());
+    let (wake, mut woken) = mpsc::unbounded_channel();
+    let wake: Wake = Arc::new(move || wake.send(()).unwrap());
+    let interest = queues(&["orders"]).interest;
+    let subscription =
+        sessions.subscribe_rabbitmq(&access, Arc::unwrap_or_clone(interest), Duration::from_secs(1), wake);
+    let begun = Instant::now();
+    woken.recv().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let observation = subscription.latest().unwrap();
+    assert!(
+        matches!(&observation.reading, Reading::AtLeast(backlog, problem)
+            if backlog.messages == 12_000 && problem.reason == SourceReason::ManagementUnavailable),
+        "{observation:?}"
+    );
+
+    let object: QueueScaler = serde_json::from_value(json!({
+        "apiVersion": "queuescaler.io/v1alpha1", "kind": "QueueScaler", "metadata": {"name": "orders"},
+        "spec": {
+            "scaleTargetRef": {"kind": "Deployment", "name": "orders"}, "maxReplicas": 24, "pollPeriodSeconds": 1,
+            "source": {"rabbitmq": {"host": "rabbitmq", "queues": ["orders"]}},
+            "policy": {"backlogPerReplica": {"messages": 1000}},
+        },
+    }))
+    .unwrap();
+    let plan = validate(&object, "shop").unwrap().scaling;
+    let target = Target { replicas: 5, rolling_out: false };
+    let decision = decide(&plan, target, Some(&observation), &mut History::new(None), Timestamp::now());
+    assert_eq!((decision.replicas, decision.reason), (12, Reason::BacklogExceedsTarget), "{decision:?}");
 }
 
 #[tokio::test]

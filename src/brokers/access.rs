@@ -2,6 +2,8 @@
 //!
 //! Types only. A password or key is a [`SecretString`], so that it cannot end in a log by accident.
 
+use std::collections::BTreeSet;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::SaslMechanism;
@@ -91,7 +93,9 @@ impl KafkaAccess {
     #[must_use]
     pub fn key(&self) -> AccessKey {
         let mut digest = Digest::new("kafka");
-        self.bootstrap.iter().for_each(|server| digest.text(server));
+        // A set: whatever the order, it is the same cluster.
+        let servers: BTreeSet<&String> = self.bootstrap.iter().collect();
+        servers.into_iter().for_each(|server| digest.text(server));
         digest.tls(self.tls.as_ref());
         digest.present(self.sasl.is_some());
         if let Some(sasl) = &self.sasl {
@@ -174,5 +178,15 @@ mod tests {
             |password: &str| Credentials { username: "orders".into(), password: password.into() };
         assert_eq!(credentials("hunter2").blot("no user hunter2, hunter2!"), "no user ***, ***!");
         assert_eq!(credentials("").blot("refused"), "refused");
+    }
+
+    #[test]
+    fn the_order_of_bootstrap_servers_makes_no_other_session_and_another_server_does() {
+        let key = |servers: &[&str]| {
+            let bootstrap = servers.iter().map(|server| (*server).to_owned()).collect();
+            KafkaAccess { bootstrap, tls: None, sasl: None }.key()
+        };
+        assert_eq!(key(&["a:9092", "b:9092"]), key(&["b:9092", "a:9092", "b:9092"]));
+        assert_ne!(key(&["a:9092", "b:9092"]), key(&["a:9092"]));
     }
 }

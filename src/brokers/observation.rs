@@ -1,8 +1,20 @@
 //! What a poll found, and how sure it is. Unknown is never zero.
 
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
+
+/// Longest time that a poll of a cluster may take: a reading is so old at most when it is delivered.
+pub const POLL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The age at which a reading has been replaced by the next one, if polls that come every `period` go on: three
+/// periods, which leaves room for a poll that is late, and with short periods so long that both polls may take until
+/// their deadline.
+#[must_use]
+pub fn longest_age(period: Duration) -> Duration {
+    period.saturating_add(period.max(POLL_DEADLINE).saturating_mul(2))
+}
 
 /// One reading, delivered to one `QueueScaler`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,23 +2,25 @@
 //! every `QueueScaler` that uses it.
 //!
 //! Subscribers with the same period are polled together, on a common grid. A session that waits for a slow cluster
-//! delays its own subscribers only. What it knows dies with its last subscription.
+//! delays its own subscribers only. What it knows dies with its last subscription. A reader that panics costs a poll:
+//! its subscribers are told, and the next poll is that of a new reader.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
+use super::observation::POLL_DEADLINE;
 use super::reader::{Reader, Watched};
 use super::{Observation, Problem, Reading, SourceReason};
 use crate::telemetry::metrics::PollMetrics;
 
-/// Longest time for one poll of a cluster.
-const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a first poll waits for others that begin at the same time, as all do after a start.
 const GATHER: Duration = Duration::from_millis(20);
 /// Called when a new observation is there. Must not block.
@@ -44,7 +46,9 @@ struct Subscriber<R: Reader> {
 }
 
 pub(super) struct Session<R: Reader> {
-    reader: R,
+    /// Absent until the first poll, and after a panic.
+    reader: Option<R>,
+    make: Box<dyn Fn() -> R + Send + Sync>,
     commands: mpsc::UnboundedReceiver<Command<R::Interest>>,
     subscribers: HashMap<u64, Subscriber<R>>,
     /// Polls of all subscribers fall on multiples of their periods since this instant.
@@ -54,13 +58,22 @@ pub(super) struct Session<R: Reader> {
 }
 
 impl<R: Reader> Session<R> {
+    /// `make` makes the reader, and a new one after a panic.
     pub(super) fn new(
-        reader: R,
+        make: impl Fn() -> R + Send + Sync + 'static,
         commands: mpsc::UnboundedReceiver<Command<R::Interest>>,
         metrics: PollMetrics,
     ) -> Self {
         let epoch = Instant::now();
-        Self { reader, commands, subscribers: HashMap::new(), epoch, backoff: Backoff::default(), metrics }
+        Self {
+            reader: None,
+            make: Box::new(make),
+            commands,
+            subscribers: HashMap::new(),
+            epoch,
+            backoff: Backoff::default(),
+            metrics,
+        }
     }
 
     /// Polls until the last handle to the session is gone.
@@ -110,7 +123,7 @@ impl<R: Reader> Session<R> {
         let outcome = match self.backoff.holding(began) {
             Some(problem) => Err(problem.clone()),
             None => {
-                let outcome = read(&mut self.reader, &mut watched, began + DEADLINE).await;
+                let outcome = read(&mut self.reader, &self.make, &mut watched, began + POLL_DEADLINE).await;
                 self.metrics.duration(began.elapsed());
                 match &outcome {
                     Ok(_) => self.backoff.succeeded(),
@@ -144,17 +157,35 @@ impl<R: Reader> Session<R> {
 }
 
 async fn read<R: Reader>(
-    reader: &mut R,
+    kept: &mut Option<R>,
+    make: &(dyn Fn() -> R + Send + Sync),
     due: &mut [&mut Watched<R::Interest, R::Memory>],
     deadline: Instant,
 ) -> Result<Vec<Reading>, Problem> {
     // Readers keep the deadline themselves, to save what they have by then; this is for one that does not.
     let last_resort = deadline + Duration::from_secs(1);
-    timeout_at(last_resort, reader.read(due, deadline)).await.unwrap_or_else(|_| Err(no_answer()))
+    let reader = kept.take();
+    let poll = async {
+        let mut reader = reader.unwrap_or_else(make);
+        let read = timeout_at(last_resort, reader.read(due, deadline)).await;
+        (reader, read.unwrap_or_else(|_| Err(no_answer())))
+    };
+    if let Ok((reader, outcome)) = AssertUnwindSafe(poll).catch_unwind().await {
+        *kept = Some(reader);
+        return outcome;
+    }
+    // What the panic left half done is dropped: the reader already, and here what it remembers.
+    due.iter_mut().for_each(|watched| watched.memory = R::Memory::default());
+    tracing::error!("reading a broker panicked, trying again");
+    Err(Problem::new(
+        SourceReason::ResponseInvalid,
+        "the operator failed while it read the broker's answers; its log has the details, please report them",
+    ))
 }
 
 fn no_answer() -> Problem {
-    Problem::new(SourceReason::Timeout, format!("the cluster did not answer within {} s", DEADLINE.as_secs()))
+    let message = format!("the cluster did not answer within {} s", POLL_DEADLINE.as_secs());
+    Problem::new(SourceReason::Timeout, message)
 }
 
 async fn until(due: Option<Instant>) {
@@ -183,14 +214,20 @@ fn jitter() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::brokers::Backlog;
+    use crate::brokers::observation::longest_age;
     use crate::telemetry::metrics::Metrics;
 
     /// Answers from a script; each poll is recorded with the interests it was for.
     struct Scripted {
         polls: mpsc::UnboundedSender<Vec<&'static str>>,
         answer: fn(&str) -> Result<u64, Problem>,
+        takes: Duration,
+        /// Readers that the session made before this one.
+        number: u32,
     }
 
     impl Reader for Scripted {
@@ -204,7 +241,9 @@ mod tests {
         ) -> Result<Vec<Reading>, Problem> {
             let mut interests: Vec<_> = due.iter().map(|watched| *watched.interest).collect();
             interests.sort_unstable();
-            self.polls.send(interests).unwrap();
+            self.polls.send(interests.clone()).unwrap();
+            tokio::time::sleep(self.takes).await;
+            assert!(interests != ["panics at first"] || self.number > 0, "a test's panic");
             let read = |watched: &&mut Watched<&'static str, ()>| {
                 (self.answer)(&watched.interest)
                     .map(|messages| Reading::Known(Backlog { messages, ..Backlog::default() }))
@@ -221,10 +260,21 @@ mod tests {
 
     impl Bench {
         fn start(answer: fn(&str) -> Result<u64, Problem>) -> Self {
+            Self::start_with(answer, Duration::ZERO)
+        }
+
+        fn start_with(answer: fn(&str) -> Result<u64, Problem>, takes: Duration) -> Self {
             let (commands, received) = mpsc::unbounded_channel();
             let (sender, polls) = mpsc::unbounded_channel();
             let metrics = Metrics::new().polls("kafka");
-            tokio::spawn(Session::new(Scripted { polls: sender, answer }, received, metrics).run());
+            let made = AtomicU32::new(0);
+            let make = move || Scripted {
+                polls: sender.clone(),
+                answer,
+                takes,
+                number: made.fetch_add(1, Ordering::Relaxed),
+            };
+            tokio::spawn(Session::new(make, received, metrics).run());
             Self { commands, polls, next_id: 0 }
         }
 
@@ -273,6 +323,35 @@ mod tests {
         }
         assert!(bench.polls.try_recv().is_ok());
         assert!(bench.polls.try_recv().is_err(), "the broker was asked again within 60 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polls_that_take_all_their_time_replace_a_reading_before_it_is_too_old() {
+        for seconds in 1..=7 {
+            let mut bench = Bench::start_with(|_| Ok(7), POLL_DEADLINE);
+            let mut receiver = bench.subscribe("a", seconds);
+            next(&mut receiver).await;
+            for _ in 0..3 {
+                let delivered = Instant::now();
+                next(&mut receiver).await;
+                let age = POLL_DEADLINE + delivered.elapsed();
+                assert!(age <= longest_age(Duration::from_secs(seconds)), "{age:?} at {seconds} s");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_panics_is_told_of_and_replaced() {
+        let mut bench = Bench::start(|_| Ok(7));
+        let mut receiver = bench.subscribe("panics at first", 5);
+        let told = next(&mut receiver).await;
+        assert!(
+            matches!(&told.reading, Reading::Unknown(problem) if problem.reason == SourceReason::ResponseInvalid),
+            "{told:?}"
+        );
+        assert!(matches!(next(&mut receiver).await.reading, Reading::Known(_)));
+        let mut late_comer = bench.subscribe("b", 5);
+        assert!(matches!(next(&mut late_comer).await.reading, Reading::Known(_)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,7 +41,8 @@ impl Sessions {
         period: Duration,
         wake: Wake,
     ) -> Subscription {
-        let reader = || KafkaReader::new(access.clone(), self.addresses.clone());
+        let (own_access, addresses) = (access.clone(), self.addresses.clone());
+        let reader = move || KafkaReader::new(own_access.clone(), addresses.clone());
         self.kafka.subscribe(access.key(), reader, self.metrics.polls("kafka"), interest, period, wake)
     }
 
@@ -53,7 +54,8 @@ impl Sessions {
         period: Duration,
         wake: Wake,
     ) -> Subscription {
-        let reader = || RabbitMqReader::new(access.clone(), self.addresses.clone());
+        let (own_access, addresses) = (access.clone(), self.addresses.clone());
+        let reader = move || RabbitMqReader::new(own_access.clone(), addresses.clone());
         self.rabbitmq.subscribe(access.key(), reader, self.metrics.polls("rabbitmq"), interest, period, wake)
     }
 }
@@ -75,6 +77,12 @@ impl Subscription {
     #[must_use]
     pub fn latest(&self) -> Option<Arc<Observation>> {
         self.observations.borrow().clone()
+    }
+
+    /// No observation will come any more: the session is gone. Subscribe anew.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.observations.has_changed().is_err()
     }
 }
 
@@ -124,7 +132,7 @@ impl<I: Send + Sync + 'static> Registry<I> {
     fn subscribe<R: Reader<Interest = I>>(
         &self,
         key: AccessKey,
-        reader: impl FnOnce() -> R,
+        reader: impl Fn() -> R + Send + Sync + 'static,
         metrics: PollMetrics,
         interest: I,
         period: Duration,
@@ -141,19 +149,57 @@ impl<I: Send + Sync + 'static> Registry<I> {
     fn session<R: Reader<Interest = I>>(
         &self,
         key: AccessKey,
-        reader: impl FnOnce() -> R,
+        reader: impl Fn() -> R + Send + Sync + 'static,
         metrics: PollMetrics,
     ) -> Arc<Handle<I>> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = sessions.get(&key).and_then(Weak::upgrade) {
+        let known = sessions.get(&key).and_then(Weak::upgrade);
+        // One whose task is gone, as after a panic, would never poll again.
+        if let Some(session) = known.filter(|session| !session.commands.is_closed()) {
             return session;
         }
         sessions.retain(|_, session| session.strong_count() > 0);
         let (commands, received) = mpsc::unbounded_channel();
         metrics.session_began();
-        tokio::spawn(Session::new(reader(), received, metrics.clone()).run());
+        tokio::spawn(Session::new(reader, received, metrics.clone()).run());
         let session = Arc::new(Handle { commands, metrics });
         sessions.insert(key, Arc::downgrade(&session));
         session
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::NameSelector;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_whose_task_is_gone_is_replaced_at_the_next_subscription() {
+        let sessions = Sessions::new(AddressPolicy::default(), Metrics::new());
+        // Loopback is refused, so that nothing is connected to.
+        let access = RabbitMqAccess {
+            host: "127.0.0.1".into(),
+            amqp_port: 5672,
+            management_url: None,
+            credentials: crate::brokers::access::Credentials {
+                username: "guest".into(),
+                password: "guest".into(),
+            },
+            tls: None,
+        };
+        let interest =
+            RabbitMqInterest { vhost: "/".into(), queues: NameSelector::Names(vec!["orders".into()]) };
+        let subscribe = |wake| {
+            let period = Duration::from_secs(5);
+            sessions.subscribe_rabbitmq(&access, interest.clone(), period, wake)
+        };
+        let mut doomed = subscribe(Arc::new(|| panic!("a test's panic")));
+        assert!(!doomed.is_over());
+        while doomed.observations.changed().await.is_ok() {}
+        assert!(doomed.is_over());
+        let (wake, mut woken) = mpsc::unbounded_channel();
+        let heir = subscribe(Arc::new(move || wake.send(()).unwrap()));
+        woken.recv().await.unwrap();
+        assert!(heir.latest().is_some());
     }
 }

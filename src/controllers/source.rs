@@ -1,5 +1,6 @@
 //! An object's reading of its source: Secrets, subscription, newest observation.
 
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub(super) struct Watching {
     current: Option<(AccessKey, Subscription)>,
     /// With new credentials, until its first reading: the old one serves meanwhile, so that no poll fails.
     next: Option<(AccessKey, Subscription)>,
+    /// Those to what was asked for before an edit, until there is one to what is asked for now: as a rule both are of
+    /// the same session, which must not end in between and lose its connections and its back-off.
+    replaced: [Option<(AccessKey, Subscription)>; 2],
     /// Since when the Secrets are unusable, and why.
     unusable: Option<(Timestamp, Problem)>,
 }
@@ -40,17 +44,24 @@ impl Watching {
         wake: &Wake,
     ) -> Option<Arc<Observation>> {
         if self.source.as_ref().is_none_or(|known| *known != (source.clone(), period)) {
-            *self = Self { source: Some((source.clone(), period)), ..Self::default() };
+            let replaced = [self.current.take(), self.next.take()];
+            let replaced =
+                if replaced.iter().any(Option::is_some) { replaced } else { take(&mut self.replaced) };
+            *self = Self { source: Some((source.clone(), period)), replaced, ..Self::default() };
+        }
+        if [&mut self.current, &mut self.next].map(forget_if_over).contains(&true) {
+            self.read_at = None;
         }
         if self.read_at.is_none_or(|at| at.elapsed() >= self.reread()) {
             self.read_at = Some(Instant::now());
             match subscribe(source, period, secrets, sessions, wake, self.keys()).await {
                 Ok(changed) => {
                     self.unusable = None;
+                    self.replaced = Default::default();
                     self.next = changed.or(self.next.take());
                 }
                 Err(SecretError::Unusable(problem)) => {
-                    (self.current, self.next) = (None, None);
+                    (self.current, self.next, self.replaced) = (None, None, Default::default());
                     let since = self.unusable.as_ref().map_or_else(Timestamp::now, |(since, _)| *since);
                     self.unusable = Some((since, problem));
                 }
@@ -115,6 +126,11 @@ async fn subscribe(
     }
 }
 
+/// Forgets a subscription from which nothing will come any more. Returns whether it did.
+fn forget_if_over(subscription: &mut Option<(AccessKey, Subscription)>) -> bool {
+    subscription.take_if(|(_, subscription)| subscription.is_over()).is_some()
+}
+
 /// Whether the key is that of the last subscription made.
 fn is_latest([current, next]: [Option<AccessKey>; 2], key: AccessKey) -> bool {
     next.or(current) == Some(key)
@@ -128,4 +144,56 @@ fn unusable(since: Timestamp, problem: &Problem, period: Duration) -> Observatio
     let taken_at = since.checked_add(period.saturating_mul(missed)).unwrap_or(since);
     let failed_polls = missed.saturating_add(1);
     Observation { taken_at, reading: Reading::Unknown(problem.clone()), failed_polls }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::{Client, Config};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::api::{IsolationLevel, OffsetReset};
+    use crate::brokers::address::AddressPolicy;
+    use crate::cluster::secrets::SecretCache;
+    use crate::plan::{KafkaInterest, KafkaSource, NameSelector};
+    use crate::telemetry::metrics::Metrics;
+
+    /// A cluster that refuses whoever asks: loopback, which is not connected to.
+    fn refusing() -> Source {
+        Source::Kafka(KafkaSource {
+            bootstrap: vec!["127.0.0.1:9092".into()],
+            tls: None,
+            sasl: None,
+            interest: KafkaInterest {
+                group: "orders".into(),
+                topics: NameSelector::Names(vec!["orders".into()]),
+                isolation: IsolationLevel::ReadUncommitted,
+                offset_reset: OffsetReset::Latest,
+            },
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn edits_of_the_only_object_of_a_session_do_not_end_its_back_off() {
+        // Without credentials no Secret is read, so that no API server is needed.
+        let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let secrets = SecretCache::new(client).of("shop");
+        let metrics = Metrics::new();
+        let sessions = Sessions::new(AddressPolicy::default(), Arc::clone(&metrics));
+        let (wake, mut woken) = mpsc::unbounded_channel();
+        let wake: Wake = Arc::new(move || wake.send(()).unwrap());
+        let mut watching = Watching::default();
+        for seconds in 5..10 {
+            let period = Duration::from_secs(seconds);
+            assert!(watching.observe(&refusing(), period, &secrets, &sessions, &wake).await.is_none());
+            woken.recv().await.unwrap();
+            let observation =
+                watching.observe(&refusing(), period, &secrets, &sessions, &wake).await.unwrap();
+            assert!(matches!(&observation.reading, Reading::Unknown(problem)
+                if problem.reason == SourceReason::AddressDenied));
+        }
+        let asked = "queuescaler_poll_duration_seconds_count{broker=\"kafka\"} 1\n";
+        let metrics = metrics.exposition().unwrap();
+        assert!(metrics.contains(asked), "{metrics}");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::history::elapsed;
-use crate::brokers::observation::{Backlog, Observation, Problem, Reading};
+use crate::brokers::observation::{Backlog, Observation, Problem, Reading, longest_age};
 use crate::plan::ScalingPlan;
 
 /// A reading as a decision may use it.
@@ -16,9 +16,10 @@ pub(super) enum Evidence<'a> {
     Nothing { why: String, failed_polls: u32 },
 }
 
-/// Age from which on a reading says nothing any more: three poll periods.
+/// Age from which on a reading says nothing any more. A broker that answers slowly is believed until it could have
+/// answered again.
 pub(super) fn freshness(plan: &ScalingPlan) -> Duration {
-    plan.poll_period.saturating_mul(3)
+    longest_age(plan.poll_period)
 }
 
 /// Judges the latest observation.
@@ -50,5 +51,32 @@ pub(super) fn judge<'a>(
             why: format!("is unknown ({}: {problem})", problem.reason),
             failed_polls: *failed_polls,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::brokers::observation::SourceReason;
+    use crate::scaling::tests::plan;
+
+    #[test]
+    fn a_reading_counts_for_three_periods_and_for_as_long_as_two_slow_polls_take() {
+        for (period, fresh) in [(1, 11), (2, 12), (4, 14), (5, 15), (6, 18), (60, 180), (3600, 10_800)] {
+            let plan = ScalingPlan { poll_period: Duration::from_secs(period), ..plan() };
+            let taken_at = Timestamp::from_second(1_800_000_000).unwrap();
+            let problem = Problem::new(SourceReason::ManagementUnavailable, "hangs");
+            let reading = Reading::AtLeast(Backlog::default(), problem);
+            let observation = Observation { taken_at, reading, failed_polls: 0 };
+            let after = |age| judge(&plan, Some(&observation), taken_at + age);
+            let fresh = Duration::from_secs(fresh);
+            assert!(matches!(after(fresh), Evidence::Backlog { .. }), "period {period}");
+            let old = after(fresh + Duration::from_millis(1));
+            let missed = u32::try_from(fresh.as_secs() / period).unwrap();
+            assert!(
+                matches!(old, Evidence::Nothing { failed_polls, .. } if failed_polls == missed),
+                "period {period}"
+            );
+        }
     }
 }

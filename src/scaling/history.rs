@@ -167,7 +167,8 @@ impl<const HIGHEST: bool> Extreme<HIGHEST> {
     }
 }
 
-/// Readings in a row for which something holds, at least an interval apart to be counted.
+/// Readings in a row for which something holds, at least an interval apart to be counted. A tenth less will do: polls
+/// that come once an interval are never so far apart exactly, and each that is a little early would be lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Run {
     count: u32,
@@ -179,7 +180,7 @@ impl Run {
     pub(super) fn observe(&mut self, holds: bool, taken_at: Timestamp, interval: Duration) {
         if !holds {
             *self = Self::default();
-        } else if self.last.is_none_or(|last| elapsed(last, taken_at) >= interval) {
+        } else if self.last.is_none_or(|last| elapsed(last, taken_at) >= interval - interval / 10) {
             *self = Self { count: self.count.saturating_add(1), last: Some(taken_at) };
         }
     }
@@ -234,16 +235,15 @@ mod tests {
     }
 
     #[test]
-    fn readings_closer_than_the_interval_count_once() {
+    fn readings_closer_than_the_interval_count_once_but_for_a_tenth() {
         let mut run = Run::default();
         let interval = Duration::from_secs(5);
-        for second in [0, 1, 4] {
-            run.observe(true, at(second), interval);
+        let millis = |millis| Timestamp::from_millisecond(millis).unwrap();
+        for (taken_at, count) in [(0, 1), (1000, 1), (4499, 1), (4998, 2), (9497, 2), (9996, 3)] {
+            run.observe(true, millis(taken_at), interval);
+            assert_eq!(run.count(), count, "at {taken_at} ms");
         }
-        assert_eq!(run.count(), 1);
-        run.observe(true, at(5), interval);
-        assert_eq!(run.count(), 2);
-        run.observe(false, at(6), interval);
+        run.observe(false, at(11), interval);
         assert_eq!(run.count(), 0);
     }
 }

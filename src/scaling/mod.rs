@@ -9,8 +9,9 @@
 //! 2. **Bounds.** Replicas outside of them are brought to the nearest one at once, past windows, policies, rollouts
 //!    and unknown readings: that is the user's word, not a conclusion from a reading. The stages below go on from
 //!    there in the same write, and the move counts for the policies of `behavior`.
-//! 3. **Evidence.** A reading older than three poll periods, or none, says nothing. Without a backlog the replicas
-//!    stay (`SourceUnknown`), or rise to the fallback from its failed poll on (`Fallback`).
+//! 3. **Evidence.** A reading older than three poll periods (with periods below 5 s: one and 10 s), or none, says
+//!    nothing. Without a backlog the replicas stay (`SourceUnknown`), or rise to the fallback from its failed poll on
+//!    (`Fallback`).
 //! 4. **Policy**: `backlogPerReplica` or `steps`, at most `maxReplicas` and the partitions. The minimum is raised to 1
 //!    for a group that has never committed. `minReplicas` wins over the partitions. An incomplete reading wants at
 //!    least what is there. At zero, the backlog has to exceed `activationBacklog`.

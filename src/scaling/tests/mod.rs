@@ -30,7 +30,7 @@ struct World {
 }
 
 /// Bounds 1 to 24, 1000 messages per replica, polls every 5 s, no windows, no policies.
-fn plan() -> ScalingPlan {
+pub(super) fn plan() -> ScalingPlan {
     ScalingPlan {
         bounds: Bounds { min: 1, max: 24 },
         activation_backlog: 0,
