@@ -145,7 +145,9 @@ impl<R: Reader> Session<R> {
                 Reading::Unknown(_) => failed_polls.saturating_add(1),
                 _ => 0,
             };
-            **due = next_due(self.epoch, **period, finished);
+            let next = next_due(self.epoch, **period, finished);
+            self.metrics.missed(between(**due, next, **period));
+            **due = next;
             sender.send_replace(Some(Arc::new(Observation {
                 taken_at,
                 reading,
@@ -207,6 +209,12 @@ fn next_due(epoch: Instant, period: Duration, now: Instant) -> Instant {
     epoch + period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX))
 }
 
+/// How many polls would have been due between these two.
+fn between(due: Instant, next: Instant, period: Duration) -> u64 {
+    let periods = (next - due).as_nanos().div_ceil(period.as_nanos().max(1));
+    u64::try_from(periods.saturating_sub(1)).unwrap_or(u64::MAX)
+}
+
 /// A number in 0..1 that differs between sessions. Only waits depend on it.
 fn jitter() -> f64 {
     f64::from(Timestamp::now().subsec_nanosecond() % 1000) / 1000.0
@@ -256,6 +264,7 @@ mod tests {
         commands: mpsc::UnboundedSender<Command<&'static str>>,
         polls: mpsc::UnboundedReceiver<Vec<&'static str>>,
         next_id: u64,
+        metrics: Arc<Metrics>,
     }
 
     impl Bench {
@@ -266,7 +275,7 @@ mod tests {
         fn start_with(answer: fn(&str) -> Result<u64, Problem>, takes: Duration) -> Self {
             let (commands, received) = mpsc::unbounded_channel();
             let (sender, polls) = mpsc::unbounded_channel();
-            let metrics = Metrics::new().polls("kafka");
+            let metrics = Metrics::new();
             let made = AtomicU32::new(0);
             let make = move || Scripted {
                 polls: sender.clone(),
@@ -274,8 +283,14 @@ mod tests {
                 takes,
                 number: made.fetch_add(1, Ordering::Relaxed),
             };
-            tokio::spawn(Session::new(make, received, metrics).run());
-            Self { commands, polls, next_id: 0 }
+            tokio::spawn(Session::new(make, received, metrics.polls("kafka")).run());
+            Self { commands, polls, next_id: 0, metrics }
+        }
+
+        fn missed(&self) -> u64 {
+            let text = self.metrics.exposition().unwrap();
+            let series = "queuescaler_polls_missed_total{broker=\"kafka\"} ";
+            text.lines().find_map(|line| line.strip_prefix(series)).unwrap().parse().unwrap()
         }
 
         fn subscribe(&mut self, interest: &'static str, seconds: u64) -> Receiver {
@@ -352,6 +367,21 @@ mod tests {
         assert!(matches!(next(&mut receiver).await.reading, Reading::Known(_)));
         let mut late_comer = bench.subscribe("b", 5);
         assert!(matches!(next(&mut late_comer).await.reading, Reading::Known(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polls_that_fall_due_while_one_takes_long_are_counted_as_missed() {
+        // Per poll of 3.1 s at a period of 1 s the next three are left out.
+        for (takes, seconds, missed) in [(3100, 1, 9), (800, 1, 0), (4800, 5, 0), (5000, 5, 3), (0, 1, 0)] {
+            let mut bench = Bench::start_with(|_| Ok(7), Duration::from_millis(takes));
+            let mut receiver = bench.subscribe("a", seconds);
+            next(&mut receiver).await;
+            let at_first = bench.missed();
+            for _ in 0..3 {
+                next(&mut receiver).await;
+            }
+            assert_eq!(bench.missed() - at_first, missed, "{takes} ms every {seconds} s");
+        }
     }
 
     #[tokio::test(start_paused = true)]
