@@ -44,17 +44,18 @@ impl ScaleError {
         Self::NotScalable(format!("{} has no scale subresource", describe(target)))
     }
 
-    pub(super) fn unknown_kind(target: &ScaleTargetRef, error: kube::Error) -> Self {
-        let unknown = match &error {
-            kube::Error::Discovery(_) => true,
-            // The group or its version is unknown.
-            kube::Error::Api(status) => status.code == 404,
-            _ => false,
-        };
-        if unknown {
-            return Self::NotScalable(format!("the cluster does not know the kind of {}", describe(target)));
-        }
-        classify(error, target)
+    pub(super) fn unknown_kind(target: &ScaleTargetRef) -> Self {
+        Self::NotScalable(format!("the cluster does not know the kind of {}", describe(target)))
+    }
+}
+
+/// Whether the error of a discovery means that there is no such kind.
+pub(super) fn is_unknown_kind(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Discovery(_) => true,
+        // The group or its version is unknown.
+        kube::Error::Api(status) => status.code == 404,
+        _ => false,
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::deadline::soon;
-use super::scale::{ScaleError, classify};
+use super::scale::{ScaleError, classify, is_unknown_kind};
 use super::scope::{Filled, Scope, prune_metadata};
 use crate::api::ScaleTargetRef;
 use crate::workload::{Workload, WorkloadKey};
@@ -16,6 +17,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 /// All workloads that the operator may scale.
 pub struct Workloads {
@@ -24,8 +26,21 @@ pub struct Workloads {
     stateful_sets: Store<StatefulSet>,
     filled: [Filled; 2],
     /// Kinds that were looked up by discovery.
-    other_kinds: Mutex<HashMap<GroupVersionKind, ApiResource>>,
+    other_kinds: Mutex<HashMap<GroupVersionKind, Kind>>,
 }
+
+/// How long a kind that cannot be scaled is not looked up again: its objects are visited at each poll.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+
+/// What a discovery found.
+#[derive(Clone)]
+enum Kind {
+    Scalable(ApiResource),
+    Refused(Instant, Refusal),
+}
+
+/// Makes the error that a target of a kind gets.
+type Refusal = fn(&ScaleTargetRef) -> ScaleError;
 
 impl std::fmt::Debug for Workloads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -106,20 +121,32 @@ impl Workloads {
     async fn discover(&self, target: &ScaleTargetRef) -> Result<ApiResource, ScaleError> {
         let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
         let kind = GroupVersionKind::gvk(group, version, &target.kind);
-        if let Some(resource) = self.kinds().get(&kind) {
-            return Ok(resource.clone());
+        let known = self.kinds().get(&kind).cloned();
+        match known {
+            Some(Kind::Scalable(resource)) => return Ok(resource),
+            Some(Kind::Refused(at, refusal)) if at.elapsed() < REFUSED_FOR => return Err(refusal(target)),
+            _ => {}
         }
-        let (resource, capabilities) = soon(kube::discovery::pinned_kind(&self.client, &kind))
-            .await
-            .map_err(|error| ScaleError::unknown_kind(target, error))?;
-        if !capabilities.subresources.iter().any(|(subresource, _)| subresource.plural.ends_with("scale")) {
-            return Err(ScaleError::not_scalable(target));
-        }
-        self.kinds().insert(kind, resource.clone());
-        Ok(resource)
+        let refusal: Refusal = match soon(kube::discovery::pinned_kind(&self.client, &kind)).await {
+            Ok((resource, capabilities)) => {
+                let mut subresources = capabilities.subresources.iter();
+                if subresources.any(|(subresource, _)| subresource.plural.ends_with("scale")) {
+                    self.kinds().insert(kind, Kind::Scalable(resource.clone()));
+                    return Ok(resource);
+                }
+                ScaleError::not_scalable
+            }
+            Err(error) if is_unknown_kind(&error) => ScaleError::unknown_kind,
+            Err(error) => return Err(classify(error, target)),
+        };
+        let mut kinds = self.kinds();
+        // Anybody can name kinds that do not exist, and they must not pile up.
+        kinds.retain(|_, kind| !matches!(kind, Kind::Refused(at, _) if at.elapsed() >= REFUSED_FOR));
+        kinds.insert(kind, Kind::Refused(Instant::now(), refusal));
+        Err(refusal(target))
     }
 
-    fn kinds(&self) -> MutexGuard<'_, HashMap<GroupVersionKind, ApiResource>> {
+    fn kinds(&self) -> MutexGuard<'_, HashMap<GroupVersionKind, Kind>> {
         self.other_kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,5 +181,48 @@ fn prune_stateful_set(set: &mut StatefulSet) {
     if let Some(spec) = &mut set.spec {
         spec.template = Default::default();
         spec.volume_claim_templates = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+    use serde_json::json;
+    use wiremock::matchers::path;
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kind_that_cannot_be_scaled_is_looked_up_every_thirty_seconds() {
+        let server = MockServer::start().await;
+        let without_scale = json!({
+            "kind": "APIResourceList", "groupVersion": "example.com/v1",
+            "resources": [{"name": "widgets", "singularName": "widget", "namespaced": true, "kind": "Widget",
+                           "verbs": ["get"]}],
+        });
+        Mock::given(path("/apis/example.com/v1"))
+            .respond_with(ResponseTemplate::new(200).set_body_json(without_scale))
+            .mount(&server)
+            .await;
+        let client = Client::try_from(Config::new(server.uri().parse().unwrap())).unwrap();
+        let (workloads, _changes) = Workloads::watch(&client, &Scope::Cluster);
+        let refused = async |kind: &str, name: &str| {
+            let target =
+                ScaleTargetRef { api_version: "example.com/v1".into(), kind: kind.into(), name: name.into() };
+            match workloads.get("shop", &target).await {
+                Err(ScaleError::NotScalable(message)) => assert!(message.contains(name), "{message}"),
+                other => panic!("{other:?}"),
+            }
+            server.received_requests().await.unwrap().len()
+        };
+        for (kind, before) in [("Widget", 0), ("Gadget", 1)] {
+            assert_eq!(refused(kind, "orders").await, before + 1, "{kind}");
+            assert_eq!(refused(kind, "bills").await, before + 1, "{kind}");
+        }
+        tokio::time::pause();
+        tokio::time::advance(REFUSED_FOR).await;
+        tokio::time::resume();
+        assert_eq!(refused("Widget", "orders").await, 3);
     }
 }

@@ -19,12 +19,15 @@ use crate::brokers::Reading;
 
 /// Buckets for things that should take milliseconds, in seconds.
 const FAST: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// Buckets for what the alert on late polls asks for: a quantile beyond the last bucket would be that bucket's.
+const LATE: [f64; 12] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Every metric of the operator.
 pub struct Metrics {
     registry: Registry,
     objects: Arc<ObjectMetrics>,
     polls: Family<Poll, Counter>,
+    polls_missed: Family<Broker, Counter>,
     poll_duration: Family<Broker, Histogram, fn() -> Histogram>,
     poll_lateness: Family<Broker, Histogram, fn() -> Histogram>,
     sessions: Family<Broker, Gauge>,
@@ -75,8 +78,9 @@ impl Metrics {
             registry: Registry::with_prefix("queuescaler"),
             objects: Arc::default(),
             polls: Family::default(),
+            polls_missed: Family::default(),
             poll_duration: Family::new_with_constructor(histogram),
-            poll_lateness: Family::new_with_constructor(histogram),
+            poll_lateness: Family::new_with_constructor(|| Histogram::new(LATE)),
             sessions: Family::default(),
             scales: Family::default(),
             decision_latency: Histogram::new(FAST),
@@ -95,6 +99,7 @@ impl Metrics {
             registry,
             objects,
             polls,
+            polls_missed,
             poll_duration,
             poll_lateness,
             sessions,
@@ -108,6 +113,11 @@ impl Metrics {
         } = self;
         registry.register_collector(Box::new(Arc::clone(objects)));
         registry.register("polls", "Readings of a backlog, by broker and result", polls.clone());
+        registry.register(
+            "polls_missed",
+            "Readings that fell due while the one before was not done, and were left out",
+            polls_missed.clone(),
+        );
         let seconds = Unit::Seconds;
         registry.register_with_unit(
             "poll_duration",
@@ -172,6 +182,7 @@ impl Metrics {
         PollMetrics {
             broker,
             polls: self.polls.clone(),
+            missed: self.polls_missed.get_or_create(&labels).clone(),
             duration: self.poll_duration.get_or_create(&labels).clone(),
             lateness: self.poll_lateness.get_or_create(&labels).clone(),
             sessions: self.sessions.get_or_create(&labels).clone(),
@@ -214,6 +225,7 @@ impl Metrics {
 pub struct PollMetrics {
     broker: &'static str,
     polls: Family<Poll, Counter>,
+    missed: Counter,
     duration: Histogram,
     lateness: Histogram,
     sessions: Gauge,
@@ -228,6 +240,11 @@ impl PollMetrics {
             Reading::Unknown(_) => "unknown",
         };
         self.polls.get_or_create(&Poll { broker: self.broker, result }).inc();
+    }
+
+    /// Counts readings that were left out.
+    pub fn missed(&self, readings: u64) {
+        self.missed.inc_by(readings);
     }
 
     /// Records how long a poll took.
