@@ -22,6 +22,7 @@ use crate::cluster::scope::Scope;
 use crate::cluster::secrets::SecretCache;
 use crate::controllers::context::Shared;
 use crate::controllers::queue_scaler;
+use crate::controllers::writes::Reports;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{http, logs};
 
@@ -84,7 +85,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         events: Events::new(client.clone(), identity, leadership.clone()),
         leadership,
         metrics,
-        status_writes_per_second,
+        reports: Arc::new(Reports::new(status_writes_per_second)),
         label_selector: watch_label_selector.filter(|selector| !selector.is_empty()),
     };
     let quit = CancellationToken::new();

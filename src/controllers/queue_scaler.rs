@@ -14,16 +14,15 @@ use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::act::{self, Visit};
 use super::claims::{self, Claims, Key};
-use super::context::{Context, Guarded, REPORTS_AT_ONCE, Shared, VisitError, is_leaving, key_of};
+use super::context::{Context, Guarded, Shared, VisitError, is_leaving, key_of};
 use super::memory::{Memories, Memory};
 use super::misunderstood::Misunderstood;
-use super::writes::Budget;
 use crate::api::{Mode, QueueScaler, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::cluster::autoscalers::Autoscalers;
@@ -44,14 +43,12 @@ pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: Cancell
     let (wake, woken) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
         client: client.clone(),
-        budget: Budget::new(shared.status_writes_per_second),
         misunderstood: Misunderstood::new(Arc::clone(&shared.metrics)),
         shared,
         workloads,
         autoscalers,
         claims: Claims::default(),
         memories: Memories::default(),
-        reports: Semaphore::new(REPORTS_AT_ONCE),
         wake,
     });
     let (store, objects) = watch_objects(scope.api(&client), &context);
@@ -240,7 +237,7 @@ async fn publish(
     let new_reading = observation.filter(|observation| memory.told != Some(observation.taken_at));
     let happenings = report::happenings(&memory.status, &status, new_reading);
     let now = Instant::now();
-    if context.budget.allows(report::change(&memory.status, &status), memory.status_written, now) {
+    if context.shared.reports.allow(report::change(&memory.status, &status), memory.status_written, now) {
         // Before the events: a status that is not written must not make them happen again.
         context.write_status(&claims::key(object), &status).await?;
         memory.written(status, now);
