@@ -23,6 +23,7 @@ use super::claims::{self, Claims, Key};
 use super::context::{Context, Guarded, Shared, VisitError, is_leaving, key_of};
 use super::memory::{Memories, Memory};
 use super::misunderstood::Misunderstood;
+use super::source::Watching;
 use crate::api::{Mode, QueueScaler, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::cluster::autoscalers::Autoscalers;
@@ -131,6 +132,8 @@ async fn visit_valid(
     let plan = match memory.plan(object) {
         Ok(plan) => plan,
         Err(invalid) => {
+            // What it asked for before is not polled any more, nor are the old credentials used.
+            memory.watching = Watching::default();
             let status = report::status_of_invalid(
                 &invalid,
                 object.metadata.generation,
