@@ -77,8 +77,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         () = stop.cancelled() => return end(stopped, server).await,
     };
     tracing::info!("leading");
-    metrics.leading(true);
     let leadership = held.leadership();
+    let fence = leadership.clone();
+    metrics.leads_while(move || fence.check().is_ok());
     let shared = Shared {
         sessions: Arc::new(Sessions::new(addresses, Arc::clone(&metrics))),
         secrets: SecretCache::new(client.clone()),
