@@ -62,7 +62,6 @@ impl Visit<'_> {
             let leadership = &self.context.shared.leadership;
             let written =
                 workloads.set_replicas(&namespace, &self.plan.target, &workload, event.to, leadership).await;
-            self.context.shared.metrics.api_write("scale", "update");
             let problem = match written {
                 Ok(after) => {
                     memory.try_again_after(self.basis(), None);
@@ -128,6 +127,8 @@ impl Visit<'_> {
         memory.writers.wrote(event.to);
         memory.untold_scale = Some(report::last_scale(event, decision));
         let taken_at = self.observation.map_or(event.at, |observation| observation.taken_at);
+        // Here, as a write without an answer may have been accepted too.
+        shared.metrics.api_write("scale", "update");
         let latency = Duration::try_from(event.at.duration_since(taken_at)).unwrap_or_default();
         shared.metrics.scaled(event.from, event.to, &decision.reason.to_string(), latency);
         tracing::info!(
