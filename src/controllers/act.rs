@@ -1,7 +1,7 @@
 //! From a decision to replicas: decides on the target as it was read, and writes only onto that version of it.
 //!
-//! At most one write per reading and generation of the object: somebody who undoes each of our writes must not make
-//! us write without end, nor may a target that changes all the time.
+//! At most one write is accepted per reading and generation of the object: somebody who undoes each of our writes must
+//! not make us write without end, nor may a target that changes all the time. One that failed is repeated after a pause.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl Visit<'_> {
             if decision.replicas == workload.replicas {
                 return Ok(Acted { target: Ok(workload), decision });
             }
-            if let Some(problem) = memory.tried(self.basis()) {
+            if let Some(problem) = memory.tried(self.basis(), Instant::now()) {
                 return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision });
             }
             let event = ScaleEvent { at: now, from: workload.replicas, to: decision.replicas };
@@ -64,7 +64,7 @@ impl Visit<'_> {
                 workloads.set_replicas(&namespace, &self.plan.target, &workload, event.to, leadership).await;
             let problem = match written {
                 Ok(after) => {
-                    memory.try_again_after(self.basis(), None);
+                    memory.has_tried(self.basis(), None, Instant::now());
                     memory.target = Some(after.clone());
                     let event = ScaleEvent { at: Timestamp::now(), ..event };
                     self.remember_scale(event, &decision, memory).await;
@@ -91,7 +91,7 @@ impl Visit<'_> {
                     Some(problem(&error))
                 }
             };
-            memory.try_again_after(self.basis(), problem.clone());
+            memory.has_tried(self.basis(), problem.clone(), Instant::now());
             return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision });
         }
     }

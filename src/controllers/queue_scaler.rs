@@ -184,7 +184,8 @@ async fn visit_valid(
     let status = report::status(&situation, &memory.status, Timestamp::now());
     context.shared.metrics.objects().set(&key.0, &key.1, sample(&situation, &plan, &status));
     publish(object, status, observation, memory, context).await?;
-    Ok(Action::requeue(memory.watching.revisit()))
+    let revisit = memory.watching.revisit();
+    Ok(Action::requeue(memory.retry(Instant::now()).map_or(revisit, |retry| retry.min(revisit))))
 }
 
 /// The target as it may be scaled, or why not; and, where it is there all the same, the workload to show.
