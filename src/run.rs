@@ -32,7 +32,8 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Runs the operator until it is told to stop by SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The configuration cannot be used, the API server cannot be found, or the lease was lost.
+/// The configuration cannot be used, the HTTP address cannot be bound, the API server cannot be found, or the lease was
+/// lost.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let RunArgs {
         watch_namespaces,
@@ -51,8 +52,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let metrics = Metrics::new();
     let stopped = CancellationToken::new();
-    let server =
-        tokio::spawn(http::serve(http_address, Arc::clone(&metrics), stopped.clone().cancelled_owned()));
+    let listener = http::listen(http_address).await.with_context(|| {
+        format!("cannot listen on {http_address}: give another --http-address, or end who has it")
+    })?;
+    let server = tokio::spawn(http::serve(listener, Arc::clone(&metrics), stopped.clone().cancelled_owned()));
 
     let config =
         Config::infer().await.context("no way to the API server: run in a cluster, or set KUBECONFIG")?;
