@@ -109,8 +109,8 @@ impl Visit<'_> {
             return;
         }
         let changed = memory.writers.saw(workload.replicas, Instant::now());
-        // In a dry run it is always somebody else.
-        if let Some(before) = changed.filter(|_| self.plan.scaling.mode != Mode::DryRun) {
+        // In a dry run or a pause it is always somebody else.
+        if let Some(before) = changed.filter(|_| self.plan.scaling.mode == Mode::Active) {
             let happening = Happening {
                 warning: false,
                 reason: "ReplicasChanged".to_owned(),

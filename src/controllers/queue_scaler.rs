@@ -200,15 +200,15 @@ async fn find_target(
         Ok(watched) => memory.latest_target(watched),
         Err(error) => return (None, Err(act::problem(&error))),
     };
-    // Which writes nothing, and is there to be compared with who does.
-    if plan.scaling.mode == Mode::DryRun {
+    // Which write nothing: one is there to be compared with who does, the other to leave the target to somebody else.
+    if matches!(plan.scaling.mode, Mode::DryRun | Mode::Paused) {
         return (Some(workload.clone()), Ok(workload));
     }
     let wanted = claims::target(object);
     let rival = context.claims.owner(&wanted).filter(|owner| *owner != claims::key(object));
     if let Some((_, rival)) = rival {
         let message = format!(
-            "{} {} is scaled by the older QueueScaler {rival} already; delete one of the two",
+            "{} {} belongs to the older QueueScaler {rival}, even while that is paused; delete one of the two",
             plan.target.kind, plan.target.name
         );
         return (Some(workload), Err(TargetProblem { reason: TargetReason::TargetAlreadyManaged, message }));
