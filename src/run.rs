@@ -22,6 +22,7 @@ use crate::cluster::scope::Scope;
 use crate::cluster::secrets::SecretCache;
 use crate::controllers::context::Shared;
 use crate::controllers::queue_scaler;
+use crate::controllers::writes::Reports;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{http, logs};
 
@@ -31,7 +32,8 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Runs the operator until it is told to stop by SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The configuration cannot be used, the API server cannot be found, or the lease was lost.
+/// The configuration cannot be used, the HTTP address cannot be bound, the API server cannot be found, or the lease was
+/// lost.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let RunArgs {
         watch_namespaces,
@@ -50,8 +52,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let metrics = Metrics::new();
     let stopped = CancellationToken::new();
-    let server =
-        tokio::spawn(http::serve(http_address, Arc::clone(&metrics), stopped.clone().cancelled_owned()));
+    let listener = http::listen(http_address).await.with_context(|| {
+        format!("cannot listen on {http_address}: give another --http-address, or end who has it")
+    })?;
+    let server = tokio::spawn(http::serve(listener, Arc::clone(&metrics), stopped.clone().cancelled_owned()));
 
     let config =
         Config::infer().await.context("no way to the API server: run in a cluster, or set KUBECONFIG")?;
@@ -76,15 +80,16 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         () = stop.cancelled() => return end(stopped, server).await,
     };
     tracing::info!("leading");
-    metrics.leading(true);
     let leadership = held.leadership();
+    let fence = leadership.clone();
+    metrics.leads_while(move || fence.check().is_ok());
     let shared = Shared {
         sessions: Arc::new(Sessions::new(addresses, Arc::clone(&metrics))),
         secrets: SecretCache::new(client.clone()),
         events: Events::new(client.clone(), identity, leadership.clone()),
         leadership,
         metrics,
-        status_writes_per_second,
+        reports: Arc::new(Reports::new(status_writes_per_second)),
         label_selector: watch_label_selector.filter(|selector| !selector.is_empty()),
     };
     let quit = CancellationToken::new();

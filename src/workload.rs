@@ -87,15 +87,13 @@ impl Workload {
     pub fn from_stateful_set(set: &StatefulSet) -> Self {
         let spec = set.spec.as_ref();
         let status = set.status.as_ref();
-        let revisions = status.map(|status| (&status.current_revision, &status.update_revision));
-        let rolling_out = revisions.is_some_and(|(current, update)| update.is_some() && current != update);
         Self {
             uid: set.uid().unwrap_or_default(),
             resource_version: set.resource_version().unwrap_or_default(),
             replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
             ready: Some(status.and_then(|status| status.ready_replicas).unwrap_or(0)),
             selector: spec.map(|spec| selector_text(&spec.selector)),
-            rolling_out,
+            rolling_out: is_rolling_out(set),
             trouble: None,
         }
     }
@@ -126,6 +124,21 @@ impl Workload {
     }
 }
 
+/// Whether pods are still to be replaced by the controller itself. With `OnDelete`, and below the partition, they stay as
+/// they are until somebody decides otherwise, which may be never.
+fn is_rolling_out(set: &StatefulSet) -> bool {
+    let Some(status) = &set.status else { return false };
+    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+    let is_on_delete = strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete"));
+    if is_on_delete || status.update_revision.is_none() || status.current_revision == status.update_revision {
+        return false;
+    }
+    let rolling_update = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+    let kept = rolling_update.and_then(|update| update.partition).unwrap_or(0);
+    // Of the pods that exist: those that are still to come are no reason to keep others.
+    status.updated_replicas.unwrap_or(0) < status.replicas.saturating_sub(kept)
+}
+
 fn deployment_trouble(deployment: &Deployment) -> Option<Trouble> {
     let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find_map(|condition| {
@@ -146,5 +159,55 @@ fn selector_text(selector: &LabelSelector) -> String {
     match kube::core::Selector::try_from(selector.clone()) {
         Ok(selector) => selector.to_string(),
         Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_stateful_set_is_rolling_out_while_its_controller_has_pods_to_replace() {
+        let partition =
+            |partition| json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}});
+        let (rolling, on_delete) = (json!({"type": "RollingUpdate"}), json!({"type": "OnDelete"}));
+        // Strategy, update revision (the current one is a), replicas, updated ones.
+        let cases = [
+            (rolling.clone(), "a", 5, 5, false),
+            (rolling.clone(), "b", 5, 0, true),
+            (rolling.clone(), "b", 5, 4, true),
+            (rolling, "b", 5, 5, false),
+            (Value::Null, "b", 5, 4, true),
+            (on_delete.clone(), "b", 5, 0, false),
+            (on_delete, "b", 5, 3, false),
+            (partition(3), "b", 5, 0, true),
+            (partition(3), "b", 5, 1, true),
+            (partition(3), "b", 5, 2, false),
+            (partition(5), "b", 5, 0, false),
+            (partition(9), "b", 5, 0, false),
+            (partition(0), "b", 5, 4, true),
+        ];
+        for (strategy, revision, replicas, updated, expected) in cases {
+            let set = json!({
+                "metadata": {"name": "orders"},
+                "spec": {
+                    "replicas": replicas, "selector": {}, "serviceName": "orders", "template": {},
+                    "updateStrategy": strategy,
+                },
+                "status": {
+                    "replicas": replicas, "updatedReplicas": updated,
+                    "currentRevision": "a", "updateRevision": revision,
+                },
+            });
+            let workload = Workload::from_stateful_set(&serde_json::from_value(set).unwrap());
+            assert_eq!(workload.rolling_out, expected, "{strategy} {revision} {updated} of {replicas}");
+        }
+    }
+
+    #[test]
+    fn a_stateful_set_without_status_is_not_rolling_out() {
+        assert!(!Workload::from_stateful_set(&StatefulSet::default()).rolling_out);
     }
 }

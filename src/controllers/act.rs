@@ -1,7 +1,7 @@
 //! From a decision to replicas: decides on the target as it was read, and writes only onto that version of it.
 //!
-//! At most one write per reading and generation of the object: somebody who undoes each of our writes must not make
-//! us write without end, nor may a target that changes all the time.
+//! At most one write is accepted per reading and generation of the object: somebody who undoes each of our writes must
+//! not make us write without end, nor may a target that changes all the time. One that failed is repeated after a pause.
 
 use std::time::Duration;
 
@@ -55,17 +55,16 @@ impl Visit<'_> {
             if decision.replicas == workload.replicas {
                 return Ok(Acted { target: Ok(workload), decision });
             }
-            if let Some(problem) = memory.tried(self.basis()) {
+            if let Some(problem) = memory.tried(self.basis(), Instant::now()) {
                 return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision });
             }
             let event = ScaleEvent { at: now, from: workload.replicas, to: decision.replicas };
             let leadership = &self.context.shared.leadership;
             let written =
                 workloads.set_replicas(&namespace, &self.plan.target, &workload, event.to, leadership).await;
-            self.context.shared.metrics.api_write("scale", "update");
             let problem = match written {
                 Ok(after) => {
-                    memory.try_again_after(self.basis(), None);
+                    memory.has_tried(self.basis(), None, Instant::now());
                     memory.target = Some(after.clone());
                     let event = ScaleEvent { at: Timestamp::now(), ..event };
                     self.remember_scale(event, &decision, memory).await;
@@ -92,7 +91,7 @@ impl Visit<'_> {
                     Some(problem(&error))
                 }
             };
-            memory.try_again_after(self.basis(), problem.clone());
+            memory.has_tried(self.basis(), problem.clone(), Instant::now());
             return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision });
         }
     }
@@ -110,8 +109,8 @@ impl Visit<'_> {
             return;
         }
         let changed = memory.writers.saw(workload.replicas, Instant::now());
-        // In a dry run it is always somebody else.
-        if let Some(before) = changed.filter(|_| self.plan.scaling.mode != Mode::DryRun) {
+        // In a dry run or a pause it is always somebody else.
+        if let Some(before) = changed.filter(|_| self.plan.scaling.mode == Mode::Active) {
             let happening = Happening {
                 warning: false,
                 reason: "ReplicasChanged".to_owned(),
@@ -128,6 +127,8 @@ impl Visit<'_> {
         memory.writers.wrote(event.to);
         memory.untold_scale = Some(report::last_scale(event, decision));
         let taken_at = self.observation.map_or(event.at, |observation| observation.taken_at);
+        // Here, as a write without an answer may have been accepted too.
+        shared.metrics.api_write("scale", "update");
         let latency = Duration::try_from(event.at.duration_since(taken_at)).unwrap_or_default();
         shared.metrics.scaled(event.from, event.to, &decision.reason.to_string(), latency);
         tracing::info!(

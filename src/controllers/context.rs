@@ -7,12 +7,12 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::claims::{Claims, Key};
 use super::memory::Memories;
 use super::misunderstood::Misunderstood;
-use super::writes::Budget;
+use super::writes::Reports;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::brokers::Wake;
 use crate::brokers::sessions::Sessions;
@@ -25,10 +25,6 @@ use crate::cluster::status::{self, StatusError};
 use crate::cluster::workloads::Workloads;
 use crate::report::Happening;
 use crate::telemetry::metrics::Metrics;
-
-/// Events and status writes on their way at once. They leave the API server room for changes of replicas, which wait for
-/// nothing: when a whole fleet scales at one poll, the reports come after the scaling.
-pub(super) const REPORTS_AT_ONCE: usize = 4;
 
 /// What all scopes of the operator share.
 #[derive(Clone, Debug)]
@@ -43,8 +39,8 @@ pub struct Shared {
     pub leadership: Leadership,
     /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Status writes for numbers alone, per second, for each scope.
-    pub status_writes_per_second: u32,
+    /// What may be written for people to read, of all scopes together.
+    pub reports: Arc<Reports>,
     /// Only objects that this label selector matches are served.
     pub label_selector: Option<String>,
 }
@@ -61,9 +57,6 @@ pub(super) struct Context {
     pub(super) claims: Claims,
     pub(super) memories: Memories,
     pub(super) misunderstood: Misunderstood,
-    pub(super) budget: Budget,
-    /// Turns for events and status writes.
-    pub(super) reports: Semaphore,
     pub(super) wake: mpsc::UnboundedSender<Key>,
 }
 
@@ -127,7 +120,7 @@ impl Context {
 
     /// Tells of something as an event.
     pub(super) async fn tell(&self, object: &QueueScaler, happening: &Happening) {
-        let _turn = self.reports.acquire().await;
+        let _turn = self.shared.reports.turn().await;
         self.shared.events.publish(object, happening).await;
     }
 
@@ -137,7 +130,7 @@ impl Context {
         (namespace, name): &Key,
         status: &QueueScalerStatus,
     ) -> Result<(), StatusError> {
-        let _turn = self.reports.acquire().await;
+        let _turn = self.shared.reports.turn().await;
         status::write(&self.client, namespace, name, status, &self.shared.leadership).await?;
         self.shared.metrics.api_write("queuescalers/status", "patch");
         Ok(())
@@ -187,18 +180,16 @@ mod tests {
             events: Events::new(client.clone(), "test".into(), leadership.clone()),
             leadership,
             metrics,
-            status_writes_per_second: 10,
+            reports: Arc::new(Reports::new(10)),
             label_selector: None,
         };
         Context {
-            budget: Budget::new(shared.status_writes_per_second),
             misunderstood: Misunderstood::new(Arc::clone(&shared.metrics)),
             shared,
             workloads: Workloads::watch(&client, &Scope::Cluster).0,
             autoscalers: Autoscalers::watch(&client, &Scope::Cluster).0,
             claims: Claims::default(),
             memories: Memories::default(),
-            reports: Semaphore::new(REPORTS_AT_ONCE),
             wake: mpsc::unbounded_channel().0,
             client,
         }

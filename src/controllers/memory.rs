@@ -63,11 +63,22 @@ pub(super) struct Memory {
     pub(super) writers: Writers,
     /// The last write, while it is not known whether it was done.
     pub(super) unanswered: Option<Unanswered>,
-    /// What the last write was based on, and what came of it.
-    tried: Option<(Basis, Option<TargetProblem>)>,
+    tried: Option<Tried>,
 }
 
-/// What a write is based on. There is one for each.
+/// How long a write that failed is not tried again without a new reading, of which there may be none for an hour.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// The last write that was tried.
+#[derive(Debug)]
+struct Tried {
+    basis: Basis,
+    /// Why it failed. A success, and a conflict that was given up, hold for as long as their basis.
+    problem: Option<TargetProblem>,
+    at: Instant,
+}
+
+/// What a write is based on. One is accepted for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Basis {
     /// The reading.
@@ -147,21 +158,34 @@ impl Memory {
         workload
     }
 
-    /// The problem of the write that was tried on this basis already, if one was.
-    pub(super) fn tried(&self, basis: Basis) -> Option<Option<TargetProblem>> {
-        self.tried.as_ref().filter(|(tried, _)| *tried == basis).map(|(_, problem)| problem.clone())
+    /// The problem of the write that was tried on this basis and is not to be repeated now, if there is one.
+    pub(super) fn tried(&self, basis: Basis, now: Instant) -> Option<Option<TargetProblem>> {
+        let tried = self.tried.as_ref().filter(|tried| tried.basis == basis)?;
+        (tried.problem.is_none() || tried.pause(now).is_some()).then(|| tried.problem.clone())
     }
 
-    /// Takes note of a write that was accepted or given up on this basis.
-    pub(super) fn try_again_after(&mut self, basis: Basis, problem: Option<TargetProblem>) {
-        self.tried = Some((basis, problem));
+    /// Takes note of a write that was accepted, failed or was given up on this basis.
+    pub(super) fn has_tried(&mut self, basis: Basis, problem: Option<TargetProblem>, now: Instant) {
+        self.tried = Some(Tried { basis, problem, at: now });
+    }
+
+    /// When a write that failed may be repeated, if one waits for that.
+    pub(super) fn retry(&self, now: Instant) -> Option<Duration> {
+        let failed = self.tried.as_ref().filter(|tried| tried.problem.is_some());
+        failed.and_then(|tried| tried.pause(now))
     }
 
     /// The write without an answer that this state of the target answers: it was done after all.
     pub(super) fn answered_by(&mut self, workload: &Workload) -> Option<Unanswered> {
         // As long as nothing has happened to the target, the write may still arrive.
         let unanswered = self.unanswered.take_if(|write| write.on != workload.resource_version)?;
-        (unanswered.event.to == workload.replicas).then_some(unanswered)
+        if unanswered.event.to != workload.replicas {
+            return None;
+        }
+        if let Some(tried) = &mut self.tried {
+            tried.problem = None;
+        }
+        Some(unanswered)
     }
 
     /// The status with the last scale, should none that was written have it yet: not every visit comes to a write.
@@ -185,6 +209,13 @@ impl Memory {
             to: last.to,
         });
         self.history.get_or_insert_with(|| History::new(last_scale))
+    }
+}
+
+impl Tried {
+    /// What is left of the pause, if something is.
+    fn pause(&self, now: Instant) -> Option<Duration> {
+        PAUSE.checked_sub(now.duration_since(self.at)).filter(|left| !left.is_zero())
     }
 }
 
@@ -229,6 +260,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
+    use crate::report::TargetReason;
 
     #[test]
     fn a_scale_is_told_by_each_status_until_one_was_written() {
@@ -251,6 +283,22 @@ mod tests {
         memory.written(memory.with_untold(memory.status.clone()), Instant::now());
         assert_eq!(memory.untold_scale, None);
         assert_eq!(memory.status.last_scale, Some(scale));
+    }
+
+    #[test]
+    fn a_write_that_failed_is_repeated_after_a_pause_and_one_that_was_accepted_is_not() {
+        let (now, later) = (Instant::now(), Instant::now() + PAUSE);
+        let basis = |generation| Basis { taken_at: Some(Timestamp::UNIX_EPOCH), generation };
+        let problem =
+            TargetProblem { reason: TargetReason::ApiServerUnavailable, message: "no answer".to_owned() };
+        let mut memory = Memory::default();
+        memory.has_tried(basis(Some(1)), Some(problem.clone()), now);
+        assert_eq!(memory.tried(basis(Some(1)), now), Some(Some(problem)));
+        assert_eq!(memory.tried(basis(Some(2)), now), None);
+        assert_eq!(memory.retry(now), Some(PAUSE));
+        assert_eq!((memory.tried(basis(Some(1)), later), memory.retry(later)), (None, None));
+        memory.has_tried(basis(Some(1)), None, now);
+        assert_eq!((memory.tried(basis(Some(1)), later), memory.retry(now)), (Some(None), None));
     }
 
     #[test]

@@ -7,4 +7,4 @@ mod memory;
 mod misunderstood;
 pub mod queue_scaler;
 mod source;
-mod writes;
+pub mod writes;

@@ -14,16 +14,16 @@ use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::act::{self, Visit};
 use super::claims::{self, Claims, Key};
-use super::context::{Context, Guarded, REPORTS_AT_ONCE, Shared, VisitError, is_leaving, key_of};
+use super::context::{Context, Guarded, Shared, VisitError, is_leaving, key_of};
 use super::memory::{Memories, Memory};
 use super::misunderstood::Misunderstood;
-use super::writes::Budget;
+use super::source::Watching;
 use crate::api::{Mode, QueueScaler, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::cluster::autoscalers::Autoscalers;
@@ -44,14 +44,12 @@ pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: Cancell
     let (wake, woken) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
         client: client.clone(),
-        budget: Budget::new(shared.status_writes_per_second),
         misunderstood: Misunderstood::new(Arc::clone(&shared.metrics)),
         shared,
         workloads,
         autoscalers,
         claims: Claims::default(),
         memories: Memories::default(),
-        reports: Semaphore::new(REPORTS_AT_ONCE),
         wake,
     });
     let (store, objects) = watch_objects(scope.api(&client), &context);
@@ -134,6 +132,8 @@ async fn visit_valid(
     let plan = match memory.plan(object) {
         Ok(plan) => plan,
         Err(invalid) => {
+            // What it asked for before is not polled any more, nor are the old credentials used.
+            memory.watching = Watching::default();
             let status = report::status_of_invalid(
                 &invalid,
                 object.metadata.generation,
@@ -184,7 +184,8 @@ async fn visit_valid(
     let status = report::status(&situation, &memory.status, Timestamp::now());
     context.shared.metrics.objects().set(&key.0, &key.1, sample(&situation, &plan, &status));
     publish(object, status, observation, memory, context).await?;
-    Ok(Action::requeue(memory.watching.revisit()))
+    let revisit = memory.watching.revisit();
+    Ok(Action::requeue(memory.retry(Instant::now()).map_or(revisit, |retry| retry.min(revisit))))
 }
 
 /// The target as it may be scaled, or why not; and, where it is there all the same, the workload to show.
@@ -199,15 +200,15 @@ async fn find_target(
         Ok(watched) => memory.latest_target(watched),
         Err(error) => return (None, Err(act::problem(&error))),
     };
-    // Which writes nothing, and is there to be compared with who does.
-    if plan.scaling.mode == Mode::DryRun {
+    // Which write nothing: one is there to be compared with who does, the other to leave the target to somebody else.
+    if matches!(plan.scaling.mode, Mode::DryRun | Mode::Paused) {
         return (Some(workload.clone()), Ok(workload));
     }
     let wanted = claims::target(object);
     let rival = context.claims.owner(&wanted).filter(|owner| *owner != claims::key(object));
     if let Some((_, rival)) = rival {
         let message = format!(
-            "{} {} is scaled by the older QueueScaler {rival} already; delete one of the two",
+            "{} {} belongs to the older QueueScaler {rival}, even while that is paused; delete one of the two",
             plan.target.kind, plan.target.name
         );
         return (Some(workload), Err(TargetProblem { reason: TargetReason::TargetAlreadyManaged, message }));
@@ -240,7 +241,7 @@ async fn publish(
     let new_reading = observation.filter(|observation| memory.told != Some(observation.taken_at));
     let happenings = report::happenings(&memory.status, &status, new_reading);
     let now = Instant::now();
-    if context.budget.allows(report::change(&memory.status, &status), memory.status_written, now) {
+    if context.shared.reports.allow(report::change(&memory.status, &status), memory.status_written, now) {
         // Before the events: a status that is not written must not make them happen again.
         context.write_status(&claims::key(object), &status).await?;
         memory.written(status, now);

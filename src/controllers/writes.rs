@@ -1,8 +1,10 @@
-//! When a status is written: what is so at once, numbers alone now and then and within a budget of the operator.
+//! When and how many statuses and events are written: what is so at once, numbers alone now and then and within a budget
+//! of the whole operator, whatever its scopes.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::report::Change;
@@ -14,22 +16,51 @@ const NUMBERS_APART: Duration = Duration::from_secs(15);
 /// less than a usual period's savings they could use only a part, however few writes there are on average.
 const SAVED_UP: f64 = 5.0;
 
+/// Events and status writes on their way at once. They leave the API server room for changes of replicas, which wait for
+/// nothing: when a whole fleet scales at one poll, the reports come after the scaling.
+const AT_ONCE: usize = 4;
+
+/// What the whole operator may write for people to read.
+#[derive(Debug)]
+pub struct Reports {
+    budget: Budget,
+    turns: Semaphore,
+}
+
+impl Reports {
+    /// With so many status writes per second for numbers alone.
+    #[must_use]
+    pub fn new(status_writes_per_second: u32) -> Self {
+        Self { budget: Budget::new(status_writes_per_second), turns: Semaphore::new(AT_ONCE) }
+    }
+
+    /// Whether a status with this change is to be written now. Only numbers can be refused.
+    pub(super) fn allow(&self, change: Change, written: Option<Instant>, now: Instant) -> bool {
+        self.budget.allows(change, written, now)
+    }
+
+    /// Waits until one more event or status may be written. To be kept until it is.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed.
+        self.turns.acquire().await.ok()
+    }
+}
+
 /// Writes of numbers that the whole operator may do: so many a second, saved up for [`SAVED_UP`].
 #[derive(Debug)]
-pub(super) struct Budget {
+struct Budget {
     per_second: f64,
     saved: Mutex<(f64, Instant)>,
 }
 
 impl Budget {
     /// A full budget.
-    pub(super) fn new(per_second: u32) -> Self {
+    fn new(per_second: u32) -> Self {
         let per_second = f64::from(per_second);
         Self { per_second, saved: Mutex::new((per_second * SAVED_UP, Instant::now())) }
     }
 
-    /// Whether a status with this change is to be written now. Only numbers can be refused.
-    pub(super) fn allows(&self, change: Change, written: Option<Instant>, now: Instant) -> bool {
+    fn allows(&self, change: Change, written: Option<Instant>, now: Instant) -> bool {
         match change {
             Change::None => false,
             Change::State => true,

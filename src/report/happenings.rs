@@ -60,7 +60,9 @@ pub fn happenings(
 /// An event for a condition that turned. `Ready` repeats others, so that it speaks only for an invalid specification.
 fn transition(earlier: Option<&Condition>, now: &Condition) -> Option<Happening> {
     let was = earlier.map_or("", |earlier| earlier.status.as_str());
-    if was == now.status {
+    // Limits come one after the other, while the condition stays True.
+    let limit = now.type_ == SCALING_LIMITED && earlier.is_some_and(|earlier| earlier.reason != now.reason);
+    if was == now.status && !limit {
         return None;
     }
     let warning = || Some(Happening::new(true, &now.reason, &now.message, "Observe"));
@@ -91,4 +93,42 @@ fn of_reading(observation: &Observation) -> impl Iterator<Item = Happening> {
         let message = format!("topic {topic} has {to} partitions now, before it had {from}");
         Some(Happening::new(false, "PartitionsChanged", message, "Observe"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn limited(status: &str, reason: &str) -> Condition {
+        Condition {
+            type_: SCALING_LIMITED.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: String::new(),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+            observed_generation: None,
+        }
+    }
+
+    #[test]
+    fn each_limit_that_needs_a_person_is_told_once_also_after_another_limit() {
+        let within = ("False", "WithinLimits");
+        let cases = [
+            (within, ("True", "AtMaxReplicas"), true),
+            (within, ("True", "Behavior"), false),
+            (("True", "Behavior"), ("True", "AtMaxReplicas"), true),
+            (("True", "AtMaxReplicas"), ("True", "PartitionBound"), true),
+            (("True", "AtMaxReplicas"), ("True", "AtMaxReplicas"), false),
+            (("True", "AtMaxReplicas"), ("True", "Behavior"), false),
+            (("True", "AtMaxReplicas"), within, false),
+        ];
+        for (before, after, told) in cases {
+            let happening = transition(Some(&limited(before.0, before.1)), &limited(after.0, after.1));
+            let expected = told.then_some(after.1);
+            assert_eq!(happening.as_ref().map(|it| it.reason.as_str()), expected, "{before:?} to {after:?}");
+        }
+    }
 }

@@ -86,7 +86,8 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
     }
 }
 
-/// The status of an object whose specification cannot be used. What was known before stays.
+/// The status of an object whose specification cannot be used. Nothing is read, so that it has no number; the last scale
+/// stays.
 #[must_use]
 pub fn status_of_invalid(
     invalid: &Invalid,
@@ -101,8 +102,9 @@ pub fn status_of_invalid(
             message: invalid.to_string(),
             limited_by: None,
         }),
+        last_scale: before.last_scale.clone(),
         conditions: conditions::of_invalid(invalid, generation, &before.conditions, now),
-        ..before.clone()
+        ..QueueScalerStatus::default()
     }
 }
 
@@ -156,5 +158,40 @@ pub fn last_scale(event: ScaleEvent, decision: &Decision) -> LastScale {
         to: event.to,
         reason: decision.reason.to_string(),
         message: decision.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invalid_specification_leaves_no_number_but_the_last_scale() {
+        let before = QueueScalerStatus {
+            observed_generation: Some(1),
+            target: Some(TargetStatus { replicas: 6, ready_replicas: Some(6), selector: None }),
+            desired_replicas: Some(12),
+            backlog: Some(48_000),
+            quality: Some(Quality::Known),
+            arrival_rate_per_minute: Some(3600),
+            partitions: Some(12),
+            decision: None,
+            last_scale: Some(LastScale {
+                time: Time(Timestamp::UNIX_EPOCH),
+                from: 4,
+                to: 6,
+                reason: "BacklogExceedsTarget".to_owned(),
+                message: String::new(),
+            }),
+            conditions: Vec::new(),
+        };
+        let invalid = Invalid::new("spec.source.kafka.topicPattern", "no regular expression");
+        let after = status_of_invalid(&invalid, Some(2), &before, Timestamp::now());
+        assert_eq!(after.last_scale, before.last_scale);
+        assert_eq!(after.observed_generation, Some(2));
+        let numbers =
+            (after.desired_replicas, after.backlog, after.arrival_rate_per_minute, after.partitions);
+        assert_eq!(numbers, (None, None, None, None));
+        assert_eq!((after.quality, after.target), (None, None));
     }
 }

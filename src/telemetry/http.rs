@@ -15,16 +15,23 @@ use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
 
+/// Takes the address, so that a mistake in it shows before anything else is done.
+///
+/// # Errors
+/// The address is taken by another process, or is none of this machine's.
+pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
 /// Serves until `shutdown` resolves.
 ///
 /// # Errors
-/// The address cannot be bound, or the listener fails.
+/// The listener fails.
 pub async fn serve(
-    address: SocketAddr,
+    listener: TcpListener,
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving /livez, /readyz and /metrics");
     axum::serve(listener, routes(metrics)).with_graceful_shutdown(shutdown).await
 }

@@ -3,7 +3,7 @@
 //! Labels are bounded: namespace and name of an object, and enums. An object's series vanish with it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -38,6 +38,7 @@ pub struct Metrics {
     api_writes: Family<ApiWrite, Counter>,
     invalid_objects: Gauge,
     leader: Gauge,
+    leads: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -89,6 +90,7 @@ impl Metrics {
             api_writes: Family::default(),
             invalid_objects: Gauge::default(),
             leader: Gauge::default(),
+            leads: OnceLock::new(),
         };
         metrics.register();
         Arc::new(metrics)
@@ -110,6 +112,7 @@ impl Metrics {
             api_writes,
             invalid_objects,
             leader,
+            leads: _,
         } = self;
         registry.register_collector(Box::new(Arc::clone(objects)));
         registry.register("polls", "Readings of a backlog, by broker and result", polls.clone());
@@ -150,7 +153,7 @@ impl Metrics {
             reconcile_duration.clone(),
         );
         registry.register("reconcile_errors", "Visits that ended with an error", reconcile_errors.clone());
-        registry.register("api_writes", "Writes to the API server", api_writes.clone());
+        registry.register("api_writes", "Writes that the API server accepted", api_writes.clone());
         registry.register(
             "invalid_objects",
             "QueueScalers that could not be understood and are left alone",
@@ -164,6 +167,7 @@ impl Metrics {
     /// # Errors
     /// A value could not be formatted.
     pub fn exposition(&self) -> Result<String, fmt::Error> {
+        self.leader.set(i64::from(self.leads.get().is_some_and(|leads| leads())));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -204,7 +208,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a write to the API server.
+    /// Counts a write that the API server accepted.
     pub fn api_write(&self, resource: &'static str, verb: &'static str) {
         self.api_writes.get_or_create(&ApiWrite { resource, verb }).inc();
     }
@@ -214,9 +218,10 @@ impl Metrics {
         self.invalid_objects.inc_by(change);
     }
 
-    /// Sets whether this process holds the lease.
-    pub fn leading(&self, leading: bool) {
-        self.leader.set(i64::from(leading));
+    /// From now on `leads` is asked at each exposition whether this process holds the lease, which can be lost by the
+    /// clock alone. The first one given counts.
+    pub fn leads_while(&self, leads: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.leads.set(Box::new(leads));
     }
 }
 
@@ -265,5 +270,28 @@ impl PollMetrics {
     /// Discounts a session.
     pub fn session_ended(&self) {
         self.sessions.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn the_leader_is_who_holds_the_lease_now() {
+        let metrics = Metrics::new();
+        let shows = |leader: u8| {
+            let text = metrics.exposition().unwrap();
+            assert!(text.contains(&format!("queuescaler_leader {leader}\n")), "{leader}:\n{text}");
+        };
+        shows(0);
+        let held = Arc::new(AtomicBool::new(true));
+        let lease = Arc::clone(&held);
+        metrics.leads_while(move || lease.load(Ordering::Relaxed));
+        shows(1);
+        held.store(false, Ordering::Relaxed);
+        shows(0);
     }
 }

@@ -85,6 +85,9 @@ async fn c11_a_horizontal_pod_autoscaler_on_the_target_stops_scaling_until_it_is
     scaled.queue_scaler("trial", json!({"scaleTargetRef": {"name": "orders"}, "mode": "DryRun"})).await;
     let trial = scaled.bench.until_reason("trial", "DryRun").await;
     assert_eq!(trial.status.unwrap().desired_replicas, Some(4));
+    // A paused one leaves the target to whoever has it, and nothing is wrong with that.
+    scaled.queue_scaler("asleep", json!({"scaleTargetRef": {"name": "orders"}, "mode": "Paused"})).await;
+    scaled.bench.until_condition("asleep", "Ready", "True", "Paused").await;
     scaled.bench.keeps_replicas("orders", 2, SOME_POLLS).await;
 
     let autoscalers: Api<HorizontalPodAutoscaler> = scaled.bench.api();
