@@ -237,7 +237,11 @@ impl KafkaAdmin {
             .with_protocol_type(text("consumer"))
             .with_protocols(vec![protocol]);
         let mut connection = open(&coordinator).await;
-        let joined = call::<_, 3>(&mut connection, request).await;
+        let joined = until(async || {
+            let joined = call::<_, 3>(&mut connection, request.clone()).await;
+            (!settling(joined.error_code)).then_some(joined)
+        })
+        .await;
         assert_eq!(joined.error_code, 0, "joining {group}");
         let assignment = SyncGroupRequestAssignment::default()
             .with_member_id(joined.member_id.clone())
@@ -266,7 +270,11 @@ impl KafkaAdmin {
         if !connection.supports::<Plain<ConsumerGroupHeartbeatRequest, 0>>() {
             return false;
         }
-        let error = call::<_, 0>(&mut connection, request).await.error_code;
+        let error = until(async || {
+            let error = call::<_, 0>(&mut connection, request.clone()).await.error_code;
+            (!settling(error)).then_some(error)
+        })
+        .await;
         const UNSUPPORTED_VERSION: i16 = 35;
         assert!(matches!(error, 0 | UNSUPPORTED_VERSION), "joining {group}: {error}");
         self.members.push(connection);
