@@ -29,6 +29,7 @@ mod arrivals;
 mod backlog_per_replica;
 mod behavior;
 mod decision;
+mod drain_time;
 mod evidence;
 mod history;
 mod observed;
@@ -45,7 +46,7 @@ use jiff::Timestamp;
 pub use arrivals::Arrivals;
 pub use decision::{Decision, Limit, Reason};
 pub use history::{History, ScaleEvent};
-pub use partitions::aligned;
+pub use partitions::{aligned, whole};
 
 use crate::api::Mode;
 use crate::brokers::observation::Observation;
