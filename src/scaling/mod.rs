@@ -25,7 +25,6 @@
 //! capped them (`AtMaxReplicas`, `PartitionBound`), else `SourceUnknown` for an incomplete reading, else `Idle`
 //! without and `KeepingUp` with a backlog. [`Limit`] is the last stage that changed the result.
 
-mod arrivals;
 mod backlog_per_replica;
 mod behavior;
 mod decision;
@@ -35,6 +34,7 @@ mod history;
 mod observed;
 mod partitions;
 mod proposal;
+mod rates;
 mod steps;
 mod unobserved;
 
@@ -43,10 +43,10 @@ mod tests;
 
 use jiff::Timestamp;
 
-pub use arrivals::Arrivals;
 pub use decision::{Decision, Limit, Reason};
 pub use history::{History, ScaleEvent};
 pub use partitions::{aligned, whole};
+pub use rates::Arrivals;
 
 use crate::api::Mode;
 use crate::brokers::observation::Observation;
