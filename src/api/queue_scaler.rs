@@ -66,7 +66,9 @@ pub struct QueueScalerSpec {
     /// The queue that the workload consumes. Exactly one of kafka, rabbitmq.
     pub source: Source,
 
-    /// How the backlog becomes a replica count. Exactly one of backlogPerReplica, steps.
+    /// How the backlog becomes a replica count. Exactly one of drainTime, backlogPerReplica, steps. Default: drainTime
+    /// with its own defaults.
+    #[serde(default)]
     pub policy: Policy,
 
     /// How fast replicas may change, in the form of autoscaling/v2. Defaults differ from the HPA's where a queue

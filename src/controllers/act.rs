@@ -51,7 +51,7 @@ impl Visit<'_> {
         let mut recomputed = 0;
         loop {
             scaled = self.note_writes(&workload, memory).await.or(scaled);
-            let target = Target { replicas: workload.replicas, rolling_out: workload.rolling_out };
+            let target = target(&workload);
             let now = Timestamp::now();
             let decision = decide(&self.plan.scaling, target, self.observation, memory.history(), now);
             if decision.replicas == workload.replicas {
@@ -141,6 +141,16 @@ impl Visit<'_> {
             "scaled"
         );
         shared.events.publish(self.object, &report::scaled(event, decision)).await;
+    }
+}
+
+/// What a decision needs to know of the workload.
+pub(super) fn target(workload: &Workload) -> Target {
+    Target {
+        replicas: workload.replicas,
+        ready: workload.ready,
+        template: workload.template,
+        rolling_out: workload.rolling_out,
     }
 }
 

@@ -69,7 +69,7 @@ fn only_rabbitmq_repeats_its_numbers_within_its_statistics_interval() {
 
 #[test]
 fn a_scaling_field_that_cannot_be_used_is_named_with_the_way_out() {
-    let one_of = "exactly one of backlogPerReplica, steps must be set";
+    let one_of = "exactly one of drainTime, backlogPerReplica, steps must be set";
     let cases = [
         ("/maxReplicas", json!(0), "spec.maxReplicas", "is 0, must be 1 or more"),
         ("/minReplicas", json!(-1), "spec.minReplicas", "is -1, must be from 0 to maxReplicas (24)"),

@@ -46,18 +46,22 @@ use jiff::Timestamp;
 pub use decision::{Decision, Limit, Reason};
 pub use history::{History, ScaleEvent};
 pub use partitions::{aligned, whole};
-pub use rates::Arrivals;
+pub use rates::{Arrivals, Basis, Remembered, ServiceRate};
 
 use crate::api::Mode;
-use crate::brokers::observation::Observation;
+use crate::brokers::observation::{Observation, Reading};
 use crate::plan::ScalingPlan;
 use evidence::Evidence;
 
 /// The workload as it was last read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// Replicas that it asks for (`spec.replicas` of its scale).
     pub replicas: i32,
+    /// Replicas that are ready. Absent: not known.
+    pub ready: Option<i32>,
+    /// A number for what its pods are made of; another template has another one. Absent: not known.
+    pub template: Option<u32>,
     /// A rollout is in progress.
     pub rolling_out: bool,
 }
@@ -74,6 +78,7 @@ pub fn decide(
     history: &mut History,
     now: Timestamp,
 ) -> Decision {
+    observe(plan, target, observation, history);
     if plan.mode == Mode::Paused {
         history.interrupt();
         let message = format!("mode is Paused; replicas stay at {}", target.replicas);
@@ -88,6 +93,14 @@ pub fn decide(
         Evidence::Nothing { why, failed_polls } => unobserved::decide(&scene, &why, failed_polls, history),
     };
     dry_run(&scene, bounds_changed(&scene, decision))
+}
+
+/// Learns from an observation without deciding anything, for a target that is not to be scaled now. An observation
+/// counts once, also if [`decide`] is called with it as well.
+pub fn observe(plan: &ScalingPlan, target: Target, observation: Option<&Observation>, history: &mut History) {
+    if let Some(Observation { taken_at, reading: Reading::Known(backlog), .. }) = observation {
+        history.rates.observe(*taken_at, backlog, target, plan.poll_period);
+    }
 }
 
 /// What every stage needs.

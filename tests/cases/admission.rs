@@ -176,13 +176,13 @@ async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
             kafka(),
             vec![("/spec/policy/backlogPerReplica".into(), json!({"messages": 1}))],
             "spec.policy",
-            "exactly one of backlogPerReplica, steps",
+            "exactly one of drainTime, backlogPerReplica, steps",
         ),
         (
             kafka(),
             vec![("/spec/policy/steps".into(), Value::Null)],
             "spec.policy",
-            "exactly one of backlogPerReplica, steps",
+            "exactly one of drainTime, backlogPerReplica, steps",
         ),
         (
             kafka(),

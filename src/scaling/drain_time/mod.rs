@@ -1,6 +1,313 @@
-//! The policy `drainTime`: the user says when the backlog must be gone.
-
-#![allow(dead_code)] // until the policy is wired
+//! The policy `drainTime`: the user says when the backlog must be gone, and what one replica can do is learned.
+//!
+//! Up goes at once to the size that the formula of [`need`] gives, in whole partitions. While a backlog is worked off
+//! nothing is removed: the size was chosen for the whole of it, and a size for what is left would never clear it. What
+//! is removed then is worth it: a fifth at least. After each write the replicas get time to start working before the
+//! next is considered. As long as the service rate is not known, [`probe`] goes in small steps.
 
 pub(super) mod need;
+mod probe;
+mod sentence;
 pub(super) mod spread;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::decision::{Limit, Reason};
+use super::history::{History, elapsed};
+use super::partitions::{rounded_up, whole};
+use super::proposal::{Proposal, Situation, Wait};
+use super::rates::{self, Basis, ServiceRate};
+use crate::plan::DrainTime;
+use need::{Goal, Load, Work};
+use spread::{Dealing, Verdict};
+
+/// More than this part above what is there is worth a start, in thousandths.
+const UP_TOLERANCE: u32 = 100;
+/// Less than this part below what is there is not worth a rebalance, in thousandths.
+const DOWN_TOLERANCE: u32 = 200;
+/// Time in which replicas that were written are not expected to be ready and still.
+const SETTLE: Duration = Duration::from_secs(10);
+/// The longest time that replicas are waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Proposes a count.
+pub(super) fn propose(situation: &Situation, policy: &DrainTime) -> Proposal {
+    let hint = hint_per_second(policy);
+    let proposal = match situation.history.rates.service(hint) {
+        Some(rate) if rate.basis != Basis::Assumed => sized(situation, policy, rate),
+        guess => probe::propose(situation, policy, guess),
+    };
+    let waits = if proposal.waits.is_some() { proposal.waits } else { settling(situation) };
+    Proposal { waits, ..proposal }
+}
+
+/// The user's word on the service rate, per second.
+pub(super) fn hint_per_second(policy: &DrainTime) -> Option<f64> {
+    policy.hint_per_minute.map(|hint| real(hint) / 60.0)
+}
+
+/// Takes note of since when a backlog is being worked off.
+pub(super) fn follow(situation: &Situation) -> Option<Timestamp> {
+    is_working_off(situation).then(|| situation.history.episode.unwrap_or(situation.taken_at))
+}
+
+/// There is more than what is always there: what arrives between two commits, and what is processed within two polls.
+fn is_working_off(situation: &Situation) -> bool {
+    let Situation { plan, history, backlog, .. } = situation;
+    let polls = plan.poll_period.saturating_mul(2);
+    let pause = history.rates.commit_interval().unwrap_or(plan.poll_period).saturating_add(polls);
+    let arriving = history.rates.arrivals().rising() * pause.as_secs_f64();
+    let hint = match &plan.policy {
+        crate::plan::Policy::DrainTime(policy) => hint_per_second(policy),
+        _ => None,
+    };
+    let known = history.rates.service(hint).filter(|rate| rate.basis != Basis::Assumed);
+    let served = known.map_or(0.0, |rate| capacity(rate) * real(situation.ready()) * polls.as_secs_f64());
+    real(backlog.messages) > arriving.max(served)
+}
+
+/// Messages per second of one replica among many, at least.
+fn capacity(rate: ServiceRate) -> f64 {
+    (rate.at_least * rate.scalability).max(f64::MIN_POSITIVE)
+}
+
+/// What the load needs, and what was made of it.
+struct Sizing {
+    load: Load,
+    arrivals: f64,
+    needed: f64,
+    wanted: i32,
+    limit: Option<Limit>,
+    clauses: Vec<String>,
+}
+
+fn sized(situation: &Situation, policy: &DrainTime, rate: ServiceRate) -> Proposal {
+    let Situation { plan, current, history, .. } = situation;
+    let current = *current;
+    let arrivals = history.rates.arrivals();
+    let behavior = &plan.behavior;
+    let up = size(situation, policy, rate, arrivals.rising());
+    let most = situation.ceiling().0.max(plan.bounds.min);
+    let tolerance = f64::from(behavior.up.tolerance_millis.max(UP_TOLERANCE)) / 1000.0;
+
+    if up.wanted > current {
+        let close = current > 0 && up.needed <= f64::from(current) * (1.0 + tolerance);
+        if close && !would_miss(situation, policy, rate, up.arrivals) {
+            return stay(
+                current,
+                up,
+                policy,
+                rate,
+                situation,
+                "the replicas there are come within a tenth of it",
+            );
+        }
+        return go(up.wanted, up, policy, rate, situation, None);
+    }
+    if history.episode.is_some() && current > 0 {
+        // More than can work are no help to clear it.
+        let kept = current.min(most).max(up.wanted);
+        let clause = "nothing is removed until the backlog is gone";
+        return go(kept, up, policy, rate, situation, (kept > 0).then_some(clause));
+    }
+    let down = size(situation, policy, rate, arrivals.falling());
+    let tolerance = f64::from(behavior.down.tolerance_millis.max(DOWN_TOLERANCE)) / 1000.0;
+    if down.wanted < current
+        && f64::from(down.wanted) > f64::from(current) * (1.0 - tolerance)
+        && current <= most
+    {
+        return stay(
+            current,
+            down,
+            policy,
+            rate,
+            situation,
+            "less than a fifth fewer is not worth a rebalance",
+        );
+    }
+    go(down.wanted.min(current), down, policy, rate, situation, None)
+}
+
+fn go(
+    wanted: i32,
+    sizing: Sizing,
+    policy: &DrainTime,
+    rate: ServiceRate,
+    situation: &Situation,
+    clause: Option<&str>,
+) -> Proposal {
+    let mut message = sentence::of(situation, policy, rate, &sizing);
+    for clause in sizing.clauses.iter().map(String::as_str).chain(clause) {
+        message.push_str("; ");
+        message.push_str(clause);
+    }
+    let limit = sizing.limit.filter(|_| wanted == sizing.wanted);
+    Proposal {
+        wanted,
+        trend: wanted,
+        waits: None,
+        limit,
+        more: Reason::BacklogExceedsTarget,
+        fewer: Reason::BacklogCleared,
+        message,
+    }
+}
+
+fn stay(
+    current: i32,
+    sizing: Sizing,
+    policy: &DrainTime,
+    rate: ServiceRate,
+    situation: &Situation,
+    clause: &str,
+) -> Proposal {
+    Proposal { limit: None, ..go(current, sizing, policy, rate, situation, Some(clause)) }
+}
+
+/// The formula, and what partitions and bounds make of it.
+fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: f64) -> Sizing {
+    let Situation { backlog, history, .. } = situation;
+    let per_replica = capacity(rate);
+    let goal = goal(situation, policy);
+    let in_service = per_replica * real(situation.ready());
+    // What is always there needs no catching up.
+    let messages = if history.episode.is_some() { real(backlog.messages) } else { 0.0 };
+    let load = need::load(Work { backlog: messages, arrivals, in_service }, goal);
+    let (ceiling, by, clause) = situation.ceiling();
+    let mut clauses = Vec::new();
+    let (needed, mut wanted);
+    if backlog.single_consumer {
+        needed = load.total() / per_replica;
+        wanted = rounded_up(needed).min(1);
+        clauses.push("the queue has a single active consumer".to_owned());
+    } else if let Some(partitions) = situation.partitions() {
+        needed = load.total() / per_replica;
+        wanted = whole(needed, partitions);
+        if wanted > rounded_up(needed) {
+            clauses.push(format!("in whole partitions of {partitions} these are {wanted}"));
+        }
+    } else {
+        needed = need::competing(load, arrivals, per_replica);
+        wanted = rounded_up(needed);
+    }
+    let limit = (rounded_up(needed) > ceiling).then_some(by);
+    if wanted > ceiling {
+        wanted = ceiling;
+    }
+    if limit.is_some() {
+        clauses.push(clause);
+    } else {
+        let loads = loads(situation, goal.headroom, load.seconds);
+        let dealing = match backlog.assignor.as_deref() {
+            Some("range") => Dealing::Range,
+            _ => Dealing::OneByOne,
+        };
+        match spread::judge(&loads, dealing, wanted, ceiling, per_replica) {
+            Verdict::Enough => {}
+            Verdict::Raise(count) => {
+                clauses.push(format!("uneven partitions need {count}, so that none of them has too much"));
+                wanted = count;
+            }
+            Verdict::Hot { topic, partition, share } => {
+                let topic = backlog.topics.get(topic).map_or("?", |topic| &topic.name);
+                let percent = share * 100.0;
+                clauses.push(format!(
+                    "partition {topic}-{partition} has {percent:.0} % of the load, more than one replica can do, and \
+                     no count of them helps it"
+                ));
+            }
+        }
+    }
+    Sizing { load, arrivals, needed, wanted, limit, clauses }
+}
+
+/// The time that is left for the backlog. It is counted from when the backlog was first seen, or the size would fall
+/// with what is left and never clear it; but no less than half of the target, so that one that is late does not ask
+/// for ever more.
+fn goal(situation: &Situation, policy: &DrainTime) -> Goal {
+    let Situation { plan, history, taken_at, .. } = situation;
+    let passed = history.episode.map_or(Duration::ZERO, |since| elapsed(since, *taken_at));
+    let target = policy.max_age.map_or(policy.target, |age| age.min(policy.target));
+    Goal {
+        horizon: target.saturating_sub(passed).max(target / 2),
+        dead_time: plan.poll_period.saturating_add(history.rates.startup()),
+        poll: plan.poll_period,
+        headroom: f64::from(policy.headroom_percent) / 100.0,
+    }
+}
+
+/// What each partition asks for, in messages per second. Empty when nothing is known of them.
+fn loads(situation: &Situation, headroom: f64, seconds: f64) -> Vec<Vec<f64>> {
+    let Situation { backlog, history, .. } = situation;
+    let arrivals = history.rates.arrivals_by_partition();
+    let catches_up = history.episode.is_some();
+    if arrivals.len() != backlog.topics.len() {
+        return Vec::new();
+    }
+    let topics = backlog.topics.iter().zip(&arrivals).map(|(topic, arrivals)| {
+        let partitions = topic.partitions.iter().zip(arrivals).map(|(partition, arrivals)| {
+            let messages = partition.filter(|_| catches_up).map_or(0.0, |partition| real(partition.backlog));
+            arrivals * (1.0 + headroom) + messages / seconds
+        });
+        partitions.collect()
+    });
+    topics.collect()
+}
+
+/// The replicas there are would clear the backlog too late, or never.
+fn would_miss(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: f64) -> bool {
+    exceeds(situation, rate, arrivals, goal(situation, policy).horizon)
+}
+
+fn exceeds(situation: &Situation, rate: ServiceRate, arrivals: f64, limit: Duration) -> bool {
+    let capacity = capacity(rate) * f64::from(situation.current);
+    let backlog = if situation.history.episode.is_some() { real(situation.backlog.messages) } else { 0.0 };
+    need::drain_seconds(backlog, arrivals, capacity).is_none_or(|seconds| seconds > limit.as_secs_f64())
+}
+
+/// After a write: what was asked for must work, or have had its time, before more is asked for. When even all that was
+/// asked for would take twice the target, there is nothing to wait for.
+fn settling(situation: &Situation) -> Option<Wait> {
+    let Situation { plan, backlog, history, now, taken_at, target, .. } = situation;
+    let last = history.last_scale()?;
+    let passed = elapsed(last, *now);
+    let wait = |clause: String| Some(Wait { clause, reason: Reason::Settling });
+    if *taken_at <= last {
+        return wait("the next step needs a newer reading".to_owned());
+    }
+    let patience = if target.ready.is_some() { PATIENCE } else { history.rates.startup() };
+    if passed >= patience || passed >= SETTLE && rates::is_complete(backlog, *target) {
+        return None;
+    }
+    if let crate::plan::Policy::DrainTime(policy) = &plan.policy
+        && let Some(rate) = history.rates.service(hint_per_second(policy))
+        && rate.basis != Basis::Assumed
+        && exceeds(situation, rate, history.rates.arrivals().rising(), goal(situation, policy).horizon * 2)
+    {
+        return None;
+    }
+    wait(format!("the last change was {} s ago and has not taken effect yet", passed.as_secs()))
+}
+
+/// Seconds until the backlog is gone with the replicas that are ready. Absent: never, or not known.
+pub(super) fn estimated_drain(
+    messages: u64,
+    ready: i32,
+    rate: Option<ServiceRate>,
+    history: &History,
+) -> Option<f64> {
+    if messages == 0 {
+        return Some(0.0);
+    }
+    let rate = rate?;
+    let arrivals = history.rates.arrivals().rate().unwrap_or_else(|| history.rates.arrivals().rising());
+    let capacity = rate.per_second * rate.scalability * f64::from(ready);
+    need::drain_seconds(real(messages), arrivals, capacity)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn real(count: u64) -> f64 {
+    count as f64
+}

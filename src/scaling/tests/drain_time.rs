@@ -1,0 +1,295 @@
+//! `drainTime`: tables, and a closed loop with consumers that work, start, commit and are polled.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::brokers::observation::{PartitionOffsets, TopicOffsets};
+
+/// 300 s, 30 % headroom, 2 messages per second and replica, as the user says.
+fn hinted(target: u64, hint_per_minute: u64) -> ScalingPlan {
+    ScalingPlan { policy: policy(target, Some(hint_per_minute)), ..plan() }
+}
+
+fn policy(target: u64, hint_per_minute: Option<u64>) -> Policy {
+    Policy::DrainTime(DrainTime {
+        target: Duration::from_secs(target),
+        max_age: None,
+        hint_per_minute,
+        headroom_percent: 30,
+    })
+}
+
+/// What a decision on this backlog wants, from one ready replica, and why.
+fn wanted(plan: &ScalingPlan, reading: Reading) -> (i32, String) {
+    let mut world = World::new(plan.clone(), 1);
+    world.target.ready = Some(1);
+    let decision = world.reads(reading);
+    (decision.desired, decision.message)
+}
+
+#[test]
+fn a_thousand_messages_of_half_a_second_get_ten_replicas_to_be_gone_in_50_s_of_work() {
+    // 5 s until the next poll and 30 s for the start come before the 50 s.
+    let (replicas, message) = wanted(&hinted(85, 120), known(1000));
+    assert_eq!(replicas, 10, "{message}");
+    assert_eq!(message, "1000 messages in 50 s need 10.0 replicas at 120/min (as given)");
+}
+
+#[test]
+fn sizes_can_be_checked_by_hand() {
+    // Polls and starts take 35 s. (backlog / (target - 35)) / 2, in whole partitions.
+    for (target, messages, partitions, expected) in [
+        (300, 5_300, None, 10),
+        (300, 5_301, None, 11),
+        (300, 1, None, 1),
+        (300, 2_650, Some(12), 6),   // 5 are needed
+        (300, 3_710, Some(12), 7),   // 7 are needed; 12 would be more than half as many again
+        (300, 4_770, Some(12), 12),  // 9 are needed
+        (300, 90_000, Some(12), 12), // no more can work
+        (300, 90_000, None, 24),     // the maximum
+        (40, 100, None, 10),         // 5 s are left
+        (10, 100, None, 10),         // a poll is left
+    ] {
+        let mut reading = messages_on(messages, partitions);
+        reading.members = Some(1);
+        let (replicas, message) = wanted(&hinted(target, 120), Reading::Known(reading));
+        assert_eq!(replicas, expected, "{message}");
+    }
+}
+
+fn messages_on(messages: u64, partitions: Option<u32>) -> Backlog {
+    Backlog { partitions, ..super::messages(messages) }
+}
+
+#[test]
+fn what_caps_the_size_is_named() {
+    let capped = |partitions, messages| {
+        let mut world = World::new(hinted(300, 120), 1);
+        let decision = world.reads(Reading::Known(messages_on(messages, partitions)));
+        (decision.limited_by, decision.message)
+    };
+    let (limit, message) = capped(Some(12), 90_000);
+    assert_eq!(limit, Some(Limit::Partitions), "{message}");
+    let (limit, message) = capped(None, 90_000);
+    assert_eq!(limit, Some(Limit::MaxReplicas), "{message}");
+    assert!(message.ends_with("; 24 is the maximum"), "{message}");
+}
+
+#[test]
+fn a_single_active_consumer_gets_one_replica() {
+    let single = Backlog { single_consumer: true, ..messages(90_000) };
+    assert_eq!(wanted(&hinted(300, 120), Reading::Known(single)).0, 1);
+}
+
+#[test]
+fn from_zero_it_starts_with_the_size_needed() {
+    let mut world = World::new(hinted(300, 120), 0);
+    world.plan.bounds.min = 0;
+    let decision = world.reads(known(5_300));
+    assert_eq!((decision.replicas, decision.reason), (10, Reason::Activated));
+}
+
+#[test]
+fn nothing_is_removed_while_the_backlog_is_worked_off_and_much_at_once_after_it() {
+    let mut world = World::new(hinted(300, 120), 1);
+    let ready = |world: &mut World, messages| {
+        world.target.ready = Some(world.target.replicas);
+        world.polls(known(messages))
+    };
+    assert_eq!(ready(&mut world, 5_300).replicas, 10);
+    for left in (200..5_200).rev().step_by(100) {
+        assert_eq!(ready(&mut world, left).replicas, 10, "{left} left");
+    }
+    assert_eq!(ready(&mut world, 0).reason, Reason::Stabilizing, "once is not enough for the minimum");
+    assert_eq!(ready(&mut world, 0).replicas, 1);
+}
+
+#[test]
+fn after_a_write_the_replicas_get_time_to_work() {
+    let mut world = World::new(hinted(300, 120), 1);
+    world.target.ready = Some(1);
+    assert_eq!(world.polls(known(2_650)).replicas, 5);
+    let decision = world.polls(known(4_000));
+    assert_eq!((decision.replicas, decision.reason), (5, Reason::Settling), "{}", decision.message);
+    world.target.ready = Some(5);
+    world.polls(known(4_000));
+    assert!(world.polls(known(4_000)).replicas > 5);
+}
+
+#[test]
+fn an_emergency_does_not_wait() {
+    let mut world = World::new(hinted(300, 120), 1);
+    world.target.ready = Some(1);
+    assert_eq!(world.polls(known(2_650)).replicas, 5);
+    assert_eq!(world.polls(known(20_000)).replicas, 24, "5 replicas would take 2000 s");
+}
+
+#[test]
+fn an_unknown_rate_is_found_out_by_doubling() {
+    let mut plan = plan();
+    plan.policy = policy(300, None);
+    let mut world = World::new(plan, 1);
+    let mut counts = Vec::new();
+    for _ in 0..12 {
+        world.target.ready = Some(world.target.replicas);
+        counts.push(world.polls(known(20_000)).replicas);
+    }
+    counts.dedup();
+    assert_eq!(counts, [2, 4, 8, 16, 20], "20000 messages are 20 at 1000 each");
+}
+
+/// A Deployment of consumers that work: pods that start, members that commit, partitions that fill.
+struct Loop {
+    world: World,
+    service: f64,
+    arrivals: f64,
+    start_seconds: u64,
+    commit_every: u64,
+    end: Vec<f64>,
+    done: Vec<f64>,
+    committed: Vec<f64>,
+    second: u64,
+    /// When each pod is ready.
+    pods: Vec<u64>,
+    changes: Vec<(u64, i32)>,
+}
+
+impl Loop {
+    fn new(plan: ScalingPlan, partitions: usize, replicas: i32, service: f64) -> Self {
+        Self {
+            world: World::new(plan, replicas),
+            service,
+            arrivals: 0.0,
+            start_seconds: 20,
+            commit_every: 5,
+            end: vec![0.0; partitions],
+            done: vec![0.0; partitions],
+            committed: vec![0.0; partitions],
+            second: 0,
+            pods: vec![0; usize::try_from(replicas).unwrap()],
+            changes: Vec::new(),
+        }
+    }
+
+    fn backlog(&self) -> f64 {
+        self.end.iter().zip(&self.done).map(|(end, done)| end - done).sum()
+    }
+
+    fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.second += 1;
+            let partitions = self.end.len();
+            self.end.iter_mut().for_each(|end| *end += self.arrivals / partitions as f64);
+            let ready = self.pods.iter().filter(|at| **at <= self.second).count();
+            for pod in 0..ready {
+                let own: Vec<_> = (pod..partitions).step_by(ready).collect();
+                let mut budget = self.service;
+                for (index, partition) in own.iter().enumerate() {
+                    let part = budget / (own.len() - index) as f64;
+                    let done = part.min(self.end[*partition] - self.done[*partition]);
+                    self.done[*partition] += done;
+                    budget -= done;
+                    if (self.second + pod as u64 * 2).is_multiple_of(self.commit_every) {
+                        self.committed[*partition] = self.done[*partition];
+                    }
+                }
+            }
+            if self.second.is_multiple_of(5) {
+                self.poll(ready);
+            }
+        }
+    }
+
+    fn poll(&mut self, ready: usize) {
+        let partitions = (0..self.end.len()).map(|partition| {
+            let (end, committed) = (self.end[partition] as u64, self.committed[partition] as u64);
+            let owner = u16::try_from(partition % ready.max(1)).ok();
+            Some(PartitionOffsets {
+                start: 0,
+                end,
+                committed: Some(committed),
+                backlog: end - committed,
+                owner,
+            })
+        });
+        let partitions: Vec<_> = partitions.collect();
+        let backlog = Backlog {
+            messages: partitions.iter().flatten().map(|it| it.backlog).sum(),
+            arrived: Some(partitions.iter().flatten().map(|it| it.end).sum()),
+            partitions: u32::try_from(partitions.len()).ok(),
+            members: u32::try_from(ready).ok(),
+            topics: vec![TopicOffsets { name: Arc::from("orders"), partitions }],
+            ..Backlog::default()
+        };
+        let before = self.world.target.replicas;
+        self.world.target.ready = i32::try_from(ready).ok();
+        self.world.polls(Reading::Known(backlog));
+        let after = self.world.target.replicas;
+        if before != after {
+            self.changes.push((self.second, after));
+            let starts = self.second + self.start_seconds;
+            self.pods.resize(usize::try_from(after).unwrap(), starts);
+        }
+    }
+
+    /// Seconds until the backlog is gone.
+    fn drains(&mut self, at_most: u64) -> Option<u64> {
+        let from = self.second;
+        while self.backlog() >= 1.0 && self.second < from + at_most {
+            self.run(1);
+        }
+        (self.backlog() < 1.0).then(|| self.second - from)
+    }
+}
+
+fn learning(target: u64) -> ScalingPlan {
+    let mut plan = ScalingPlan { policy: policy(target, None), behavior: default_behavior(), ..plan() };
+    plan.bounds.max = 48;
+    plan
+}
+
+#[test]
+fn a_backlog_is_gone_within_the_target_once_the_rate_is_known() {
+    let mut consumers = Loop::new(learning(300), 48, 2, 10.0);
+    consumers.end.iter_mut().for_each(|end| *end += 20_000.0 / 48.0);
+    consumers.run(1200);
+    assert!(consumers.backlog() < 1.0, "the first backlog taught the rate: {:?}", consumers.changes);
+    consumers.run(1800);
+    consumers.changes.clear();
+    consumers.end.iter_mut().for_each(|end| *end += 40_000.0 / 48.0);
+    let seconds = consumers.drains(1000).unwrap();
+    assert!(seconds <= 360, "{seconds} s, {:?}", consumers.changes);
+    let ups = consumers.changes.len();
+    assert!(ups <= 2, "{:?}", consumers.changes);
+}
+
+#[test]
+fn a_constant_load_settles_and_stays() {
+    for service in [3.0, 10.0, 40.0] {
+        let mut consumers = Loop::new(learning(300), 48, 8, service);
+        consumers.arrivals = 90.0;
+        consumers.run(3 * 3600);
+        consumers.changes.clear();
+        let settled = consumers.world.target.replicas;
+        consumers.run(6 * 3600);
+        assert_eq!(consumers.changes, [], "from {settled} at {service}/s");
+        let busy = 90.0 / service;
+        assert!(
+            f64::from(settled) > busy && f64::from(settled) < busy * 2.0 + 1.0,
+            "{settled} at {service}/s"
+        );
+    }
+}
+
+#[test]
+fn a_load_that_tripled_is_answered_in_one_step_or_two() {
+    let mut consumers = Loop::new(learning(300), 48, 8, 10.0);
+    consumers.arrivals = 60.0;
+    consumers.end.iter_mut().for_each(|end| *end += 100.0);
+    consumers.run(2 * 3600);
+    consumers.changes.clear();
+    consumers.arrivals = 180.0;
+    consumers.run(280);
+    assert!(!consumers.changes.is_empty() && consumers.changes.len() <= 2, "{:?}", consumers.changes);
+    assert!(consumers.world.target.replicas >= 23, "{:?}", consumers.changes);
+}
