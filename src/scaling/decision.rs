@@ -45,6 +45,8 @@ pub enum Reason {
     Stabilizing,
     /// Fewer are wanted, after the target's rollout or the group's rebalance.
     Settling,
+    /// More are wanted, and would not help: nothing is processed, or replicas do not come up.
+    Frozen,
     /// More are needed than `maxReplicas`.
     AtMaxReplicas,
     /// More are needed than partitions can keep busy.

@@ -5,6 +5,7 @@
 //! is removed then is worth it: a fifth at least. After each write the replicas get time to start working before the
 //! next is considered. As long as the service rate is not known, [`probe`] goes in small steps.
 
+mod gate;
 pub(super) mod need;
 mod probe;
 mod sentence;
@@ -17,8 +18,8 @@ use jiff::Timestamp;
 use super::decision::{Limit, Reason};
 use super::history::{History, elapsed};
 use super::partitions::{rounded_up, whole};
-use super::proposal::{Proposal, Situation, Wait};
-use super::rates::{self, Basis, ServiceRate};
+use super::proposal::{Proposal, Situation};
+use super::rates::{Basis, ServiceRate};
 use crate::plan::DrainTime;
 use need::{Goal, Load, Work};
 use spread::{Dealing, Verdict};
@@ -27,20 +28,22 @@ use spread::{Dealing, Verdict};
 const UP_TOLERANCE: u32 = 100;
 /// Less than this part below what is there is not worth a rebalance, in thousandths.
 const DOWN_TOLERANCE: u32 = 200;
-/// Time in which replicas that were written are not expected to be ready and still.
-const SETTLE: Duration = Duration::from_secs(10);
-/// The longest time that replicas are waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Proposes a count.
 pub(super) fn propose(situation: &Situation, policy: &DrainTime) -> Proposal {
     let hint = hint_per_second(policy);
-    let proposal = match situation.history.rates.service(hint) {
-        Some(rate) if rate.basis != Basis::Assumed => sized(situation, policy, rate),
-        guess => probe::propose(situation, policy, guess),
-    };
-    let waits = if proposal.waits.is_some() { proposal.waits } else { settling(situation) };
-    Proposal { waits, ..proposal }
+    match situation.history.rates.service(hint) {
+        Some(rate) if rate.basis != Basis::Assumed => {
+            let proposal = sized(situation, policy, rate);
+            let waits = gate::of_sizing(situation, policy, rate, &proposal);
+            Proposal { waits, ..proposal }
+        }
+        guess => {
+            let proposal = probe::propose(situation, policy, guess);
+            let waits = gate::of_probe(situation, &proposal);
+            Proposal { waits, ..proposal }
+        }
+    }
 }
 
 /// The user's word on the service rate, per second.
@@ -265,30 +268,6 @@ fn exceeds(situation: &Situation, rate: ServiceRate, arrivals: f64, limit: Durat
     let capacity = capacity(rate) * f64::from(situation.current);
     let backlog = if situation.history.episode.is_some() { real(situation.backlog.messages) } else { 0.0 };
     need::drain_seconds(backlog, arrivals, capacity).is_none_or(|seconds| seconds > limit.as_secs_f64())
-}
-
-/// After a write: what was asked for must work, or have had its time, before more is asked for. When even all that was
-/// asked for would take twice the target, there is nothing to wait for.
-fn settling(situation: &Situation) -> Option<Wait> {
-    let Situation { plan, backlog, history, now, taken_at, target, .. } = situation;
-    let last = history.last_scale()?;
-    let passed = elapsed(last, *now);
-    let wait = |clause: String| Some(Wait { clause, reason: Reason::Settling });
-    if *taken_at <= last {
-        return wait("the next step needs a newer reading".to_owned());
-    }
-    let patience = if target.ready.is_some() { PATIENCE } else { history.rates.startup() };
-    if passed >= patience || passed >= SETTLE && rates::is_complete(backlog, *target) {
-        return None;
-    }
-    if let crate::plan::Policy::DrainTime(policy) = &plan.policy
-        && let Some(rate) = history.rates.service(hint_per_second(policy))
-        && rate.basis != Basis::Assumed
-        && exceeds(situation, rate, history.rates.arrivals().rising(), goal(situation, policy).horizon * 2)
-    {
-        return None;
-    }
-    wait(format!("the last change was {} s ago and has not taken effect yet", passed.as_secs()))
 }
 
 /// Seconds until the backlog is gone with the replicas that are ready. Absent: never, or not known.

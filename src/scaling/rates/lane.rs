@@ -60,18 +60,21 @@ impl Lane {
         }
     }
 
-    /// Takes a reading into account. What went back begins anew.
-    pub(super) fn observe(&mut self, at: Timestamp, end: u64, done: u64) {
+    /// Takes a reading into account, and says whether something was processed since the last. What went back begins
+    /// anew.
+    pub(super) fn observe(&mut self, at: Timestamp, end: u64, done: u64) -> bool {
         if end < self.end || done < self.done {
-            return *self = Self::new(at, end, done);
+            *self = Self::new(at, end, done);
+            return true;
         }
+        let moved = done > self.done;
         let seconds = elapsed(self.seen, at).as_secs_f64();
         if seconds > 0.0 {
             let kept = 0.5_f64.powf(seconds / HALF_LIFE);
             self.arrivals = self.arrivals * kept + real(end - self.end) / seconds * (1.0 - kept);
             self.weight = self.weight * kept + (1.0 - kept);
         }
-        if done > self.done {
+        if moved {
             let to = Point { at, done };
             if self.from.is_some() && done < self.guard {
                 self.steps += 1;
@@ -82,6 +85,7 @@ impl Lane {
             (self.to, self.guard) = (to, self.end);
         }
         (self.seen, self.end, self.done) = (at, end, done);
+        moved
     }
 
     /// Forgets what was measured, because what it was measured of has changed.

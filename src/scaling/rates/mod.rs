@@ -55,7 +55,7 @@ impl Rates {
         self.arrivals.observe(taken_at, backlog.arrived);
         target.template.into_iter().for_each(|template| self.service.of_template(template));
         self.startup.observe(taken_at, backlog, target);
-        if let Some(one) = self.progress.observe(taken_at, backlog, target, poll_period) {
+        for one in self.progress.observe(taken_at, backlog, target, poll_period) {
             self.service.measured(taken_at, one.per_second, one.time, one.replicas);
         }
     }
@@ -81,6 +81,16 @@ impl Rates {
     /// Messages per second that arrive, by topic and partition.
     pub(super) fn arrivals_by_partition(&self) -> Vec<Vec<f64>> {
         self.progress.arrivals()
+    }
+
+    /// When something was last processed, or nothing was there to be. Absent: the broker does not tell.
+    pub(super) fn moved(&self) -> Option<Timestamp> {
+        self.progress.moved()
+    }
+
+    /// When a replica was last measured.
+    pub(super) fn measured(&self) -> Option<Timestamp> {
+        self.service.measured_at()
     }
 
     /// How fast one replica is.

@@ -39,7 +39,12 @@ pub(super) struct Progress {
     workers: Option<Workers>,
     calm_since: Option<Timestamp>,
     commit_interval: Option<f64>,
+    /// When something was last processed, or nothing was there to be.
+    moved: Option<Timestamp>,
 }
+
+/// Members are measured in so many groups at most, each of which is one measurement.
+const GROUPS: usize = 3;
 
 /// Who works. Another of it is not to be compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +63,7 @@ impl Progress {
         backlog: &Backlog,
         target: Target,
         poll_period: Duration,
-    ) -> Option<Measurement> {
+    ) -> Vec<Measurement> {
         self.advance(at, backlog);
         let workers = Workers {
             replicas: target.replicas,
@@ -71,12 +76,16 @@ impl Progress {
         }
         if self.calm_since.is_none_or(|since| elapsed(since, at) < SETTLE) {
             self.lanes().for_each(Lane::restart);
-            return None;
+            return Vec::new();
         }
         self.note_commit_interval();
-        let ready = u32::try_from(target.ready.unwrap_or(target.replicas)).ok().filter(|ready| *ready > 0)?;
+        let ready = u32::try_from(target.ready.unwrap_or(target.replicas)).unwrap_or_default();
+        if ready == 0 {
+            return Vec::new();
+        }
         let shortest = SHORTEST.max(poll_period.saturating_mul(SHORTEST_POLLS));
-        self.by_member(backlog, ready, shortest).unwrap_or_else(|| self.together(backlog, ready, shortest))
+        self.by_member(backlog, ready, shortest)
+            .unwrap_or_else(|| self.together(backlog, ready, shortest).into_iter().collect())
     }
 
     /// Messages per second that arrive, by topic and partition.
@@ -89,6 +98,11 @@ impl Progress {
         self.commit_interval
     }
 
+    /// When something was last processed, or nothing was there to be. Absent: the broker does not tell.
+    pub(super) fn moved(&self) -> Option<Timestamp> {
+        self.moved
+    }
+
     fn lanes(&mut self) -> impl Iterator<Item = &mut Lane> {
         self.topics.iter_mut().flat_map(|(_, lanes)| lanes)
     }
@@ -99,8 +113,12 @@ impl Progress {
             && self.topics.iter().zip(&found).all(|(old, new)| old.0 == new.0 && old.1.len() == new.1.len());
         if same {
             let known = self.topics.iter_mut().flat_map(|(_, lanes)| lanes);
+            let mut moved = backlog.messages == 0;
             for (lane, (end, done)) in known.zip(found.into_iter().flat_map(|(_, streams)| streams)) {
-                lane.observe(at, end, done);
+                moved |= lane.observe(at, end, done);
+            }
+            if moved {
+                self.moved = Some(at);
             }
         } else {
             let lanes = |streams: Vec<(u64, u64)>| {
@@ -108,6 +126,7 @@ impl Progress {
             };
             self.topics = found.into_iter().map(|(name, streams)| (name, lanes(streams))).collect();
             self.calm_since = Some(at);
+            self.moved = Some(at).filter(|_| !self.topics.is_empty());
         }
     }
 
@@ -117,14 +136,9 @@ impl Progress {
         self.commit_interval = intervals.get(intervals.len() / 2).copied();
     }
 
-    /// Measures those members that had work all the time, in any of their partitions. The outer `None`: who reads
-    /// what is not known.
-    fn by_member(
-        &mut self,
-        backlog: &Backlog,
-        ready: u32,
-        shortest: Duration,
-    ) -> Option<Option<Measurement>> {
+    /// Measures those members that had work all the time, in any of their partitions. `None`: who reads what is not
+    /// known.
+    fn by_member(&mut self, backlog: &Backlog, ready: u32, shortest: Duration) -> Option<Vec<Measurement>> {
         let owners: Vec<Option<u16>> = backlog
             .topics
             .iter()
@@ -146,15 +160,19 @@ impl Progress {
         {
             lane.carry_on();
         }
-        let measured = f64::from(u32::try_from(members.len()).unwrap_or(u32::MAX));
-        let rate: f64 = members.values().map(|member| member.rate).sum();
         // Several members in one replica are one worker.
-        let members_per_replica = (count / f64::from(ready)).max(1.0);
-        Some((measured > 0.0).then(|| Measurement {
-            per_second: rate / measured * members_per_replica,
-            time: members.values().map(|member| member.time).sum(),
-            replicas: ready,
-        }))
+        let per_replica = (count / f64::from(ready)).max(1.0);
+        let members: Vec<Member> = members.into_values().collect();
+        let groups = (0..GROUPS).filter_map(|group| {
+            let own: Vec<_> = members.iter().skip(group).step_by(GROUPS).collect();
+            let number = f64::from(u32::try_from(own.len()).unwrap_or(u32::MAX));
+            (!own.is_empty()).then(|| Measurement {
+                per_second: own.iter().map(|member| member.rate).sum::<f64>() / number * per_replica,
+                time: own.iter().map(|member| member.time).sum(),
+                replicas: ready,
+            })
+        });
+        Some(groups.collect())
     }
 
     /// Measures all workers together, when there was work for all of them all the time.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::super::history::elapsed;
 
 /// Measurements that are kept.
-const KEPT: usize = 32;
+const KEPT: usize = 64;
 /// Measurements that must agree before they are trusted.
 const FEWEST: usize = 3;
 /// Measurements from which on disagreement is taken for the nature of the work.
@@ -123,6 +123,11 @@ impl Service {
             self.samples.pop_front();
         }
         self.samples.push_back(Sample { at, per_second, weight: time.as_secs_f64(), replicas });
+    }
+
+    /// The last measurement.
+    pub(super) fn measured_at(&self) -> Option<Timestamp> {
+        self.samples.back().map(|sample| sample.at)
     }
 
     /// The best that is known. Absent: nothing is.
@@ -318,8 +323,8 @@ mod tests {
 
     #[test]
     fn a_rate_that_changed_for_good_is_followed() {
-        let mut samples = vec![(10.0, 2); 32];
-        samples.extend([(5.0, 2); 17]);
+        let mut samples = vec![(10.0, 2); KEPT];
+        samples.extend([(5.0, 2); KEPT / 2 + 1]);
         assert_eq!(service(&samples).rate(None).unwrap().per_second, 5.0);
     }
 
