@@ -12,8 +12,9 @@ use super::claims::Key;
 use super::source::Watching;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::plan::{Invalid, Plan, validate};
+use crate::report;
 use crate::report::TargetProblem;
-use crate::scaling::{Arrivals, Decision, History, ScaleEvent};
+use crate::scaling::{Decision, History, Remembered, ScaleEvent};
 use crate::workload::Workload;
 
 /// The memories of all objects.
@@ -43,7 +44,6 @@ pub(super) struct Memory {
     plan: Option<Planned>,
     pub(super) watching: Watching,
     pub(super) history: Option<History>,
-    pub(super) arrivals: Arrivals,
     /// The status as it was last written or found.
     pub(super) status: QueueScalerStatus,
     pub(super) status_written: Option<Instant>,
@@ -125,7 +125,10 @@ impl Memory {
 
     fn now_it_is(&mut self, workload: Workload) -> Workload {
         if self.target.as_ref().is_some_and(|known| known.uid != workload.uid) {
-            self.history = Some(History::new(None));
+            // Another workload of this name may well do the same work.
+            let mut history = History::new(None);
+            self.learned().into_iter().for_each(|learned| history.recall(learned));
+            self.history = Some(history);
             self.writers = Writers::default();
             (self.unanswered, self.tried) = (None, None);
         }
@@ -150,14 +153,23 @@ impl Memory {
         (unanswered.event.to == workload.replicas).then_some(unanswered)
     }
 
-    /// The history, begun with the last scale that status knows.
+    fn learned(&self) -> Option<Remembered> {
+        self.status.service_rate.as_ref().and_then(report::remembered)
+    }
+
+    /// The history, begun with what status knows: the last scale, and what one replica processes.
     pub(super) fn history(&mut self) -> &mut History {
+        let learned = self.learned();
         let last_scale = self.status.last_scale.as_ref().map(|last| ScaleEvent {
             at: last.time.0,
             from: last.from,
             to: last.to,
         });
-        self.history.get_or_insert_with(|| History::new(last_scale))
+        self.history.get_or_insert_with(|| {
+            let mut history = History::new(last_scale);
+            learned.into_iter().for_each(|learned| history.recall(learned));
+            history
+        })
     }
 }
 

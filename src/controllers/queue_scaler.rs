@@ -35,6 +35,7 @@ use crate::cluster::status::{self, StatusError};
 use crate::cluster::workloads::Workloads;
 use crate::plan::Plan;
 use crate::report::{self, Happening, Situation, TargetProblem, TargetReason};
+use crate::scaling;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::objects::Sample;
 use crate::workload::Workload;
@@ -241,10 +242,6 @@ async fn visit_valid(
     let observation =
         memory.watching.observe(&plan.source, plan.scaling.poll_period, &secrets, sessions, &wake).await;
     let observation = observation.as_deref();
-    if let Some(Observation { taken_at, reading: Reading::Known(backlog), .. }) = observation {
-        memory.arrivals.observe(*taken_at, backlog.arrived);
-    }
-
     let (observed_target, mut target) = find_target(object, &plan, memory, context).await;
     let mut decision = None;
     let mut scaled = None;
@@ -256,6 +253,17 @@ async fn visit_valid(
         target = acted.target;
     }
 
+    let shown = target.as_ref().ok().or(observed_target.as_ref());
+    // Of a target that is not ours to scale there is something to learn all the same.
+    let workers = shown.map(act::target).unwrap_or_default();
+    scaling::observe(&plan.scaling, workers, observation, memory.history());
+    let backlog = observation.and_then(|observation| observation.reading.backlog());
+    let ready = workers.ready.unwrap_or(workers.replicas);
+    let history = &*memory.history();
+
+    let (arrival_rate, service_rate) = (history.arrival_rate(), history.service_rate(&plan.scaling));
+    let estimated_drain =
+        backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog.messages, ready));
     let disputed = memory.writers.disputed().then(external_writer);
     let situation = Situation {
         generation: object.metadata.generation,
@@ -266,7 +274,9 @@ async fn visit_valid(
         },
         observed_target: target.as_ref().ok().or(observed_target.as_ref()),
         observation,
-        arrival_rate: memory.arrivals.rate(),
+        arrival_rate,
+        service_rate,
+        estimated_drain,
         decision: decision.as_ref(),
         scaled,
     };
@@ -370,6 +380,8 @@ fn sample(situation: &Situation<'_>, plan: &Plan, status: &QueueScalerStatus) ->
     Sample {
         backlog: reading.and_then(Reading::backlog).map(|backlog| backlog.messages),
         arrival_rate: situation.arrival_rate,
+        service_rate: situation.service_rate.map(|rate| rate.per_second),
+        estimated_drain: situation.estimated_drain,
         replicas: replicas.into_iter().filter_map(|(kind, count)| Some((kind, count?))).collect(),
         conditions: status.conditions.iter().filter_map(condition).collect(),
         mode: match plan.scaling.mode {

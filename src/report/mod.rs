@@ -3,9 +3,11 @@
 mod conditions;
 mod happenings;
 mod numbers;
+mod service_rate;
 
 pub use happenings::{Happening, happenings, scaled};
 pub use numbers::{Change, change};
+pub use service_rate::remembered;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,7 +16,7 @@ use crate::api::status::{DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::plan::Invalid;
-use crate::scaling::{Decision, ScaleEvent};
+use crate::scaling::{Decision, ScaleEvent, ServiceRate};
 use crate::workload::Workload;
 
 /// Everything that one visit of an object found out.
@@ -32,6 +34,10 @@ pub struct Situation<'a> {
     pub observation: Option<&'a Observation>,
     /// Messages that arrive per second.
     pub arrival_rate: Option<f64>,
+    /// What one replica processes.
+    pub service_rate: Option<ServiceRate>,
+    /// Seconds until the backlog is gone with the ready replicas.
+    pub estimated_drain: Option<f64>,
     /// What was decided. Absent while nothing may be decided.
     pub decision: Option<&'a Decision>,
     /// A scale that was written in this visit.
@@ -79,6 +85,8 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
         backlog: backlog.map(|backlog| numbers::rounded(backlog.messages)),
         quality: reading.map(quality),
         arrival_rate_per_minute: situation.arrival_rate.map(numbers::rounded_per_minute),
+        service_rate: situation.service_rate.map(service_rate::shown),
+        estimated_drain_seconds: situation.estimated_drain.map(numbers::rounded_seconds),
         partitions: backlog
             .and_then(|backlog| backlog.partitions)
             .and_then(|count| i32::try_from(count).ok()),

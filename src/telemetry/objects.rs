@@ -16,6 +16,10 @@ pub struct Sample {
     pub backlog: Option<u64>,
     /// Messages that arrive per second.
     pub arrival_rate: Option<f64>,
+    /// Messages that one replica processes per second.
+    pub service_rate: Option<f64>,
+    /// Seconds until the backlog is gone with the ready replicas.
+    pub estimated_drain: Option<f64>,
     /// By kind: current, ready, desired, min, max.
     pub replicas: Vec<(&'static str, i32)>,
     /// By type: True, False or Unknown.
@@ -51,6 +55,16 @@ impl Collector for ObjectMetrics {
         exposition.gauge("backlog", "Messages not yet processed", |sample| series(sample.backlog))?;
         exposition
             .gauge("arrival_rate", "Messages that arrive per second", |sample| series(sample.arrival_rate))?;
+        exposition.gauge(
+            "service_rate_per_replica",
+            "Messages that one replica processes per second",
+            |sample| series(sample.service_rate),
+        )?;
+        exposition.gauge(
+            "estimated_drain_seconds",
+            "Seconds until the backlog is gone with the ready replicas",
+            |sample| series(sample.estimated_drain),
+        )?;
         exposition.gauge("replicas", "Replicas of the target, by kind", |sample| {
             sample
                 .replicas
