@@ -114,7 +114,7 @@ pub struct DecisionStatus {
     pub reason: String,
     /// The same as a sentence with the numbers that were used.
     pub message: String,
-    /// What kept the decision from its first result: MaxReplicas, MinReplicas, Partitions, Behavior, Rollout,
+    /// What kept the decision from its first result: MaxReplicas, MinReplicas, Partitions, Downstream, Behavior, Rollout,
     /// Rebalance, Mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<String>,

@@ -81,6 +81,8 @@ pub enum Limit {
     MinReplicas,
     /// The partitions, of which none can be shared.
     Partitions,
+    /// Something that all replicas share, so that more of them process nothing more.
+    Downstream,
     /// A window, a policy or `Disabled` of `behavior`, or too few readings in agreement for the minimum.
     Behavior,
     /// The target's rollout, during which nothing is removed.

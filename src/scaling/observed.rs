@@ -221,6 +221,7 @@ fn reason(scene: &Scene, course: &Course, backlog: &Backlog, problem: Option<&Pr
     match course.limited_by {
         Some(Limit::Rollout | Limit::Rebalance) => Reason::Settling,
         Some(Limit::Behavior) => Reason::Stabilizing,
+        Some(Limit::Downstream) => Reason::Frozen,
         Some(Limit::MaxReplicas) => Reason::AtMaxReplicas,
         Some(Limit::Partitions) => Reason::PartitionBound,
         _ if problem.is_some() => Reason::SourceUnknown,

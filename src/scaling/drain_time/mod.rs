@@ -34,12 +34,12 @@ pub(super) fn propose(situation: &Situation, policy: &DrainTime) -> Proposal {
     let hint = hint_per_second(policy);
     match situation.history.rates.service(hint) {
         Some(rate) if rate.basis != Basis::Assumed => {
-            let proposal = sized(situation, policy, rate);
+            let proposal = saturated(situation, sized(situation, policy, rate));
             let waits = gate::of_sizing(situation, policy, rate, &proposal);
             Proposal { waits, ..proposal }
         }
         guess => {
-            let proposal = probe::propose(situation, policy, guess);
+            let proposal = saturated(situation, probe::propose(situation, policy, guess));
             let waits = gate::of_probe(situation, &proposal);
             Proposal { waits, ..proposal }
         }
@@ -74,6 +74,28 @@ fn is_working_off(situation: &Situation) -> bool {
 /// Messages per second of one replica among many, at least.
 fn capacity(rate: ServiceRate) -> f64 {
     (rate.at_least * rate.scalability).max(f64::MIN_POSITIVE)
+}
+
+/// Replicas that only wait for something that all of them share are not added, and in part given back.
+fn saturated(situation: &Situation, proposal: Proposal) -> Proposal {
+    let Some(most) = situation.history.rates.saturated(situation.taken_at) else { return proposal };
+    let most = i32::try_from(most).unwrap_or(i32::MAX);
+    if proposal.wanted <= most {
+        return proposal;
+    }
+    let clause = format!(
+        "replicas that were added processed little more, so that something all of them share seems to be at its \
+         limit: no more than {most} for now"
+    );
+    let message = format!("{}; {clause}", proposal.message);
+    Proposal {
+        wanted: most,
+        trend: most,
+        limit: Some(Limit::Downstream),
+        fewer: Reason::Frozen,
+        message,
+        ..proposal
+    }
 }
 
 /// What the load needs, and what was made of it.

@@ -6,6 +6,7 @@
 mod arrivals;
 mod lane;
 mod progress;
+mod saturation;
 mod service;
 mod startup;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use service::{Basis, Remembered, ServiceRate};
 use super::Target;
 use crate::brokers::observation::Backlog;
 use progress::Progress;
+use saturation::Saturation;
 use service::Service;
 use startup::Startup;
 
@@ -32,6 +34,7 @@ pub(super) struct Rates {
     progress: Progress,
     service: Service,
     startup: Startup,
+    saturation: Saturation,
 }
 
 impl Rates {
@@ -57,12 +60,14 @@ impl Rates {
         self.startup.observe(taken_at, backlog, target);
         for one in self.progress.observe(taken_at, backlog, target, poll_period) {
             self.service.measured(taken_at, one.per_second, one.time, one.replicas);
+            self.saturation.measured(taken_at, &one);
         }
     }
 
     /// Replicas were written.
     pub(super) fn scaled(&mut self, from: i32, to: i32, at: Timestamp) {
         self.startup.scaled(from, to, at);
+        self.saturation.scaled(from, to, at);
     }
 
     /// Begins to compare anew when the clock was set back. What was learned stays.
@@ -81,6 +86,11 @@ impl Rates {
     /// Messages per second that arrive, by topic and partition.
     pub(super) fn arrivals_by_partition(&self) -> Vec<Vec<f64>> {
         self.progress.arrivals()
+    }
+
+    /// The most replicas that add throughput, as far as that is known.
+    pub(super) fn saturated(&self, now: Timestamp) -> Option<u32> {
+        self.saturation.limit(now)
     }
 
     /// When something was last processed, or nothing was there to be. Absent: the broker does not tell.

@@ -145,6 +145,8 @@ struct Loop {
     arrivals: f64,
     start_seconds: u64,
     commit_every: u64,
+    /// What a database lets all pods do together.
+    database: f64,
     end: Vec<f64>,
     done: Vec<f64>,
     committed: Vec<f64>,
@@ -162,6 +164,7 @@ impl Loop {
             arrivals: 0.0,
             start_seconds: 20,
             commit_every: 5,
+            database: f64::INFINITY,
             end: vec![0.0; partitions],
             done: vec![0.0; partitions],
             committed: vec![0.0; partitions],
@@ -183,7 +186,7 @@ impl Loop {
             let ready = self.pods.iter().filter(|at| **at <= self.second).count();
             for pod in 0..ready {
                 let own: Vec<_> = (pod..partitions).step_by(ready).collect();
-                let mut budget = self.service;
+                let mut budget = self.service.min(self.database / ready as f64);
                 for (index, partition) in own.iter().enumerate() {
                     let part = budget / (own.len() - index) as f64;
                     let done = part.min(self.end[*partition] - self.done[*partition]);
@@ -278,6 +281,23 @@ fn consumers_that_stall_get_no_more_replicas() {
         let after = consumers.world.target.replicas;
         assert!(after <= before.max(4) * 2, "from {before} to {after}: {:?}", consumers.changes);
     }
+}
+
+#[test]
+fn a_saturated_database_is_not_answered_with_the_maximum() {
+    let mut consumers = Loop::new(learning(300), 48, 4, 10.0);
+    consumers.database = 100.0;
+    consumers.arrivals = 30.0;
+    consumers.end.iter_mut().for_each(|end| *end += 2_000.0 / 48.0);
+    consumers.run(1800);
+    // Now nothing can be kept up with.
+    consumers.arrivals = 120.0;
+    consumers.changes.clear();
+    consumers.run(3 * 3600);
+    let most = consumers.changes.iter().map(|(_, replicas)| *replicas).max().unwrap();
+    let (at, last) = *consumers.changes.last().unwrap();
+    assert!(most < 48, "{:?}", consumers.changes);
+    assert!(last <= 30, "{last} at {at}: {:?}", consumers.changes);
 }
 
 #[test]
