@@ -25,6 +25,10 @@ pub struct QueueScalerStatus {
     /// How sure the backlog is: Known, AtLeast (a part is missing) or Unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
+    /// Seconds that the oldest message that is not processed has waited, rounded to two significant digits: to a poll
+    /// for what arrived since the operator reads the queue, at least for what was there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_message_age_seconds: Option<i64>,
     /// Messages that arrive per minute, over the last minute, rounded to two significant digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival_rate_per_minute: Option<i64>,

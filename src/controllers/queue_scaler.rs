@@ -261,6 +261,7 @@ async fn visit_valid(
     let ready = workers.ready.unwrap_or(workers.replicas);
     let history = &*memory.history();
 
+    let oldest_age = backlog.and_then(|_| history.oldest_message_age());
     let (arrival_rate, service_rate) = (history.arrival_rate(), history.service_rate(&plan.scaling));
     let estimated_drain =
         backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog.messages, ready));
@@ -274,6 +275,7 @@ async fn visit_valid(
         },
         observed_target: target.as_ref().ok().or(observed_target.as_ref()),
         observation,
+        oldest_age,
         arrival_rate,
         service_rate,
         estimated_drain,
@@ -379,6 +381,7 @@ fn sample(situation: &Situation<'_>, plan: &Plan, status: &QueueScalerStatus) ->
     };
     Sample {
         backlog: reading.and_then(Reading::backlog).map(|backlog| backlog.messages),
+        oldest_age: situation.oldest_age.map(|age| age.as_secs_f64()),
         arrival_rate: situation.arrival_rate,
         service_rate: situation.service_rate.map(|rate| rate.per_second),
         estimated_drain: situation.estimated_drain,

@@ -32,6 +32,8 @@ pub struct Situation<'a> {
     pub observed_target: Option<&'a Workload>,
     /// The newest reading of the backlog.
     pub observation: Option<&'a Observation>,
+    /// How long the oldest message has waited.
+    pub oldest_age: Option<std::time::Duration>,
     /// Messages that arrive per second.
     pub arrival_rate: Option<f64>,
     /// What one replica processes.
@@ -84,6 +86,9 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
         desired_replicas: situation.decision.map(|decision| decision.desired),
         backlog: backlog.map(|backlog| numbers::rounded(backlog.messages)),
         quality: reading.map(quality),
+        oldest_message_age_seconds: situation
+            .oldest_age
+            .map(|age| numbers::rounded_seconds(age.as_secs_f64())),
         arrival_rate_per_minute: situation.arrival_rate.map(numbers::rounded_per_minute),
         service_rate: situation.service_rate.map(service_rate::shown),
         estimated_drain_seconds: situation.estimated_drain.map(numbers::rounded_seconds),

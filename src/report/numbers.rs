@@ -41,6 +41,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         desired_replicas,
         backlog: _,
         quality,
+        oldest_message_age_seconds: _,
         arrival_rate_per_minute: _,
         service_rate,
         estimated_drain_seconds: _,
@@ -67,10 +68,17 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
     )
 }
 
-fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 5] {
+fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 6] {
     let ready = status.target.as_ref().and_then(|target| target.ready_replicas).map(i64::from);
     let service = status.service_rate.as_ref().map(|rate| rate.microseconds_per_message);
-    [status.backlog, status.arrival_rate_per_minute, status.estimated_drain_seconds, service, ready]
+    [
+        status.backlog,
+        status.oldest_message_age_seconds,
+        status.arrival_rate_per_minute,
+        status.estimated_drain_seconds,
+        service,
+        ready,
+    ]
 }
 
 /// Messages of the conditions that name what is missing.

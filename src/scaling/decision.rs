@@ -31,13 +31,15 @@ impl Decision {
 pub enum Reason {
     /// The replicas are what the policy wants.
     KeepingUp,
-    /// More replicas, because `backlogPerReplica` needs them.
+    /// More replicas, because `drainTime` or `backlogPerReplica` needs them.
     BacklogExceedsTarget,
+    /// More replicas, because messages would wait longer than `maxAgeSeconds`.
+    MessagesTooOld,
     /// A rule of `steps` matches: it is taken now, or waits for its period.
     StepRule,
     /// From zero, because there is work.
     Activated,
-    /// Fewer replicas, because `backlogPerReplica` needs no more.
+    /// Fewer replicas, because `drainTime` or `backlogPerReplica` needs no more.
     BacklogCleared,
     /// There is nothing to do.
     Idle,

@@ -75,6 +75,13 @@ impl History {
         self.rates.arrivals().rate()
     }
 
+    /// How long the oldest message that is not processed has waited, as of the last complete reading: exact to a poll
+    /// for what arrived since the first reading, and at least that for what was there before. Absent: not known.
+    #[must_use]
+    pub fn oldest_message_age(&self) -> Option<Duration> {
+        self.rates.oldest()
+    }
+
     /// How fast one replica is, as far as it is known; the hint of the plan counts until it is learned.
     #[must_use]
     pub fn service_rate(&self, plan: &ScalingPlan) -> Option<ServiceRate> {

@@ -14,6 +14,8 @@ use prometheus_client::metrics::MetricType;
 pub struct Sample {
     /// Messages not yet processed.
     pub backlog: Option<u64>,
+    /// Seconds that the oldest message has waited.
+    pub oldest_age: Option<f64>,
     /// Messages that arrive per second.
     pub arrival_rate: Option<f64>,
     /// Messages that one replica processes per second.
@@ -53,6 +55,11 @@ impl Collector for ObjectMetrics {
         let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut exposition = Exposition { encoder: &mut encoder, samples: &samples };
         exposition.gauge("backlog", "Messages not yet processed", |sample| series(sample.backlog))?;
+        exposition.gauge(
+            "oldest_message_age_seconds",
+            "Seconds that the oldest message that is not processed has waited",
+            |sample| series(sample.oldest_age),
+        )?;
         exposition
             .gauge("arrival_rate", "Messages that arrive per second", |sample| series(sample.arrival_rate))?;
         exposition.gauge(

@@ -169,12 +169,13 @@ fn go(
         message.push_str(clause);
     }
     let limit = sizing.limit.filter(|_| wanted == sizing.wanted);
+    let ages = situation.history.episode.is_some() && goal(situation, policy).ages;
     Proposal {
         wanted,
         trend: wanted,
         waits: None,
         limit,
-        more: Reason::BacklogExceedsTarget,
+        more: if ages { Reason::MessagesTooOld } else { Reason::BacklogExceedsTarget },
         fewer: Reason::BacklogCleared,
         message,
     }
@@ -254,10 +255,16 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
 fn goal(situation: &Situation, policy: &DrainTime) -> Goal {
     let Situation { plan, history, taken_at, .. } = situation;
     let passed = history.episode.map_or(Duration::ZERO, |since| elapsed(since, *taken_at));
-    let target = policy.max_age.map_or(policy.target, |age| age.min(policy.target));
+    let dead_time = plan.poll_period.saturating_add(history.rates.startup());
+    let in_time = policy.target.saturating_sub(passed).max(policy.target / 2);
+    let young = policy.max_age.map_or(Duration::MAX, |age| {
+        let oldest = history.rates.oldest().unwrap_or_default();
+        age.saturating_sub(oldest).max(dead_time.saturating_add(plan.poll_period))
+    });
     Goal {
-        horizon: target.saturating_sub(passed).max(target / 2),
-        dead_time: plan.poll_period.saturating_add(history.rates.startup()),
+        horizon: in_time.min(young),
+        ages: young < in_time,
+        dead_time,
         poll: plan.poll_period,
         headroom: f64::from(policy.headroom_percent) / 100.0,
     }

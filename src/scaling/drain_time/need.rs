@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(in crate::scaling) struct Goal {
     /// Time in which the backlog is to be gone.
     pub(in crate::scaling) horizon: Duration,
+    /// The longest time that a message may wait is why there is no more of it.
+    pub(in crate::scaling) ages: bool,
     /// Time until replicas that are added now begin to work.
     pub(in crate::scaling) dead_time: Duration,
     /// The shortest time that anything can be planned for: a poll.
@@ -78,7 +80,13 @@ mod tests {
 
     fn goal(horizon: u64, dead_time: u64) -> Goal {
         let seconds = Duration::from_secs;
-        Goal { horizon: seconds(horizon), dead_time: seconds(dead_time), poll: seconds(5), headroom: 0.3 }
+        Goal {
+            horizon: seconds(horizon),
+            ages: false,
+            dead_time: seconds(dead_time),
+            poll: seconds(5),
+            headroom: 0.3,
+        }
     }
 
     fn work(backlog: f64, arrivals: f64) -> Work {

@@ -3,7 +3,7 @@
 use super::super::decision::count;
 use super::super::proposal::Situation;
 use super::super::rates::{Basis, ServiceRate};
-use super::{Sizing, capacity, real};
+use super::{Sizing, capacity, goal, real};
 use crate::plan::DrainTime;
 
 /// Inputs, the rate and its basis, the formula's result.
@@ -18,6 +18,13 @@ pub(super) fn of(situation: &Situation, policy: &DrainTime, rate: ServiceRate, s
     }
     if load.catch_up > 0.0 {
         work.push_str(&format!(" in {:.0} s", load.seconds));
+    }
+    if load.catch_up > 0.0
+        && goal(situation, policy).ages
+        && let (Some(oldest), Some(most)) = (situation.history.rates.oldest(), policy.max_age)
+    {
+        let (oldest, most) = (oldest.as_secs(), most.as_secs());
+        work.push_str(&format!(", the oldest of which waits for {oldest} s and may for {most} s,"));
     }
     if *arrivals > 0.0 {
         work.push_str(&format!(

@@ -73,7 +73,7 @@ impl Arrivals {
                 return;
             } else {
                 let rate = real(arrived - before) / seconds.as_secs_f64();
-                self.fast.observe(rate, seconds.as_secs_f64(), FAST);
+                self.fast.observe(self.believable(rate, seconds.as_secs_f64()), seconds.as_secs_f64(), FAST);
                 self.slow.observe(rate, seconds.as_secs_f64(), SLOW);
             }
         }
@@ -120,6 +120,16 @@ impl Arrivals {
     #[must_use]
     pub fn falling(&self) -> f64 {
         self.falling
+    }
+
+    /// A single batch is no new load, but a backlog: it must not count as both. What comes again and again shows in the
+    /// slow average, and what stays is a [`surge`](Self::surge).
+    fn believable(&self, rate: f64, seconds: f64) -> f64 {
+        if self.samples.len() < FEWEST {
+            return rate;
+        }
+        let expected = self.fast.value().max(self.slow.value()) * seconds;
+        rate.min((expected + FAR * expected.max(1.0).sqrt()) / seconds)
     }
 
     /// The rate of the last readings when each of them is too far above the average to be an accident.
@@ -228,8 +238,10 @@ mod tests {
 
     #[test]
     fn one_large_batch_is_no_new_load() {
-        let arrivals = after(102, |n| if n == 100 { 500 } else { 50 });
-        assert!(arrivals.rising() < 25.0, "{}", arrivals.rising());
+        let arrivals = after(102, |n| if n == 100 { 10_000 } else { 50 });
+        assert!(arrivals.rising() < 45.0, "{}", arrivals.rising());
+        let batches = after(400, |n| if n % 6 == 0 { 3000 } else { 0 });
+        assert!(batches.rising() >= 95.0 && batches.rising() < 130.0, "{}", batches.rising());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::history::elapsed;
+use super::waiting::Waiting;
 
 /// Commits in a row without idling that make a rate.
 const FEWEST_STEPS: u32 = 3;
@@ -17,7 +18,7 @@ const FEWEST_STEPS: u32 = 3;
 const HALF_LIFE: f64 = 60.0;
 
 /// The memory of one stream.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lane {
     seen: Timestamp,
     end: u64,
@@ -30,6 +31,9 @@ pub(super) struct Lane {
     to: Point,
     /// Commits since `from`.
     steps: u32,
+    waiting: Waiting,
+    /// There was nothing to do since the last commit.
+    idled: bool,
     /// Seconds between the last two commits.
     interval: Option<f64>,
     /// Messages that arrive per second.
@@ -54,6 +58,8 @@ impl Lane {
             from: None,
             to,
             steps: 0,
+            waiting: Waiting::default(),
+            idled: true,
             interval: None,
             arrivals: 0.0,
             weight: 0.0,
@@ -81,9 +87,14 @@ impl Lane {
             } else {
                 (self.from, self.steps) = (Some(to), 0);
             }
-            self.interval = Some(elapsed(self.to.at, at).as_secs_f64());
+            // A pause in which there was nothing to commit says nothing.
+            if !std::mem::take(&mut self.idled) {
+                self.interval = Some(elapsed(self.to.at, at).as_secs_f64());
+            }
             (self.to, self.guard) = (to, self.end);
         }
+        self.idled |= done >= end;
+        self.waiting.observe((self.seen, self.end), at, end, done);
         (self.seen, self.end, self.done) = (at, end, done);
         moved
     }
@@ -115,6 +126,11 @@ impl Lane {
     /// Messages that arrive per second.
     pub(super) fn arrivals(&self) -> f64 {
         if self.weight > 0.0 { self.arrivals / self.weight } else { 0.0 }
+    }
+
+    /// Since when the oldest message has waited. Absent: there is none.
+    pub(super) fn waiting_since(&self) -> Option<Timestamp> {
+        self.waiting.since(self.done)
     }
 
     /// Messages arrive, or are left.

@@ -11,6 +11,7 @@ mod service;
 mod startup;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub use arrivals::Arrivals;
 pub use service::{Basis, Remembered, ServiceRate};
 
 use super::Target;
+use super::history::elapsed;
 use crate::brokers::observation::Backlog;
 use progress::Progress;
 use saturation::Saturation;
@@ -86,6 +88,12 @@ impl Rates {
     /// Messages per second that arrive, by topic and partition.
     pub(super) fn arrivals_by_partition(&self) -> Vec<Vec<f64>> {
         self.progress.arrivals()
+    }
+
+    /// How long the oldest message has waited, from the readings of its partition's end. Absent: not known.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        let seen = self.seen.filter(|_| self.progress.knows_ages())?;
+        Some(self.progress.waiting_since().map_or(Duration::ZERO, |since| elapsed(since, seen)))
     }
 
     /// The most replicas that add throughput, as far as that is known.

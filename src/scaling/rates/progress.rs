@@ -98,6 +98,16 @@ impl Progress {
         self.commit_interval
     }
 
+    /// Since when the oldest message has waited. Absent: there is none, or the broker does not tell.
+    pub(super) fn waiting_since(&self) -> Option<Timestamp> {
+        self.topics.iter().flat_map(|(_, lanes)| lanes).filter_map(Lane::waiting_since).min()
+    }
+
+    /// Whether the broker tells enough to know how old messages are.
+    pub(super) fn knows_ages(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
     /// When something was last processed, or nothing was there to be. Absent: the broker does not tell.
     pub(super) fn moved(&self) -> Option<Timestamp> {
         self.moved

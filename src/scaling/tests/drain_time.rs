@@ -301,6 +301,27 @@ fn a_saturated_database_is_not_answered_with_the_maximum() {
 }
 
 #[test]
+fn messages_may_not_wait_longer_than_the_user_says() {
+    let mut plan = learning(3600);
+    plan.policy = Policy::DrainTime(DrainTime {
+        target: Duration::from_secs(3600),
+        max_age: Some(Duration::from_secs(120)),
+        hint_per_minute: Some(600),
+        headroom_percent: 30,
+    });
+    let mut consumers = Loop::new(plan, 48, 2, 10.0);
+    consumers.run(1200);
+    consumers.end.iter_mut().for_each(|end| *end += 10_000.0 / 48.0);
+    consumers.run(5);
+    let decision = consumers.world.decides();
+    // 10000 in 80 s (120 less 5 of age and 35 until they work) are 12.5 of 10 a second; the batch may be the first of
+    // many, which makes 16, and these are 24 in whole partitions.
+    assert!((13..=24).contains(&consumers.world.target.replicas), "{}", decision.message);
+    let seconds = consumers.drains(600).unwrap();
+    assert!(seconds <= 144, "{seconds} s: {:?}", consumers.changes);
+}
+
+#[test]
 fn replicas_that_do_not_come_up_are_not_joined_by_more() {
     let mut world = World::new(hinted(300, 120), 2);
     world.target.ready = Some(2);
