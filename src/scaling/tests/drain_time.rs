@@ -145,6 +145,8 @@ struct Loop {
     arrivals: f64,
     start_seconds: u64,
     commit_every: u64,
+    /// State of the random numbers; 0: arrivals come evenly.
+    chance: u64,
     /// What a database lets all pods do together.
     database: f64,
     end: Vec<f64>,
@@ -164,6 +166,7 @@ impl Loop {
             arrivals: 0.0,
             start_seconds: 20,
             commit_every: 5,
+            chance: 0,
             database: f64::INFINITY,
             end: vec![0.0; partitions],
             done: vec![0.0; partitions],
@@ -182,7 +185,8 @@ impl Loop {
         for _ in 0..seconds {
             self.second += 1;
             let partitions = self.end.len();
-            self.end.iter_mut().for_each(|end| *end += self.arrivals / partitions as f64);
+            let arrivals = self.arriving() / partitions as f64;
+            self.end.iter_mut().for_each(|end| *end += arrivals);
             let ready = self.pods.iter().filter(|at| **at <= self.second).count();
             for pod in 0..ready {
                 let own: Vec<_> = (pod..partitions).step_by(ready).collect();
@@ -201,6 +205,21 @@ impl Loop {
                 self.poll(ready);
             }
         }
+    }
+
+    /// What arrives in this second: with chance, about as a Poisson stream does (the sum of 12 uniform numbers).
+    fn arriving(&mut self) -> f64 {
+        if self.chance == 0 {
+            return self.arrivals;
+        }
+        let mut uniform = || {
+            self.chance ^= self.chance << 13;
+            self.chance ^= self.chance >> 7;
+            self.chance ^= self.chance << 17;
+            (self.chance >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        let normal = (0..12).map(|_| uniform()).sum::<f64>() - 6.0;
+        (self.arrivals + self.arrivals.sqrt() * normal).max(0.0)
     }
 
     fn poll(&mut self, ready: usize) {
@@ -349,6 +368,43 @@ fn a_constant_load_settles_and_stays() {
             "{settled} at {service}/s"
         );
     }
+}
+
+#[test]
+fn chance_does_not_move_a_constant_load() {
+    for seed in 1..=8 {
+        let mut consumers = Loop::new(learning(300), 48, 8, 10.0);
+        consumers.chance = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed);
+        consumers.arrivals = 90.0;
+        consumers.run(3 * 3600);
+        consumers.changes.clear();
+        consumers.run(8 * 3600);
+        let changes = consumers.changes.len();
+        assert!(changes <= 2, "{:?}", consumers.changes);
+    }
+}
+
+#[test]
+fn after_an_outage_the_backlog_is_gone_in_time_for_every_seed() {
+    let mut late = Vec::new();
+    for seed in 1..=20 {
+        let mut consumers = Loop::new(learning(300), 48, 4, 10.0);
+        consumers.chance = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed);
+        consumers.start_seconds = 10 + seed * 2;
+        consumers.commit_every = 1 + seed % 10;
+        consumers.arrivals = 60.0;
+        consumers.run(3 * 3600);
+        let service = std::mem::replace(&mut consumers.service, 0.0);
+        consumers.run(600);
+        consumers.service = service;
+        let began = consumers.second;
+        let usual = 60.0 * 15.0;
+        while consumers.backlog() > usual && consumers.second < began + 2000 {
+            consumers.run(1);
+        }
+        late.push(consumers.second - began);
+    }
+    assert!(late.iter().all(|seconds| *seconds <= 360), "{late:?}");
 }
 
 #[test]

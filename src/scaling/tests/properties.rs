@@ -186,8 +186,17 @@ proptest! {
         window in prop::sample::select(vec![10_i64, 60, 300]),
         start in 1..=24_i32,
         needs in prop::collection::vec(0..=24_u64, 1..200),
+        timed in any::<bool>(),
     ) {
         let mut plan = plan();
+        if timed {
+            plan.policy = Policy::DrainTime(DrainTime {
+                target: Duration::from_secs(300),
+                max_age: None,
+                hint_per_minute: Some(200),
+                headroom_percent: 30,
+            });
+        }
         plan.behavior.up.window = Duration::from_secs(window.unsigned_abs());
         plan.behavior.down.window = Duration::from_secs(window.unsigned_abs());
         let mut world = World::new(plan, start);
