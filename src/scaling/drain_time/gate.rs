@@ -7,7 +7,7 @@ use super::super::decision::{Reason, count};
 use super::super::history::elapsed;
 use super::super::proposal::{Proposal, Situation, Wait};
 use super::super::rates::{self, ServiceRate};
-use super::{capacity, exceeds, goal};
+use super::{capacity, exceeds, goal, stall_limit};
 use crate::plan::DrainTime;
 
 /// Time in which replicas that were written are not expected to be ready and still.
@@ -16,8 +16,6 @@ const SETTLE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The longest time that the first measurements are waited for, beyond the start of replicas.
 const CURIOSITY: Duration = Duration::from_secs(45);
-/// Nothing processed for so long is a stall, at least.
-const STALL: Duration = Duration::from_secs(60);
 /// More than this part of the replicas must be ready before more are asked for.
 const READY: f64 = 0.8;
 
@@ -60,8 +58,7 @@ fn frozen(situation: &Situation, per_message: Duration) -> Option<Wait> {
         let clause = format!("only {ready} of {} are ready", count(*current, "replica"));
         return late.then(|| wait(clause)).flatten();
     }
-    let commits = history.rates.commit_interval().unwrap_or_default().saturating_mul(3);
-    let limit = STALL.max(commits).max(per_message);
+    let limit = stall_limit(&history.rates, per_message);
     let still = elapsed(history.rates.moved()?, *taken_at);
     if ready > 0 && still >= limit {
         let ready = count(ready, "ready replica");

@@ -19,8 +19,8 @@ use super::decision::{Limit, Reason};
 use super::history::{History, elapsed};
 use super::partitions::{rounded_up, whole};
 use super::proposal::{Proposal, Situation};
-use super::rates::{Basis, ServiceRate};
-use crate::plan::DrainTime;
+use super::rates::{Basis, Rates, ServiceRate, Stuck};
+use crate::plan::{DrainTime, Policy};
 use need::{Goal, Load, Work};
 use spread::{Dealing, Verdict};
 
@@ -28,6 +28,37 @@ use spread::{Dealing, Verdict};
 const UP_TOLERANCE: u32 = 100;
 /// Less than this part below what is there is not worth a rebalance, in thousandths.
 const DOWN_TOLERANCE: u32 = 200;
+
+/// Nothing processed for so long is a stall, at least.
+const STALL: Duration = Duration::from_secs(60);
+
+/// From when on nothing processed is a stall: three commits are missing, or the time of five messages.
+fn stall_limit(rates: &Rates, per_message: Duration) -> Duration {
+    STALL.max(rates.commit_interval().unwrap_or_default().saturating_mul(3)).max(per_message)
+}
+
+/// Partitions that do not get on while others do. More replicas do not help them, so their backlog is not sized for.
+fn stuck(situation: &Situation, policy: Option<&DrainTime>) -> Vec<Stuck> {
+    let rates = &situation.history.rates;
+    let per_message = rates.service(policy.and_then(hint_per_second)).map_or(Duration::ZERO, |rate| {
+        Duration::try_from_secs_f64(5.0 / capacity(rate)).unwrap_or(Duration::MAX)
+    });
+    if situation.backlog.topics.is_empty() {
+        Vec::new()
+    } else {
+        rates.stuck(stall_limit(rates, per_message))
+    }
+}
+
+/// Messages that replicas can help.
+fn messages(situation: &Situation, stuck: &[Stuck]) -> u64 {
+    let of = |stuck: &Stuck| {
+        let topic = situation.backlog.topics.get(stuck.topic)?;
+        topic.partitions.get(stuck.partition)?.map(|partition| partition.backlog)
+    };
+    let left_out = stuck.iter().filter_map(of).fold(0, u64::saturating_add);
+    situation.backlog.messages.saturating_sub(left_out)
+}
 
 /// Proposes a count.
 pub(super) fn propose(situation: &Situation, policy: &DrainTime) -> Proposal {
@@ -58,17 +89,18 @@ pub(super) fn follow(situation: &Situation) -> Option<Timestamp> {
 
 /// There is more than what is always there: what arrives between two commits, and what is processed within two polls.
 fn is_working_off(situation: &Situation) -> bool {
-    let Situation { plan, history, backlog, .. } = situation;
+    let Situation { plan, history, .. } = situation;
     let polls = plan.poll_period.saturating_mul(2);
     let pause = history.rates.commit_interval().unwrap_or(plan.poll_period).saturating_add(polls);
     let arriving = history.rates.arrivals().rising() * pause.as_secs_f64();
-    let hint = match &plan.policy {
-        crate::plan::Policy::DrainTime(policy) => hint_per_second(policy),
-        _ => None,
+    let policy = match &plan.policy {
+        Policy::DrainTime(policy) => Some(policy),
+        Policy::BacklogPerReplica { .. } | Policy::Steps { .. } => None,
     };
-    let known = history.rates.service(hint).filter(|rate| rate.basis != Basis::Assumed);
+    let known =
+        history.rates.service(policy.and_then(hint_per_second)).filter(|rate| rate.basis != Basis::Assumed);
     let served = known.map_or(0.0, |rate| capacity(rate) * real(situation.ready()) * polls.as_secs_f64());
-    real(backlog.messages) > arriving.max(served)
+    real(messages(situation, &stuck(situation, policy))) > arriving.max(served)
 }
 
 /// Messages per second of one replica among many, at least.
@@ -199,10 +231,21 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
     let goal = goal(situation, policy);
     let in_service = per_replica * real(situation.ready());
     // What is always there needs no catching up.
-    let messages = if history.episode.is_some() { real(backlog.messages) } else { 0.0 };
+    let stuck = stuck(situation, Some(policy));
+    let messages = if history.episode.is_some() { real(messages(situation, &stuck)) } else { 0.0 };
     let load = need::load(Work { backlog: messages, arrivals, in_service }, goal);
     let (ceiling, by, clause) = situation.ceiling();
     let mut clauses = Vec::new();
+    if let Some(first) = stuck.first() {
+        let more = if stuck.len() > 1 { format!(" and {} more", stuck.len() - 1) } else { String::new() };
+        clauses.push(format!(
+            "partition {}-{}{more} got no further than offset {} for {} s while others did, and is left out",
+            first.name,
+            first.partition,
+            first.offset,
+            first.time.as_secs()
+        ));
+    }
     let (needed, mut wanted);
     if backlog.single_consumer {
         needed = load.total() / per_replica;
@@ -225,7 +268,11 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
     if limit.is_some() {
         clauses.push(clause);
     } else {
-        let loads = loads(situation, goal.headroom, load.seconds);
+        let mut loads = loads(situation, goal.headroom, load.seconds);
+        for stuck in &stuck {
+            let place = loads.get_mut(stuck.topic).and_then(|topic| topic.get_mut(stuck.partition));
+            place.into_iter().for_each(|load| *load = 0.0);
+        }
         let dealing = match backlog.assignor.as_deref() {
             Some("range") => Dealing::Range,
             _ => Dealing::OneByOne,
@@ -295,7 +342,11 @@ fn would_miss(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arri
 
 fn exceeds(situation: &Situation, rate: ServiceRate, arrivals: f64, limit: Duration) -> bool {
     let capacity = capacity(rate) * f64::from(situation.current);
-    let backlog = if situation.history.episode.is_some() { real(situation.backlog.messages) } else { 0.0 };
+    let backlog = if situation.history.episode.is_some() {
+        real(messages(situation, &stuck(situation, None)))
+    } else {
+        0.0
+    };
     need::drain_seconds(backlog, arrivals, capacity).is_none_or(|seconds| seconds > limit.as_secs_f64())
 }
 

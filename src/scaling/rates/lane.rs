@@ -14,6 +14,8 @@ use super::waiting::Waiting;
 
 /// Commits in a row without idling that make a rate.
 const FEWEST_STEPS: u32 = 3;
+/// Nothing done for so long although there is something to do.
+const STUCK: Duration = Duration::from_secs(60);
 /// Half-life of the arrivals of one stream, in seconds.
 const HALF_LIFE: f64 = 60.0;
 
@@ -32,6 +34,8 @@ pub(super) struct Lane {
     /// Commits since `from`.
     steps: u32,
     waiting: Waiting,
+    /// When something was last done, or nothing was there to do.
+    moved: Timestamp,
     /// There was nothing to do since the last commit.
     idled: bool,
     /// Seconds between the last two commits.
@@ -59,6 +63,7 @@ impl Lane {
             to,
             steps: 0,
             waiting: Waiting::default(),
+            moved: at,
             idled: true,
             interval: None,
             arrivals: 0.0,
@@ -93,6 +98,9 @@ impl Lane {
             }
             (self.to, self.guard) = (to, self.end);
         }
+        if moved || done >= end {
+            self.moved = at;
+        }
         self.idled |= done >= end;
         self.waiting.observe((self.seen, self.end), at, end, done);
         (self.seen, self.end, self.done) = (at, end, done);
@@ -126,6 +134,21 @@ impl Lane {
     /// Messages that arrive per second.
     pub(super) fn arrivals(&self) -> f64 {
         if self.weight > 0.0 { self.arrivals / self.weight } else { 0.0 }
+    }
+
+    /// Messages per second of a stream that is kept up with: it is processed as fast as it fills, unless it is stuck.
+    pub(super) fn kept_up(&self) -> f64 {
+        if elapsed(self.moved, self.seen) < STUCK { self.arrivals() } else { 0.0 }
+    }
+
+    /// When something was last done, or nothing was there to do.
+    pub(super) fn moved(&self) -> Timestamp {
+        self.moved
+    }
+
+    /// The first message that is not done, by its place in the log.
+    pub(super) fn next(&self) -> u64 {
+        self.done
     }
 
     /// Since when the oldest message has waited. Absent: there is none.

@@ -24,6 +24,7 @@ use super::Target;
 use super::history::elapsed;
 use crate::brokers::observation::Backlog;
 use progress::Progress;
+pub(super) use progress::Stuck;
 use saturation::Saturation;
 use service::Service;
 use startup::Startup;
@@ -88,6 +89,11 @@ impl Rates {
     /// Messages per second that arrive, by topic and partition.
     pub(super) fn arrivals_by_partition(&self) -> Vec<Vec<f64>> {
         self.progress.arrivals()
+    }
+
+    /// Partitions in which nothing was done for so long, while something was in others.
+    pub(super) fn stuck(&self, limit: Duration) -> Vec<Stuck> {
+        self.seen.map_or_else(Vec::new, |seen| self.progress.stuck(seen, limit))
     }
 
     /// How long the oldest message has waited, from the readings of its partition's end. Absent: not known.

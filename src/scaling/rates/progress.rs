@@ -43,6 +43,19 @@ pub(super) struct Progress {
     moved: Option<Timestamp>,
 }
 
+/// A partition that does not get on.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::scaling) struct Stuck {
+    /// The topic, by position and name.
+    pub(in crate::scaling) topic: usize,
+    pub(in crate::scaling) name: Arc<str>,
+    pub(in crate::scaling) partition: usize,
+    /// The message at which it hangs.
+    pub(in crate::scaling) offset: u64,
+    /// For how long.
+    pub(in crate::scaling) time: Duration,
+}
+
 /// Members are measured in so many groups at most, each of which is one measurement.
 const GROUPS: usize = 3;
 
@@ -96,6 +109,26 @@ impl Progress {
     /// Seconds between two commits of a consumer that has work.
     pub(super) fn commit_interval(&self) -> Option<f64> {
         self.commit_interval
+    }
+
+    /// Partitions in which nothing was done for so long, while something was in others. Those of a message that fails
+    /// again and again, or of a replica that hangs.
+    pub(super) fn stuck(&self, at: Timestamp, limit: Duration) -> Vec<Stuck> {
+        let still = |lane: &Lane| elapsed(lane.moved(), at);
+        let streams = self.topics.iter().enumerate().flat_map(|(topic, (name, lanes))| {
+            lanes.iter().enumerate().map(move |(partition, lane)| (topic, name, partition, lane))
+        });
+        let stuck =
+            streams.filter(|(.., lane)| still(lane) >= limit).map(|(topic, name, partition, lane)| Stuck {
+                topic,
+                name: Arc::clone(name),
+                partition,
+                offset: lane.next(),
+                time: still(lane),
+            });
+        let stuck: Vec<_> = stuck.collect();
+        let busy = |lane: &Lane| lane.has_work() && still(lane) < limit;
+        if self.topics.iter().flat_map(|(_, lanes)| lanes).any(busy) { stuck } else { Vec::new() }
     }
 
     /// Since when the oldest message has waited. Absent: there is none, or the broker does not tell.
@@ -227,8 +260,7 @@ impl Member {
         } else if lane.is_measuring() {
             self.waiting = true;
         } else {
-            // A partition that is kept up with is processed as fast as it fills.
-            self.rate += lane.arrivals();
+            self.rate += lane.kept_up();
         }
     }
 }

@@ -145,6 +145,8 @@ struct Loop {
     arrivals: f64,
     start_seconds: u64,
     commit_every: u64,
+    /// A message on partition 0 that cannot be processed.
+    poison: bool,
     /// State of the random numbers; 0: arrivals come evenly.
     chance: u64,
     /// What a database lets all pods do together.
@@ -166,6 +168,7 @@ impl Loop {
             arrivals: 0.0,
             start_seconds: 20,
             commit_every: 5,
+            poison: false,
             chance: 0,
             database: f64::INFINITY,
             end: vec![0.0; partitions],
@@ -193,7 +196,8 @@ impl Loop {
                 let mut budget = self.service.min(self.database / ready as f64);
                 for (index, partition) in own.iter().enumerate() {
                     let part = budget / (own.len() - index) as f64;
-                    let done = part.min(self.end[*partition] - self.done[*partition]);
+                    let left = self.end[*partition] - self.done[*partition];
+                    let done = if self.poison && *partition == 0 { 0.0 } else { part.min(left) };
                     self.done[*partition] += done;
                     budget -= done;
                     if (self.second + pod as u64 * 2).is_multiple_of(self.commit_every) {
@@ -338,6 +342,26 @@ fn messages_may_not_wait_longer_than_the_user_says() {
     assert!((13..=24).contains(&consumers.world.target.replicas), "{}", decision.message);
     let seconds = consumers.drains(600).unwrap();
     assert!(seconds <= 144, "{seconds} s: {:?}", consumers.changes);
+}
+
+#[test]
+fn a_poison_message_gets_no_replicas_and_is_named() {
+    let mut consumers = Loop::new(learning(300), 48, 8, 10.0);
+    consumers.arrivals = 60.0;
+    consumers.run(2 * 3600);
+    let before = consumers.world.target.replicas;
+    consumers.changes.clear();
+    consumers.poison = true;
+    consumers.run(600);
+    assert!(consumers.world.target.replicas <= before, "{before}: {:?}", consumers.changes);
+    let message = consumers.world.decides().message;
+    assert!(message.contains("partition orders-0 got no further than offset"), "{message}");
+    consumers.run(3 * 3600);
+    assert!(consumers.world.target.replicas <= before, "{before}: {:?}", consumers.changes);
+    consumers.poison = false;
+    consumers.run(1800);
+    let message = consumers.world.decides().message;
+    assert!(!message.contains("got no further"), "{message}");
 }
 
 #[test]
