@@ -2,6 +2,8 @@
 //!
 //! Pure: no clock, no await, no I/O. `now` is an argument, the memory is an explicit [`History`].
 //!
+//! What is learned of arrivals and replicas on the way ([`observe`]) is part of the memory.
+//!
 //! # How a decision is made
 //! In this order; the first that applies ends it unless said otherwise.
 //!
@@ -11,13 +13,14 @@
 //!    there in the same write, and the move counts for the policies of `behavior`.
 //! 3. **Evidence.** A reading older than three poll periods, or none, says nothing. Without a backlog the replicas
 //!    stay (`SourceUnknown`), or rise to the fallback from its failed poll on (`Fallback`).
-//! 4. **Policy**: `backlogPerReplica` or `steps`, at most `maxReplicas` and the partitions. The minimum is raised to 1
+//! 4. **Policy**: `drainTime`, `backlogPerReplica` or `steps`, at most `maxReplicas` and the partitions. The minimum is raised to 1
 //!    for a group that has never committed. `minReplicas` wins over the partitions. An incomplete reading wants at
 //!    least what is there. At zero, the backlog has to exceed `activationBacklog`.
 //! 5. **Windows** of `behavior`, then its **policies**. From zero (and for the fallback) the window is passed.
 //! 6. **Agreement**: to the lowest count but zero only by two, to zero only by three consecutive complete readings,
 //!    a statistics interval apart.
-//! 7. The **period** of steps.
+//! 7. The **period** of steps, and what `drainTime` waits for: that its last change takes effect, or that more replicas
+//!    could help at all.
 //! 8. **Rollout** and **rebalance** put removals off.
 //! 9. `mode: DryRun` reports what would be done and keeps the replicas.
 //!
