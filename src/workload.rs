@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
@@ -18,6 +19,8 @@ pub struct Workload {
     pub ready: Option<i32>,
     /// Label selector of its pods, as text.
     pub selector: Option<String>,
+    /// A number for the pod template ([`fingerprint`]). Absent where it is not known.
+    pub template: Option<u32>,
     /// A rollout has not finished: pods of more than one template are there.
     pub rolling_out: bool,
     /// The workload's own word that its pods do not come up.
@@ -77,6 +80,7 @@ impl Workload {
             replicas,
             ready: Some(status.and_then(|status| status.ready_replicas).unwrap_or(0)),
             selector: spec.map(|spec| selector_text(&spec.selector)),
+            template: template(deployment),
             rolling_out: observed && updated < existing,
             trouble: deployment_trouble(deployment),
         }
@@ -93,6 +97,7 @@ impl Workload {
             replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
             ready: Some(status.and_then(|status| status.ready_replicas).unwrap_or(0)),
             selector: spec.map(|spec| selector_text(&spec.selector)),
+            template: template(set),
             rolling_out: is_rolling_out(set),
             trouble: None,
         }
@@ -107,6 +112,7 @@ impl Workload {
             replicas: scale.spec.and_then(|spec| spec.replicas).unwrap_or(0),
             ready: None,
             selector: scale.status.and_then(|status| status.selector),
+            template: None,
             rolling_out: false,
             trouble: None,
         }
@@ -137,6 +143,21 @@ fn is_rolling_out(set: &StatefulSet) -> bool {
     let kept = rolling_update.and_then(|update| update.partition).unwrap_or(0);
     // Of the pods that exist: those that are still to come are no reason to keep others.
     status.updated_replicas.unwrap_or(0) < status.replicas.saturating_sub(kept)
+}
+
+/// Annotation that keeps the [`fingerprint`] of a pod template that was pruned.
+pub const TEMPLATE_ANNOTATION: &str = "queuescaler.io/pod-template";
+
+/// A number that is another one for other pods: of everything in the template but its annotations, which restarts
+/// and tools change without changing what the pods do. The same in every process (FNV-1a over its JSON).
+#[must_use]
+pub fn fingerprint(template: &PodTemplateSpec) -> u32 {
+    let spec = serde_json::to_vec(&template.spec).unwrap_or_default();
+    spec.iter().fold(0x811C_9DC5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+fn template(workload: &impl ResourceExt) -> Option<u32> {
+    workload.annotations().get(TEMPLATE_ANNOTATION)?.parse().ok()
 }
 
 fn deployment_trouble(deployment: &Deployment) -> Option<Trouble> {

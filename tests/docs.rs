@@ -180,6 +180,9 @@ fn what_can_limit_a_decision_is_named_in_both_pages() {
 fn metrics() -> Words {
     let metrics = Metrics::new();
     let sample = Sample {
+        oldest_age: Some(1.0),
+        service_rate: Some(1.0),
+        estimated_drain: Some(1.0),
         backlog: Some(1),
         arrival_rate: Some(1.0),
         replicas: vec![("current", 1)],

@@ -13,7 +13,7 @@ pub mod source;
 pub mod status;
 
 pub use behavior::{Behavior, ScalingPolicy, ScalingPolicyType, ScalingRules, SelectPolicy};
-pub use policy::{BacklogPerReplica, Policy, StepRule, Steps};
+pub use policy::{BacklogPerReplica, DrainTime, Policy, ServiceRateHint, StepRule, Steps};
 pub use queue_scaler::{Fallback, Mode, QueueScaler, QueueScalerSpec, ScaleTargetRef};
 pub use source::{
     CredentialsSecretRef, IsolationLevel, Kafka, OffsetReset, RabbitMq, Sasl, SaslMechanism, SecretKeyRef,

@@ -25,9 +25,12 @@ use super::{Behavior, Policy, QueueScalerStatus, Source};
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.target.replicas", description = "Replicas that the workload asks for now"),
     printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas", description = "Replicas that the policy wants"),
     printcolumn(name = "Backlog", type_ = "integer", json_path = ".status.backlog", description = "Messages not yet processed, rounded to two significant digits"),
+    printcolumn(name = "Drain", type_ = "integer", json_path = ".status.estimatedDrainSeconds", description = "Seconds until the backlog is gone with the replicas that are ready"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "Whether everything works"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.decision.reason", description = "Why the replicas are what they are"),
+    printcolumn(name = "Oldest", type_ = "integer", json_path = ".status.oldestMessageAgeSeconds", description = "Seconds that the oldest message has waited", priority = 1),
     printcolumn(name = "Arrival", type_ = "integer", json_path = ".status.arrivalRatePerMinute", description = "Messages that arrive per minute", priority = 1),
+    printcolumn(name = "Service", type_ = "integer", json_path = ".status.serviceRate.perReplicaPerMinute", description = "Messages that one replica processes per minute", priority = 1),
     printcolumn(name = "Quality", type_ = "string", json_path = ".status.quality", description = "How sure the backlog is: Known, AtLeast or Unknown", priority = 1),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "Active, DryRun or Paused", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -66,7 +69,9 @@ pub struct QueueScalerSpec {
     /// The queue that the workload consumes. Exactly one of kafka, rabbitmq.
     pub source: Source,
 
-    /// How the backlog becomes a replica count. Exactly one of backlogPerReplica, steps.
+    /// How the backlog becomes a replica count. Exactly one of drainTime, backlogPerReplica, steps. Default: drainTime
+    /// with its own defaults.
+    #[serde(default)]
     pub policy: Policy,
 
     /// How fast replicas may change, in the form of autoscaling/v2. Defaults differ from the HPA's where a queue

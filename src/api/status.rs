@@ -25,9 +25,20 @@ pub struct QueueScalerStatus {
     /// How sure the backlog is: Known, AtLeast (a part is missing) or Unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
+    /// Seconds that the oldest message that is not processed has waited, rounded to two significant digits: to a poll
+    /// for what arrived since the operator reads the queue, at least for what was there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_message_age_seconds: Option<i64>,
     /// Messages that arrive per minute, over the last minute, rounded to two significant digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival_rate_per_minute: Option<i64>,
+    /// What one replica processes. Kept over restarts of the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_rate: Option<ServiceRateStatus>,
+    /// Seconds until the backlog is gone with the replicas that are ready now. Absent: never, or the service rate is
+    /// not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_drain_seconds: Option<i64>,
     /// Partitions that the consumer group can share out (Kafka).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<i32>,
@@ -57,6 +68,37 @@ pub struct TargetStatus {
     pub selector: Option<String>,
 }
 
+/// What one ready replica processes, as far as it is known.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRateStatus {
+    /// Messages per minute.
+    pub per_replica_per_minute: i64,
+    /// Time that one replica takes for a message, in microseconds: the same for rates that are small.
+    pub microseconds_per_message: i64,
+    /// Where it is from: Hint (the specification), Learned (measured), Assumed (fewer than three measurements agree).
+    pub basis: RateBasis,
+    /// Measurements behind it.
+    pub samples: i32,
+    /// The pod template that was measured. Of another one it is only a first guess.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_template_hash: Option<String>,
+    /// When it was last measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_at: Option<Time>,
+}
+
+/// Where a service rate is from.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RateBasis {
+    /// The specification says so.
+    Hint,
+    /// It was measured.
+    Learned,
+    /// Fewer than three measurements agree.
+    Assumed,
+}
+
 /// How sure a reading of the backlog is.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quality {
@@ -76,7 +118,7 @@ pub struct DecisionStatus {
     pub reason: String,
     /// The same as a sentence with the numbers that were used.
     pub message: String,
-    /// What kept the decision from its first result: MaxReplicas, MinReplicas, Partitions, Behavior, Rollout,
+    /// What kept the decision from its first result: MaxReplicas, MinReplicas, Partitions, Downstream, Behavior, Rollout,
     /// Rebalance, Mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<String>,

@@ -1,6 +1,7 @@
 //! What a poll found, and how sure it is. Unknown is never zero.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -68,6 +69,18 @@ pub struct Backlog {
     /// A counter that grows by one with every message that arrives: the sum of end offsets, or of messages
     /// published. Absent where the broker does not tell. Only its differences mean something.
     pub arrived: Option<u64>,
+    /// A counter that grows by one with every message that is processed: messages acknowledged, or delivered to
+    /// consumers that do not acknowledge. Absent where the broker does not tell, and for Kafka, where [`topics`] tell
+    /// more. Only its differences mean something.
+    ///
+    /// [`topics`]: Self::topics
+    pub processed: Option<u64>,
+    /// Each partition by itself, by topic (Kafka; empty for RabbitMQ).
+    pub topics: Vec<TopicOffsets>,
+    /// Name of the assignor that last dealt the partitions out. Absent: unknown, or there are none.
+    pub assignor: Option<Arc<str>>,
+    /// Only one consumer at a time gets messages, however many there are (RabbitMQ's single active consumer).
+    pub single_consumer: bool,
     /// Partitions that the consumers can share out: no more replicas than this can work. Absent: no such limit.
     pub partitions: Option<u32>,
     /// Members of the consumer group, or consumers of the queues. Absent where the broker does not tell.
@@ -76,6 +89,31 @@ pub struct Backlog {
     pub rebalancing: bool,
     /// What the user should know besides the number.
     pub notes: Vec<Note>,
+}
+
+/// The partitions of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicOffsets {
+    /// The topic.
+    pub name: Arc<str>,
+    /// By number. Absent: this partition was not read.
+    pub partitions: Vec<Option<PartitionOffsets>>,
+}
+
+/// Where one partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionOffsets {
+    /// First offset that is still in the log.
+    pub start: u64,
+    /// Offset after the last that the consumer can read.
+    pub end: u64,
+    /// Offset after the last that was processed, as far as the group has said. Absent: it never did.
+    pub committed: Option<u64>,
+    /// Messages between the two that are still to be processed.
+    pub backlog: u64,
+    /// The member that reads it, by a number that means something within one reading only. Absent: nobody, or it is
+    /// not known.
+    pub owner: Option<u16>,
 }
 
 /// A fact that a reading found besides the backlog.

@@ -8,11 +8,13 @@ use super::deadline::soon;
 use super::scale::{ScaleError, classify, is_unknown_kind};
 use super::scope::{Filled, Scope, prune_metadata};
 use crate::api::ScaleTargetRef;
-use crate::workload::{Workload, WorkloadKey};
+use crate::workload::{self, TEMPLATE_ANNOTATION, Workload, WorkloadKey};
 use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -167,19 +169,25 @@ where
     (store, filled, changes.filter_map(move |change| ready(super::scope::touched(change).map(key))))
 }
 
-/// Pod templates and managed fields are most of a workload's bytes, and nothing here looks at them.
+/// Pod templates and managed fields are most of a workload's bytes. All that is asked of a template is whether it is
+/// another one.
 fn prune_deployment(deployment: &mut Deployment) {
     prune_metadata(&mut deployment.metadata);
     if let Some(spec) = &mut deployment.spec {
-        spec.template = Default::default();
+        prune_template(&mut spec.template, &mut deployment.metadata);
         spec.strategy = None;
     }
+}
+
+fn prune_template(template: &mut PodTemplateSpec, metadata: &mut ObjectMeta) {
+    let fingerprint = workload::fingerprint(&std::mem::take(template));
+    metadata.annotations = Some([(TEMPLATE_ANNOTATION.to_owned(), fingerprint.to_string())].into());
 }
 
 fn prune_stateful_set(set: &mut StatefulSet) {
     prune_metadata(&mut set.metadata);
     if let Some(spec) = &mut set.spec {
-        spec.template = Default::default();
+        prune_template(&mut spec.template, &mut set.metadata);
         spec.volume_claim_templates = None;
     }
 }

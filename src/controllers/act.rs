@@ -49,7 +49,7 @@ impl Visit<'_> {
         let mut recomputed = 0;
         loop {
             self.note_writes(&workload, memory).await;
-            let target = Target { replicas: workload.replicas, rolling_out: workload.rolling_out };
+            let target = target(&workload);
             let now = Timestamp::now();
             let decision = decide(&self.plan.scaling, target, self.observation, memory.history(), now);
             if decision.replicas == workload.replicas {
@@ -142,6 +142,16 @@ impl Visit<'_> {
             "scaled"
         );
         self.context.tell(self.object, &report::scaled(event, decision)).await;
+    }
+}
+
+/// What a decision needs to know of the workload.
+pub(super) fn target(workload: &Workload) -> Target {
+    Target {
+        replicas: workload.replicas,
+        ready: workload.ready,
+        template: workload.template,
+        rolling_out: workload.rolling_out,
     }
 }
 

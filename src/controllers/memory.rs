@@ -13,8 +13,9 @@ use super::source::Watching;
 use crate::api::status::LastScale;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::plan::{Invalid, Plan, validate};
+use crate::report;
 use crate::report::TargetProblem;
-use crate::scaling::{Arrivals, Decision, History, ScaleEvent};
+use crate::scaling::{Decision, History, Remembered, ScaleEvent};
 use crate::workload::Workload;
 
 /// The memories of all objects.
@@ -50,7 +51,6 @@ pub(super) struct Memory {
     plan: Option<Planned>,
     pub(super) watching: Watching,
     pub(super) history: Option<History>,
-    pub(super) arrivals: Arrivals,
     /// The status as it was last written or found.
     pub(super) status: QueueScalerStatus,
     pub(super) status_written: Option<Instant>,
@@ -116,8 +116,8 @@ impl Memory {
         let plan = validate(object, &object.namespace().unwrap_or_default()).map(Arc::new);
         let source = |plan: &Result<Arc<Plan>, Invalid>| plan.as_ref().ok().map(|plan| plan.source.clone());
         if self.plan.as_ref().and_then(|(_, before)| source(before)) != source(&plan) {
-            // Counted by something else.
-            self.arrivals = Arrivals::default();
+            // What was seen of another source says nothing of this one.
+            self.history = None;
         }
         self.plan = Some((generation, plan.clone()));
         plan
@@ -150,7 +150,10 @@ impl Memory {
 
     fn now_it_is(&mut self, workload: Workload) -> Workload {
         if self.target.as_ref().is_some_and(|known| known.uid != workload.uid) {
-            self.history = Some(History::new(None));
+            // Another workload of this name may well do the same work.
+            let mut history = History::new(None);
+            self.learned().into_iter().for_each(|learned| history.recall(learned));
+            self.history = Some(history);
             self.writers = Writers::default();
             (self.unanswered, self.tried) = (None, None);
         }
@@ -201,14 +204,23 @@ impl Memory {
         self.status_written = Some(now);
     }
 
-    /// The history, begun with the last scale that status knows.
+    fn learned(&self) -> Option<Remembered> {
+        self.status.service_rate.as_ref().and_then(report::remembered)
+    }
+
+    /// The history, begun with what status knows: the last scale, and what one replica processes.
     pub(super) fn history(&mut self) -> &mut History {
+        let learned = self.learned();
         let last_scale = self.status.last_scale.as_ref().map(|last| ScaleEvent {
             at: last.time.0,
             from: last.from,
             to: last.to,
         });
-        self.history.get_or_insert_with(|| History::new(last_scale))
+        self.history.get_or_insert_with(|| {
+            let mut history = History::new(last_scale);
+            learned.into_iter().for_each(|learned| history.recall(learned));
+            history
+        })
     }
 }
 

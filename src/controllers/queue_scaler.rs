@@ -31,6 +31,7 @@ use crate::cluster::scope::Scope;
 use crate::cluster::workloads::Workloads;
 use crate::plan::Plan;
 use crate::report::{self, Happening, Situation, TargetProblem, TargetReason};
+use crate::scaling;
 use crate::telemetry::objects::Sample;
 use crate::workload::Workload;
 
@@ -153,10 +154,6 @@ async fn visit_valid(
     let observation =
         memory.watching.observe(&plan.source, plan.scaling.poll_period, &secrets, sessions, &wake).await;
     let observation = observation.as_deref();
-    if let Some(Observation { taken_at, reading: Reading::Known(backlog), .. }) = observation {
-        memory.arrivals.observe(*taken_at, backlog.arrived);
-    }
-
     let (observed_target, mut target) = find_target(object, &plan, memory, context).await;
     let mut decision = None;
     if let Ok(workload) = target {
@@ -166,6 +163,18 @@ async fn visit_valid(
         target = acted.target;
     }
 
+    let shown = target.as_ref().ok().or(observed_target.as_ref());
+    // Of a target that is not ours to scale there is something to learn all the same.
+    let workers = shown.map(act::target).unwrap_or_default();
+    scaling::observe(&plan.scaling, workers, observation, memory.history());
+    let backlog = observation.and_then(|observation| observation.reading.backlog());
+    let ready = workers.ready.unwrap_or(workers.replicas);
+    let history = &*memory.history();
+
+    let oldest_age = backlog.and_then(|_| history.oldest_message_age());
+    let (arrival_rate, service_rate) = (history.arrival_rate(), history.service_rate(&plan.scaling));
+    let estimated_drain =
+        backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog.messages, ready));
     // Whatever else is wrong comes first: a dispute stops nothing.
     let disputed = target.is_ok() && memory.writers.disputed(Instant::now());
     let disputed = disputed.then(external_writer);
@@ -178,7 +187,10 @@ async fn visit_valid(
         },
         observed_target: target.as_ref().ok().or(observed_target.as_ref()),
         observation,
-        arrival_rate: memory.arrivals.rate(Timestamp::now()),
+        oldest_age,
+        arrival_rate,
+        service_rate,
+        estimated_drain,
         decision: decision.as_ref(),
     };
     let status = report::status(&situation, &memory.status, Timestamp::now());
@@ -278,7 +290,10 @@ fn sample(situation: &Situation<'_>, plan: &Plan, status: &QueueScalerStatus) ->
     let reading = situation.observation.map(|observation| &observation.reading);
     Sample {
         backlog: reading.and_then(Reading::backlog).map(|backlog| backlog.messages),
+        oldest_age: situation.oldest_age.map(|age| age.as_secs_f64()),
         arrival_rate: situation.arrival_rate,
+        service_rate: situation.service_rate.map(|rate| rate.per_second),
+        estimated_drain: situation.estimated_drain,
         replicas: replicas.into_iter().filter_map(|(kind, count)| Some((kind, count?))).collect(),
         conditions: series(status),
         quality: match reading {

@@ -9,7 +9,9 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use scaling::{Behavior, Bounds, Fallback, Policy, ScalingPlan, ScalingRules, Step, StepRule, Threshold};
+pub use scaling::{
+    Behavior, Bounds, DrainTime, Fallback, Policy, ScalingPlan, ScalingRules, Step, StepRule, Threshold,
+};
 pub use source::{
     CredentialsRef, KafkaInterest, KafkaSource, NameSelector, RabbitMqInterest, RabbitMqSource, SaslRef,
     Source, TlsRef,

@@ -49,6 +49,8 @@ impl Bounds {
 /// A policy with exactly one member chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
+    /// A backlog must be gone in time.
+    DrainTime(DrainTime),
     /// One replica for so many messages, at least 1.
     BacklogPerReplica {
         /// Messages per replica.
@@ -61,6 +63,19 @@ pub enum Policy {
         /// In order of precedence.
         rules: Vec<StepRule>,
     },
+}
+
+/// What [`Policy::DrainTime`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainTime {
+    /// Time in which a backlog is to be gone, 1 s or more.
+    pub target: Duration,
+    /// Longest time that a message may wait, 1 s or more.
+    pub max_age: Option<Duration>,
+    /// Messages that one replica processes per minute, as the user says, 1 or more.
+    pub hint_per_minute: Option<u64>,
+    /// Spare capacity on arrivals.
+    pub headroom_percent: u32,
 }
 
 /// One rule of [`Policy::Steps`].
@@ -169,19 +184,42 @@ fn fallback(given: api::Fallback, bounds: Bounds) -> Result<Fallback, Invalid> {
 }
 
 fn policy(given: &api::Policy) -> Result<Policy, Invalid> {
-    match (&given.backlog_per_replica, &given.steps) {
-        (Some(per_replica), None) => Ok(Policy::BacklogPerReplica {
+    match (&given.drain_time, &given.backlog_per_replica, &given.steps) {
+        (Some(drain_time), None, None) => Ok(Policy::DrainTime(self::drain_time(*drain_time)?)),
+        (None, Some(per_replica), None) => Ok(Policy::BacklogPerReplica {
             messages: at_least(per_replica.messages, 1, "spec.policy.backlogPerReplica.messages")?,
         }),
-        (None, Some(steps)) => {
+        (None, None, Some(steps)) => {
             let rules = steps.rules.iter().enumerate().map(|(index, rule)| step_rule(index, *rule));
             Ok(Policy::Steps {
                 period: seconds(steps.period_seconds, 1..=86_400, "spec.policy.steps.periodSeconds")?,
                 rules: rules.collect::<Result<_, _>>()?,
             })
         }
-        _ => Err(Invalid::new("spec.policy", "exactly one of backlogPerReplica, steps must be set")),
+        _ => {
+            Err(Invalid::new("spec.policy", "exactly one of drainTime, backlogPerReplica, steps must be set"))
+        }
     }
+}
+
+fn drain_time(given: api::DrainTime) -> Result<DrainTime, Invalid> {
+    let field = |name: &str| format!("spec.policy.drainTime.{name}");
+    let hint = |hint: api::ServiceRateHint| {
+        at_least(hint.per_replica_per_minute, 1, &field("serviceRate.perReplicaPerMinute"))
+    };
+    let headroom = u32::try_from(given.headroom_percent).ok().filter(|percent| *percent <= 1000);
+    Ok(DrainTime {
+        target: seconds(given.target_seconds, 1..=86_400, &field("targetSeconds"))?,
+        max_age: given
+            .max_age_seconds
+            .map(|age| seconds(age, 1..=86_400, &field("maxAgeSeconds")))
+            .transpose()?,
+        hint_per_minute: given.service_rate.map(hint).transpose()?,
+        headroom_percent: headroom.ok_or_else(|| {
+            let problem = format!("is {}, must be from 0 to 1000 percent", given.headroom_percent);
+            Invalid::new(field("headroomPercent"), problem)
+        })?,
+    })
 }
 
 fn step_rule(index: usize, given: api::StepRule) -> Result<StepRule, Invalid> {

@@ -69,7 +69,7 @@ fn only_rabbitmq_repeats_its_numbers_within_its_statistics_interval() {
 
 #[test]
 fn a_scaling_field_that_cannot_be_used_is_named_with_the_way_out() {
-    let one_of = "exactly one of backlogPerReplica, steps must be set";
+    let one_of = "exactly one of drainTime, backlogPerReplica, steps must be set";
     let cases = [
         ("/maxReplicas", json!(0), "spec.maxReplicas", "is 0, must be 1 or more"),
         ("/minReplicas", json!(-1), "spec.minReplicas", "is -1, must be from 0 to maxReplicas (24)"),
@@ -114,6 +114,31 @@ fn a_scaling_field_that_cannot_be_used_is_named_with_the_way_out() {
             "spec.policy.backlogPerReplica.messages",
             "is 0, must be 1 or more",
         ),
+        ("/policy", json!({"drainTime": {}, "steps": {"rules": []}}), "spec.policy", one_of),
+        (
+            "/policy",
+            json!({"drainTime": {"targetSeconds": 0}}),
+            "spec.policy.drainTime.targetSeconds",
+            "is 0, must be from 1 to 86400 seconds",
+        ),
+        (
+            "/policy",
+            json!({"drainTime": {"maxAgeSeconds": 86401}}),
+            "spec.policy.drainTime.maxAgeSeconds",
+            "is 86401, must be from 1 to 86400 seconds",
+        ),
+        (
+            "/policy",
+            json!({"drainTime": {"headroomPercent": -1}}),
+            "spec.policy.drainTime.headroomPercent",
+            "is -1, must be from 0 to 1000 percent",
+        ),
+        (
+            "/policy",
+            json!({"drainTime": {"serviceRate": {"perReplicaPerMinute": 0}}}),
+            "spec.policy.drainTime.serviceRate.perReplicaPerMinute",
+            "is 0, must be 1 or more",
+        ),
         (
             "/policy",
             json!({"steps": {"periodSeconds": 0, "rules": []}}),
@@ -124,6 +149,28 @@ fn a_scaling_field_that_cannot_be_used_is_named_with_the_way_out() {
     for (pointer, value, field, problem) in cases {
         refused(with(kafka(), pointer, value), field, problem);
     }
+}
+
+#[test]
+fn without_a_policy_a_backlog_is_to_be_gone_in_300_s() {
+    let default = DrainTime {
+        target: Duration::from_secs(300),
+        max_age: None,
+        hint_per_minute: None,
+        headroom_percent: 30,
+    };
+    let mut spec = kafka();
+    spec.as_object_mut().unwrap().remove("policy");
+    assert_eq!(plan_of(spec).unwrap().scaling.policy, Policy::DrainTime(default));
+    let given = json!({"drainTime": {"targetSeconds": 60, "maxAgeSeconds": 30, "headroomPercent": 0,
+        "serviceRate": {"perReplicaPerMinute": 120}}});
+    let expected = DrainTime {
+        target: Duration::from_secs(60),
+        max_age: Some(Duration::from_secs(30)),
+        hint_per_minute: Some(120),
+        headroom_percent: 0,
+    };
+    assert_eq!(plan_of(with(kafka(), "/policy", given)).unwrap().scaling.policy, Policy::DrainTime(expected));
 }
 
 #[test]

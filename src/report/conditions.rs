@@ -158,6 +158,7 @@ fn scaling_limited(situation: &Situation<'_>) -> Finding {
         Limit::Behavior => "Behavior",
         Limit::Rollout => "RollingOut",
         Limit::Rebalance => "Rebalancing",
+        Limit::Downstream => "FrozenUnhealthy",
         Limit::Mode => "DryRun",
     };
     Finding::new(SCALING_LIMITED, "True", reason, decision.message.clone())

@@ -3,9 +3,11 @@
 mod conditions;
 mod happenings;
 mod numbers;
+mod service_rate;
 
 pub use happenings::{Happening, happenings, scaled};
 pub use numbers::{Change, change};
+pub use service_rate::remembered;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,7 +16,7 @@ use crate::api::status::{DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::plan::Invalid;
-use crate::scaling::{Decision, ScaleEvent};
+use crate::scaling::{Decision, ScaleEvent, ServiceRate};
 use crate::workload::Workload;
 
 /// Everything that one visit of an object found out.
@@ -30,8 +32,14 @@ pub struct Situation<'a> {
     pub observed_target: Option<&'a Workload>,
     /// The newest reading of the backlog.
     pub observation: Option<&'a Observation>,
+    /// How long the oldest message has waited.
+    pub oldest_age: Option<std::time::Duration>,
     /// Messages that arrive per second.
     pub arrival_rate: Option<f64>,
+    /// What one replica processes.
+    pub service_rate: Option<ServiceRate>,
+    /// Seconds until the backlog is gone with the ready replicas.
+    pub estimated_drain: Option<f64>,
     /// What was decided. Absent while nothing may be decided.
     pub decision: Option<&'a Decision>,
 }
@@ -76,7 +84,12 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
         desired_replicas: situation.decision.map(|decision| decision.desired),
         backlog: backlog.map(|backlog| numbers::rounded(backlog.messages)),
         quality: reading.map(quality),
+        oldest_message_age_seconds: situation
+            .oldest_age
+            .map(|age| numbers::rounded_seconds(age.as_secs_f64())),
         arrival_rate_per_minute: situation.arrival_rate.map(numbers::rounded_per_minute),
+        service_rate: situation.service_rate.map(service_rate::shown),
+        estimated_drain_seconds: situation.estimated_drain.map(numbers::rounded_seconds),
         partitions: backlog
             .and_then(|backlog| backlog.partitions)
             .and_then(|count| i32::try_from(count).ok()),
@@ -87,7 +100,7 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
 }
 
 /// The status of an object whose specification cannot be used. Nothing is read, so that it has no number; the last scale
-/// stays.
+/// and the learned service rate stay.
 #[must_use]
 pub fn status_of_invalid(
     invalid: &Invalid,
@@ -103,6 +116,7 @@ pub fn status_of_invalid(
             limited_by: None,
         }),
         last_scale: before.last_scale.clone(),
+        service_rate: before.service_rate.clone(),
         conditions: conditions::of_invalid(invalid, generation, &before.conditions, now),
         ..QueueScalerStatus::default()
     }
@@ -175,7 +189,6 @@ mod tests {
             quality: Some(Quality::Known),
             arrival_rate_per_minute: Some(3600),
             partitions: Some(12),
-            decision: None,
             last_scale: Some(LastScale {
                 time: Time(Timestamp::UNIX_EPOCH),
                 from: 4,
@@ -183,7 +196,7 @@ mod tests {
                 reason: "BacklogExceedsTarget".to_owned(),
                 message: String::new(),
             }),
-            conditions: Vec::new(),
+            ..QueueScalerStatus::default()
         };
         let invalid = Invalid::new("spec.source.kafka.topicPattern", "no regular expression");
         let after = status_of_invalid(&invalid, Some(2), &before, Timestamp::now());

@@ -41,7 +41,10 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         desired_replicas,
         backlog: _,
         quality,
+        oldest_message_age_seconds: _,
         arrival_rate_per_minute: _,
+        service_rate,
+        estimated_drain_seconds: _,
         partitions,
         decision,
         last_scale,
@@ -51,12 +54,31 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
     let decision = decision.as_ref().map(|decision| (&decision.reason, &decision.limited_by));
     let conditions: Vec<_> =
         conditions.iter().map(|condition| (&condition.type_, &condition.status, &condition.reason)).collect();
-    (observed_generation, target, desired_replicas, quality, partitions, decision, last_scale, conditions)
+    let service_rate = service_rate.as_ref().map(|rate| (rate.basis, &rate.pod_template_hash));
+    (
+        observed_generation,
+        target,
+        desired_replicas,
+        quality,
+        service_rate,
+        partitions,
+        decision,
+        last_scale,
+        conditions,
+    )
 }
 
-fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 3] {
+fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 6] {
     let ready = status.target.as_ref().and_then(|target| target.ready_replicas).map(i64::from);
-    [status.backlog, status.arrival_rate_per_minute, ready]
+    let service = status.service_rate.as_ref().map(|rate| rate.microseconds_per_message);
+    [
+        status.backlog,
+        status.oldest_message_age_seconds,
+        status.arrival_rate_per_minute,
+        status.estimated_drain_seconds,
+        service,
+        ready,
+    ]
 }
 
 /// Messages of the conditions that name what is missing.
@@ -95,6 +117,12 @@ pub(super) fn rounded_per_minute(per_second: f64) -> i64 {
     // Saturates, as `as` does; a rate is not negative.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     rounded((per_second * 60.0).round().max(0.0) as u64)
+}
+
+/// Seconds rounded to two significant digits, up to the next whole one.
+pub(super) fn rounded_seconds(seconds: f64) -> i64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    rounded(seconds.ceil().max(0.0) as u64)
 }
 
 #[cfg(test)]

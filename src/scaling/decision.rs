@@ -31,13 +31,15 @@ impl Decision {
 pub enum Reason {
     /// The replicas are what the policy wants.
     KeepingUp,
-    /// More replicas, because `backlogPerReplica` needs them.
+    /// More replicas, because `drainTime` or `backlogPerReplica` needs them.
     BacklogExceedsTarget,
+    /// More replicas, because messages would wait longer than `maxAgeSeconds`.
+    MessagesTooOld,
     /// A rule of `steps` matches: it is taken now, or waits for its period.
     StepRule,
     /// From zero, because there is work.
     Activated,
-    /// Fewer replicas, because `backlogPerReplica` needs no more.
+    /// Fewer replicas, because `drainTime` or `backlogPerReplica` needs no more.
     BacklogCleared,
     /// There is nothing to do.
     Idle,
@@ -45,6 +47,8 @@ pub enum Reason {
     Stabilizing,
     /// Fewer are wanted, after the target's rollout or the group's rebalance.
     Settling,
+    /// More are wanted, and would not help: nothing is processed, or replicas do not come up.
+    Frozen,
     /// More are needed than `maxReplicas`.
     AtMaxReplicas,
     /// More are needed than partitions can keep busy.
@@ -79,6 +83,8 @@ pub enum Limit {
     MinReplicas,
     /// The partitions, of which none can be shared.
     Partitions,
+    /// Something that all replicas share, so that more of them process nothing more.
+    Downstream,
     /// A window, a policy or `Disabled` of `behavior`, or too few readings in agreement for the minimum.
     Behavior,
     /// The target's rollout, during which nothing is removed.

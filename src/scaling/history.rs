@@ -1,14 +1,16 @@
 //! What decisions remember of each other: recommendations, scale events and runs of quiet readings.
 //!
-//! Nothing here decides, and nothing has to survive a restart but the last scale, which status keeps: a new history
-//! is only slower to remove replicas. Its size is bounded by the longest window and period, not by the polls.
+//! Nothing here decides, and nothing has to survive a restart but the last scale and the service rate, which status
+//! keeps: a new history is only slower to remove replicas. Its size is bounded by the longest window and period, not by the polls.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::plan::{Behavior, ScalingPlan, ScalingRules};
+use super::drain_time;
+use super::rates::{Rates, Remembered, ServiceRate};
+use crate::plan::{Behavior, Policy, ScalingPlan, ScalingRules};
 
 /// The memory of one `QueueScaler`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +22,10 @@ pub struct History {
     highest: Extreme<true>,
     events: VecDeque<ScaleEvent>,
     last_scale: Option<Timestamp>,
+    /// Since when a backlog is being worked off.
+    pub(super) episode: Option<Timestamp>,
+    /// What was learned of arrivals and replicas.
+    pub(super) rates: Rates,
     /// Readings in a row that want no more than the lowest count but zero.
     pub(super) low: Run,
     /// Readings in a row without any message.
@@ -54,7 +60,42 @@ impl History {
     /// change that somebody else made is no scale event, as with the HPA.
     pub fn scaled(&mut self, from: i32, to: i32, now: Timestamp) {
         self.last_scale = Some(now);
+        self.rates.scaled(from, to, now);
         self.events.push_back(ScaleEvent { at: now, from, to });
+    }
+
+    /// Begins with what an earlier process learned of the service rate.
+    pub fn recall(&mut self, learned: Remembered) {
+        self.rates.recall(learned);
+    }
+
+    /// Messages that arrive per second, over the last minute. Absent until there are enough readings.
+    #[must_use]
+    pub fn arrival_rate(&self) -> Option<f64> {
+        self.rates.arrivals().rate()
+    }
+
+    /// How long the oldest message that is not processed has waited, as of the last complete reading: exact to a poll
+    /// for what arrived since the first reading, and at least that for what was there before. Absent: not known.
+    #[must_use]
+    pub fn oldest_message_age(&self) -> Option<Duration> {
+        self.rates.oldest()
+    }
+
+    /// How fast one replica is, as far as it is known; the hint of the plan counts until it is learned.
+    #[must_use]
+    pub fn service_rate(&self, plan: &ScalingPlan) -> Option<ServiceRate> {
+        let hint = match &plan.policy {
+            Policy::DrainTime(policy) => drain_time::hint_per_second(policy),
+            Policy::BacklogPerReplica { .. } | Policy::Steps { .. } => None,
+        };
+        self.rates.service(hint)
+    }
+
+    /// Seconds until so many messages are gone with so many ready replicas. Absent: never, or not known.
+    #[must_use]
+    pub fn estimated_drain(&self, plan: &ScalingPlan, messages: u64, ready: i32) -> Option<f64> {
+        drain_time::estimated_drain(messages, ready, self.service_rate(plan), self)
     }
 
     /// When the replicas were last written.
@@ -65,7 +106,14 @@ impl History {
     /// Forgets what no rule asks for any more, and survives a clock that was set back: what would lie in the future
     /// has happened now, else its windows would last until the clock catches up.
     pub(super) fn advance(&mut self, behavior: &Behavior, now: Timestamp) {
-        let times = [&mut self.recorded_at, &mut self.last_scale, &mut self.low.last, &mut self.empty.last];
+        self.rates.settle(now);
+        let times = [
+            &mut self.recorded_at,
+            &mut self.last_scale,
+            &mut self.episode,
+            &mut self.low.last,
+            &mut self.empty.last,
+        ];
         for time in times.into_iter().flatten() {
             *time = (*time).min(now);
         }

@@ -2,6 +2,8 @@
 //!
 //! Pure: no clock, no await, no I/O. `now` is an argument, the memory is an explicit [`History`].
 //!
+//! What is learned of arrivals and replicas on the way ([`observe`]) is part of the memory.
+//!
 //! # How a decision is made
 //! In this order; the first that applies ends it unless said otherwise.
 //!
@@ -12,13 +14,15 @@
 //! 3. **Evidence.** A reading older than three poll periods (with periods below 5 s: one and 10 s), or none, says
 //!    nothing. Without a backlog the replicas stay (`SourceUnknown`), or rise to the fallback from its failed poll on
 //!    (`Fallback`).
-//! 4. **Policy**: `backlogPerReplica` or `steps`, at most `maxReplicas` and the partitions. The minimum is raised to 1
+//! 4. **Policy**: `drainTime`, `backlogPerReplica` or `steps`, at most `maxReplicas` and the partitions. The minimum is
+//!    raised to 1
 //!    for a group that has never committed. `minReplicas` wins over the partitions. An incomplete reading wants at
 //!    least what is there. At zero, the backlog has to exceed `activationBacklog`.
 //! 5. **Windows** of `behavior`, then its **policies**. From zero (and for the fallback) the window is passed.
 //! 6. **Agreement**: to the lowest count but zero only by two, to zero only by three consecutive complete readings,
 //!    a statistics interval apart.
-//! 7. The **period** of steps.
+//! 7. The **period** of steps, and what `drainTime` waits for: that its last change takes effect, or that more replicas
+//!    could help at all.
 //! 8. **Rollout** and **rebalance** put removals off.
 //! 9. `mode: DryRun` reports what would be done and keeps the replicas.
 //!
@@ -26,15 +30,16 @@
 //! capped them (`AtMaxReplicas`, `PartitionBound`), else `SourceUnknown` for an incomplete reading, else `Idle`
 //! without and `KeepingUp` with a backlog. [`Limit`] is the last stage that changed the result.
 
-mod arrivals;
 mod backlog_per_replica;
 mod behavior;
 mod decision;
+mod drain_time;
 mod evidence;
 mod history;
 mod observed;
 mod partitions;
 mod proposal;
+mod rates;
 mod steps;
 mod unobserved;
 
@@ -43,21 +48,25 @@ mod tests;
 
 use jiff::Timestamp;
 
-pub use arrivals::Arrivals;
 pub use decision::{Decision, Limit, Reason};
 pub use history::{History, ScaleEvent};
-pub use partitions::aligned;
+pub use partitions::{aligned, whole};
+pub use rates::{Arrivals, Basis, Remembered, ServiceRate};
 
 use crate::api::Mode;
-use crate::brokers::observation::Observation;
+use crate::brokers::observation::{Observation, Reading};
 use crate::plan::ScalingPlan;
 use evidence::Evidence;
 
 /// The workload as it was last read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// Replicas that it asks for (`spec.replicas` of its scale).
     pub replicas: i32,
+    /// Replicas that are ready. Absent: not known.
+    pub ready: Option<i32>,
+    /// A number for what its pods are made of; another template has another one. Absent: not known.
+    pub template: Option<u32>,
     /// A rollout is in progress.
     pub rolling_out: bool,
 }
@@ -74,6 +83,7 @@ pub fn decide(
     history: &mut History,
     now: Timestamp,
 ) -> Decision {
+    observe(plan, target, observation, history);
     if plan.mode == Mode::Paused {
         history.interrupt();
         let message = format!("mode is Paused; replicas stay at {}", target.replicas);
@@ -88,6 +98,14 @@ pub fn decide(
         Evidence::Nothing { why, failed_polls } => unobserved::decide(&scene, &why, failed_polls, history),
     };
     dry_run(&scene, bounds_changed(&scene, decision))
+}
+
+/// Learns from an observation without deciding anything, for a target that is not to be scaled now. An observation
+/// counts once, also if [`decide`] is called with it as well.
+pub fn observe(plan: &ScalingPlan, target: Target, observation: Option<&Observation>, history: &mut History) {
+    if let Some(Observation { taken_at, reading: Reading::Known(backlog), .. }) = observation {
+        history.rates.observe(*taken_at, backlog, target, plan.poll_period);
+    }
 }
 
 /// What every stage needs.

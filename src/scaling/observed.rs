@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::decision::{Decision, Limit, Reason, count};
 use super::history::{History, elapsed};
 use super::proposal::{Proposal, Situation, propose};
-use super::{Scene, behavior, evidence};
+use super::{Scene, behavior, drain_time, evidence};
 use crate::brokers::observation::{Backlog, Note, Problem};
 
 /// Readings in agreement that the lowest count but zero needs.
@@ -20,9 +20,12 @@ pub(super) fn decide(
     problem: Option<&Problem>,
     history: &mut History,
 ) -> Decision {
-    let Scene { plan, current, now, .. } = *scene;
+    let Scene { plan, current, now, target } = *scene;
     let never_committed = backlog.notes.contains(&Note::NoCommittedOffsets);
-    let mut proposal = propose(&Situation { plan, backlog, current, taken_at, history, now });
+    let situation = Situation { plan, backlog, current, target, taken_at, history, now };
+    let episode = drain_time::follow(&situation);
+    history.episode = episode;
+    let mut proposal = propose(&Situation { plan, backlog, current, target, taken_at, history, now });
     if current == 0 {
         wake(&mut proposal, backlog.messages, plan.activation_backlog);
     }
@@ -119,13 +122,13 @@ struct Course {
     /// The result so far.
     replicas: i32,
     limited_by: Option<Limit>,
-    /// The period of steps holds it.
-    waiting: bool,
+    /// The reason while the policy waits for something.
+    waiting: Option<Reason>,
 }
 
 impl Course {
     fn start(proposal: Proposal, desired: i32) -> Self {
-        Self { replicas: desired, limited_by: proposal.limit, waiting: false, proposal }
+        Self { replicas: desired, limited_by: proposal.limit, waiting: None, proposal }
     }
 
     fn say(&mut self, clause: &str) {
@@ -144,10 +147,10 @@ impl Course {
 
     fn wait(&mut self, current: i32) {
         if self.replicas != current
-            && let Some(clause) = self.proposal.waits.take()
+            && let Some(wait) = self.proposal.waits.take()
         {
-            (self.replicas, self.waiting) = (current, true);
-            self.say(&clause);
+            (self.replicas, self.waiting) = (current, Some(wait.reason));
+            self.say(&wait.clause);
         }
     }
 }
@@ -212,10 +215,13 @@ fn reason(scene: &Scene, course: &Course, backlog: &Backlog, problem: Option<&Pr
     if course.replicas < scene.current {
         return course.proposal.fewer;
     }
+    if let Some(waiting) = course.waiting {
+        return waiting;
+    }
     match course.limited_by {
-        _ if course.waiting => Reason::StepRule,
         Some(Limit::Rollout | Limit::Rebalance) => Reason::Settling,
         Some(Limit::Behavior) => Reason::Stabilizing,
+        Some(Limit::Downstream) => Reason::Frozen,
         Some(Limit::MaxReplicas) => Reason::AtMaxReplicas,
         Some(Limit::Partitions) => Reason::PartitionBound,
         _ if problem.is_some() => Reason::SourceUnknown,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::decision::{Limit, Reason};
 use super::history::History;
-use super::{backlog_per_replica, steps};
+use super::{Target, backlog_per_replica, drain_time, steps};
 use crate::brokers::observation::Backlog;
 use crate::plan::{Policy, ScalingPlan};
 
@@ -16,8 +16,8 @@ pub(super) struct Proposal {
     /// Where the policy leads while the backlog stays as it is: what the windows compare. Differs from `wanted` for
     /// steps only.
     pub(super) trend: i32,
-    /// Why `wanted` may not be taken now, as a clause (the period of steps).
-    pub(super) waits: Option<String>,
+    /// Why `wanted` may not be taken now.
+    pub(super) waits: Option<Wait>,
     /// What cut the policy's result.
     pub(super) limit: Option<Limit>,
     /// The reason if replicas are added.
@@ -28,18 +28,33 @@ pub(super) struct Proposal {
     pub(super) message: String,
 }
 
+/// What a proposal waits for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// As a clause.
+    pub(super) clause: String,
+    /// The reason while it waits.
+    pub(super) reason: Reason,
+}
+
 /// What the policy can know.
 pub(super) struct Situation<'a> {
     pub(super) plan: &'a ScalingPlan,
     pub(super) backlog: &'a Backlog,
     /// Replicas, within the bounds.
     pub(super) current: i32,
+    pub(super) target: Target,
     pub(super) taken_at: Timestamp,
     pub(super) history: &'a History,
     pub(super) now: Timestamp,
 }
 
 impl Situation<'_> {
+    /// Replicas that are ready to work.
+    pub(super) fn ready(&self) -> u64 {
+        u64::try_from(self.target.ready.unwrap_or(self.target.replicas)).unwrap_or_default()
+    }
+
     /// Partitions, when they limit the replicas.
     pub(super) fn partitions(&self) -> Option<i32> {
         let partitions = self.backlog.partitions.filter(|partitions| *partitions > 0)?;
@@ -64,6 +79,7 @@ impl Situation<'_> {
 /// Asks the plan's policy.
 pub(super) fn propose(situation: &Situation) -> Proposal {
     match &situation.plan.policy {
+        Policy::DrainTime(policy) => drain_time::propose(situation, policy),
         Policy::BacklogPerReplica { messages } => backlog_per_replica::propose(situation, *messages),
         Policy::Steps { period, rules } => steps::propose(situation, *period, rules),
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::behavior;
 use super::decision::{Reason, count};
 use super::history::elapsed;
-use super::proposal::{Proposal, Situation};
+use super::proposal::{Proposal, Situation, Wait};
 use crate::plan::{Step, StepRule, Threshold};
 
 pub(super) fn propose(situation: &Situation, period: Duration, rules: &[StepRule]) -> Proposal {
@@ -80,12 +80,16 @@ fn matches(when: Threshold, messages: u64) -> bool {
 
 /// A period has to pass after the last write, whatever its reason, and a reading to be begun: a period shorter than
 /// the polls must not step twice on the same backlog.
-fn waits(situation: &Situation, period: Duration) -> Option<String> {
+fn waits(situation: &Situation, period: Duration) -> Option<Wait> {
     let last = situation.history.last_scale()?;
+    let wait = |clause| Some(Wait { clause, reason: Reason::StepRule });
     if elapsed(last, situation.now) < period {
         let due =
             last.saturating_add(period).map_or_else(|_| "later".to_owned(), |due| format!("at {due:.0}"));
-        return Some(format!("the next step is due {due}"));
+        return wait(format!("the next step is due {due}"));
     }
-    (situation.taken_at <= last).then(|| "the next step needs a newer reading".to_owned())
+    if situation.taken_at <= last {
+        return wait("the next step needs a newer reading".to_owned());
+    }
+    None
 }

@@ -16,8 +16,14 @@ use crate::api::Mode;
 pub struct Sample {
     /// Messages not yet processed.
     pub backlog: Option<u64>,
+    /// Seconds that the oldest message has waited.
+    pub oldest_age: Option<f64>,
     /// Messages that arrive per second.
     pub arrival_rate: Option<f64>,
+    /// Messages that one replica processes per second.
+    pub service_rate: Option<f64>,
+    /// Seconds until the backlog is gone with the ready replicas.
+    pub estimated_drain: Option<f64>,
     /// By kind: current, ready, desired, min, max.
     pub replicas: Vec<(&'static str, i32)>,
     /// By type: True, False or Unknown.
@@ -64,8 +70,23 @@ impl Collector for ObjectMetrics {
         let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut exposition = Exposition { encoder: &mut encoder, samples: &samples };
         exposition.gauge("backlog", "Messages not yet processed", |sample| series(sample.backlog))?;
+        exposition.gauge(
+            "oldest_message_age_seconds",
+            "Seconds that the oldest message that is not processed has waited",
+            |sample| series(sample.oldest_age),
+        )?;
         exposition
             .gauge("arrival_rate", "Messages that arrive per second", |sample| series(sample.arrival_rate))?;
+        exposition.gauge(
+            "service_rate_per_replica",
+            "Messages that one replica processes per second",
+            |sample| series(sample.service_rate),
+        )?;
+        exposition.gauge(
+            "estimated_drain_seconds",
+            "Seconds until the backlog is gone with the ready replicas",
+            |sample| series(sample.estimated_drain),
+        )?;
         exposition.gauge("replicas", "Replicas of the target, by kind", |sample| {
             sample
                 .replicas

@@ -104,6 +104,16 @@ async fn s11_every_bound_of_the_schema_is_enforced_with_the_path_of_the_field() 
 }
 
 #[tokio::test]
+async fn a_policy_may_be_left_out() {
+    let Some(bench) = Bench::without_operator("no-policy").await else { return };
+    let mut without = kafka();
+    without["spec"].as_object_mut().unwrap().remove("policy");
+    admission(&bench, &without).await.unwrap();
+    without["spec"]["policy"] = json!({"drainTime": {}});
+    admission(&bench, &without).await.unwrap();
+}
+
+#[tokio::test]
 async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
     let Some(bench) = Bench::without_operator("rules").await else { return };
     let (k, r) = ("/spec/source/kafka", "/spec/source/rabbitmq");
@@ -176,13 +186,19 @@ async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
             kafka(),
             vec![("/spec/policy/backlogPerReplica".into(), json!({"messages": 1}))],
             "spec.policy",
-            "exactly one of backlogPerReplica, steps",
+            "exactly one of drainTime, backlogPerReplica, steps",
+        ),
+        (
+            kafka(),
+            vec![("/spec/policy/drainTime".into(), json!({}))],
+            "spec.policy",
+            "exactly one of drainTime, backlogPerReplica, steps",
         ),
         (
             kafka(),
             vec![("/spec/policy/steps".into(), Value::Null)],
             "spec.policy",
-            "exactly one of backlogPerReplica, steps",
+            "exactly one of drainTime, backlogPerReplica, steps",
         ),
         (
             kafka(),

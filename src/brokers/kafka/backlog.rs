@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::metadata::TopicId;
 use crate::api::OffsetReset;
+use crate::brokers::observation::{self, PartitionOffsets};
 use crate::brokers::{Backlog, Note, Problem, Reading, SourceReason};
 
 /// What one poll found of one topic.
@@ -41,14 +42,27 @@ pub struct GroupState {
     pub rebalancing: bool,
     /// Name of the assignor. Absent: unknown, or none is chosen now.
     pub assignor: Option<String>,
+    /// What each member reads. Empty: unknown, or nobody reads anything.
+    pub assigned: Vec<Assigned>,
+}
+
+/// Partitions of one topic that one member reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The member, by its position in the description.
+    pub member: u16,
+    /// The topic.
+    pub topic: String,
+    /// The partitions' numbers.
+    pub partitions: Vec<i32>,
 }
 
 /// What earlier polls of the same interest found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     topics: BTreeMap<Arc<str>, SeenTopic>,
-    /// The assignor gives each topic's partitions out by themselves, so that members beyond the largest topic idle.
-    range: bool,
+    /// The assignor that was last seen: while a group rebalances there is none.
+    assignor: Option<Arc<str>>,
     /// The last reading left nothing over, so that the start of the log did not matter.
     caught_up: bool,
     arrivals: Arrivals,
@@ -97,8 +111,10 @@ pub fn evaluate(
     history: &mut History,
 ) -> Reading {
     if let Some(assignor) = &state.assignor {
-        history.range = assignor == "range";
+        history.assignor = Some(assignor.as_str().into());
     }
+    // This one gives each topic's partitions out by themselves, so that members beyond the largest topic idle.
+    let range = history.assignor.as_deref() == Some("range");
     let mut found = Found::default();
     for topic in topics {
         found.add_topic(topic, offset_reset, history);
@@ -122,7 +138,11 @@ pub fn evaluate(
         messages: found.messages,
         in_flight: 0,
         arrived: None,
-        partitions: Some(if history.range { found.largest_topic } else { found.partitions }),
+        processed: None,
+        topics: topics.iter().filter_map(|topic| progress(topic, offset_reset, state)).collect(),
+        assignor: history.assignor.clone(),
+        single_consumer: false,
+        partitions: Some(if range { found.largest_topic } else { found.partitions }),
         members: state.members,
         rebalancing: state.rebalancing,
         notes,
@@ -132,6 +152,45 @@ pub fn evaluate(
         None => {
             backlog.arrived = Some(history.arrivals.advance(found.ends));
             Reading::Known(backlog)
+        }
+    }
+}
+
+/// The partitions of a topic one by one.
+fn progress(
+    topic: &TopicOffsets<'_>,
+    offset_reset: OffsetReset,
+    state: &GroupState,
+) -> Option<observation::TopicOffsets> {
+    let found = topic.partitions.as_ref().ok()?;
+    let of_one = |offsets: &Result<Offsets, Arc<Problem>>| {
+        let offsets = offsets.as_ref().ok()?;
+        Some(PartitionOffsets {
+            start: distance(0, offsets.start),
+            end: distance(0, offsets.end),
+            committed: offsets.commit.map(|commit| distance(0, commit)),
+            backlog: distance(offsets.base(offset_reset), offsets.end),
+            owner: None,
+        })
+    };
+    let mut partitions: Vec<_> = found.iter().map(of_one).collect();
+    for assigned in state.assigned.iter().filter(|assigned| *assigned.topic == **topic.name) {
+        for partition in &assigned.partitions {
+            let place =
+                usize::try_from(*partition).ok().and_then(|index| partitions.get_mut(index)?.as_mut());
+            place.into_iter().for_each(|place| place.owner = Some(assigned.member));
+        }
+    }
+    Some(observation::TopicOffsets { name: Arc::clone(topic.name), partitions })
+}
+
+impl Offsets {
+    /// The first offset that is still to be processed.
+    fn base(&self, offset_reset: OffsetReset) -> i64 {
+        match (self.commit, offset_reset) {
+            (Some(commit), _) => commit.max(self.start),
+            (None, OffsetReset::Earliest) => self.start,
+            (None, OffsetReset::Latest) => self.end,
         }
     }
 }
@@ -227,11 +286,6 @@ impl Found {
         }
         *seen = Seen { end, committed: commit.is_some() };
 
-        let base = match (commit, offset_reset) {
-            (Some(commit), _) => commit.max(start),
-            (None, OffsetReset::Earliest) => start,
-            (None, OffsetReset::Latest) => end,
-        };
         match commit {
             Some(commit) => {
                 self.commits += 1;
@@ -239,7 +293,7 @@ impl Found {
             }
             None => self.uncommitted |= offset_reset == OffsetReset::Earliest,
         }
-        self.messages = self.messages.saturating_add(distance(base, end));
+        self.messages = self.messages.saturating_add(distance(offsets.base(offset_reset), end));
         self.ends = self.ends.wrapping_add(distance(0, end));
     }
 

@@ -266,6 +266,7 @@ impl Consumer {
                 members: Some(found.members),
                 rebalancing: found.is_rebalancing(),
                 assignor: Some(found.assignor.clone()).filter(|assignor| !assignor.is_empty()),
+                assigned: found.assigned.clone(),
             };
         }
     }

@@ -20,6 +20,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use proptest::prelude::*;
 
+use super::backlog::Assigned;
 use super::commits::{AskedGroup, OffsetFetch};
 use super::connection::Call;
 use super::groups::{DescribeConsumerGroups, DescribeGroups, FindCoordinator};
@@ -192,21 +193,25 @@ fn coordinators_are_read() {
 #[test]
 fn descriptions_of_both_protocols_are_read() {
     let classic = |_| {
+        // Version 0; one topic, "orders", with partitions 4 and 7; no user data.
+        let assignment = b"\0\0\0\0\0\x01\0\x06orders\0\0\0\x02\0\0\0\x04\0\0\0\x07\xff\xff\xff\xff";
         let member = DescribedGroupMember::default()
             .with_member_id(text("a"))
             .with_member_metadata(vec![1; 300].into())
             .with_member_assignment(vec![2; 9].into());
+        let other = member.clone().with_member_assignment(assignment.to_vec().into());
         let group = describe_groups_response::DescribedGroup::default()
             .with_group_id(GroupId(text("billing")))
             .with_group_state(text("CompletingRebalance"))
             .with_protocol_type(text("consumer"))
             .with_protocol_data(text("range"))
-            .with_members(vec![member.clone(), member]);
+            .with_members(vec![member, other]);
         DescribeGroupsResponse::default().with_groups(vec![group])
     };
     each_version(&DescribeGroups { groups: vec!["billing".into()] }, classic, |found, _| {
         let [group] = &found[..] else { panic!() };
         assert_eq!((group.group.as_str(), group.assignor.as_str(), group.members), ("billing", "range", 2));
+        assert_eq!(group.assigned, [assigned(1, &[4, 7])], "what cannot be understood is left out");
         assert!(group.is_rebalancing());
     });
 
@@ -232,8 +237,13 @@ fn descriptions_of_both_protocols_are_read() {
     each_version(&DescribeConsumerGroups { groups: vec!["billing".into()] }, new, |found, _| {
         let [group] = &found[..] else { panic!() };
         assert_eq!((group.group.as_str(), group.assignor.as_str(), group.members), ("billing", "uniform", 3));
+        assert_eq!(group.assigned, [0, 1, 2].map(|member| assigned(member, &[0, 1])));
         assert!(group.is_rebalancing());
     });
+}
+
+fn assigned(member: u16, partitions: &[i32]) -> Assigned {
+    Assigned { member, topic: "orders".to_owned(), partitions: partitions.to_vec() }
 }
 
 fn read_all(frame: &[u8]) {

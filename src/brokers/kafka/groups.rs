@@ -8,6 +8,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::backlog::Assigned;
 use super::connection::Call;
 use super::wire::{Fields, Malformed};
 
@@ -89,6 +90,7 @@ pub(super) struct Description {
     /// Name of the assignor; empty while none is chosen.
     pub(super) assignor: String,
     pub(super) members: u32,
+    pub(super) assigned: Vec<Assigned>,
 }
 
 impl Description {
@@ -104,7 +106,7 @@ impl Description {
 /// Most groups that are described in one request, so that the answer stays small.
 pub(super) const GROUPS_PER_DESCRIPTION: usize = 200;
 
-/// A member's subscription and assignment are told with it, and passed over.
+/// A member's subscription is told with it and passed over, and so is an assignment that is not of consumers.
 const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Asks how groups of the classic protocol stand.
@@ -136,9 +138,10 @@ impl Call for DescribeGroups {
             let error = fields.i16()?;
             let group = fields.string()?.to_owned();
             let state = fields.string()?.to_owned();
-            fields.string()?; // protocol type
+            let of_consumers = fields.string()? == "consumer";
             let assignor = fields.string()?.to_owned();
             let mut members = 0;
+            let mut assigned = Vec::new();
             for _ in 0..fields.array()? {
                 members += 1;
                 fields.string()?; // member
@@ -148,17 +151,49 @@ impl Call for DescribeGroups {
                 fields.string()?; // client
                 fields.string()?; // host
                 fields.bytes()?; // subscription
-                fields.bytes()?; // assignment
+                let assignment = fields.bytes()?;
+                if of_consumers && let Ok(found) = classic_assignment(assignment, members - 1) {
+                    assigned.extend(found);
+                }
                 fields.tags()?;
             }
             if version >= 3 {
                 fields.i32()?; // authorized operations
             }
             fields.tags()?;
-            groups.push(Description { group, error, state, assignor, members });
+            groups.push(Description { group, error, state, assignor, members, assigned });
         }
         Ok(groups)
     }
+}
+
+/// What a member of a classic group reads, as its leader wrote it (ConsumerProtocolAssignment): the broker passes it
+/// on unseen, so that it may be anything.
+fn classic_assignment(assignment: &[u8], member: u32) -> Result<Vec<Assigned>, Malformed> {
+    let mut fields = Fields::new(assignment, false);
+    if fields.rest().is_empty() {
+        return Ok(Vec::new());
+    }
+    fields.i16()?; // version
+    let mut assigned = Vec::new();
+    for _ in 0..fields.array()? {
+        let topic = fields.string()?.to_owned();
+        assigned.push(Assigned { member: number(member), topic, partitions: partitions(&mut fields)? });
+    }
+    Ok(assigned)
+}
+
+fn partitions(fields: &mut Fields<'_>) -> Result<Vec<i32>, Malformed> {
+    let mut partitions = Vec::new();
+    for _ in 0..fields.array()? {
+        partitions.push(fields.i32()?);
+    }
+    Ok(partitions)
+}
+
+/// A member's number. Groups of more than 65535 members do not exist.
+fn number(member: u32) -> u16 {
+    u16::try_from(member).unwrap_or(u16::MAX)
 }
 
 /// Asks how groups of the new protocol (KIP-848) stand.
@@ -192,19 +227,20 @@ impl Call for DescribeConsumerGroups {
             fields.skip(8)?; // epochs of group and assignment
             let assignor = fields.string()?.to_owned();
             let mut members = 0;
+            let mut assigned = Vec::new();
             for _ in 0..fields.array()? {
+                assigned.extend(consumer(&mut fields, members)?);
                 members += 1;
-                skip_consumer(&mut fields)?;
             }
             fields.i32()?; // authorized operations
             fields.tags()?;
-            groups.push(Description { group, error, state, assignor, members });
+            groups.push(Description { group, error, state, assignor, members, assigned });
         }
         Ok(groups)
     }
 }
 
-fn skip_consumer(fields: &mut Fields<'_>) -> Result<(), Malformed> {
+fn consumer(fields: &mut Fields<'_>, member: u32) -> Result<Vec<Assigned>, Malformed> {
     fields.string()?; // member
     fields.nullable_string()?; // static member
     fields.nullable_string()?; // rack
@@ -215,17 +251,24 @@ fn skip_consumer(fields: &mut Fields<'_>) -> Result<(), Malformed> {
         fields.string()?; // subscribed topic
     }
     fields.nullable_string()?; // subscribed pattern
-    for _ in 0..2 {
-        // Assignment now, and the one that is aimed at.
-        for _ in 0..fields.array()? {
-            fields.skip(16)?; // topic id
-            fields.string()?; // topic
-            fields.skip_i32_array()?; // partitions
-            fields.tags()?;
-        }
+    let mut assigned = Vec::new();
+    for _ in 0..fields.array()? {
+        fields.skip(16)?; // topic id
+        let topic = fields.string()?.to_owned();
+        assigned.push(Assigned { member: number(member), topic, partitions: partitions(fields)? });
         fields.tags()?;
     }
-    fields.tags()
+    fields.tags()?;
+    // The assignment that is aimed at.
+    for _ in 0..fields.array()? {
+        fields.skip(16)?; // topic id
+        fields.string()?; // topic
+        fields.skip_i32_array()?; // partitions
+        fields.tags()?;
+    }
+    fields.tags()?;
+    fields.tags()?;
+    Ok(assigned)
 }
 
 fn ids(groups: &[Arc<str>]) -> Vec<GroupId> {

@@ -33,8 +33,12 @@ pub(super) struct Counts {
     pub unacknowledged: u64,
     /// Messages that were ever routed into the queue, as far as the broker counted.
     pub published: Option<u64>,
+    /// Messages that consumers were ever done with, as far as the broker counted.
+    pub processed: Option<u64>,
     /// Consumers of the queue.
     pub consumers: Option<u32>,
+    /// Only one of them gets messages.
+    pub single_active: bool,
 }
 
 /// The refusal of a stream.
@@ -55,7 +59,13 @@ pub(super) fn named(queue: &str, vhost: &str) -> String {
 ///
 /// `Known` when all were counted, `AtLeast` when some were, `Unknown` when none was.
 pub(super) fn add_up<'a>(vhost: &str, findings: impl IntoIterator<Item = (&'a str, &'a Finding)>) -> Reading {
-    let mut total = Counts { published: Some(0), consumers: Some(0), ..Counts::default() };
+    let mut total = Counts {
+        published: Some(0),
+        processed: Some(0),
+        consumers: Some(0),
+        single_active: true,
+        ..Counts::default()
+    };
     let mut counted = false;
     let mut missing = Vec::new();
     let mut trouble = None;
@@ -87,6 +97,9 @@ impl Counts {
             ready: self.ready.saturating_add(other.ready),
             unacknowledged: self.unacknowledged.saturating_add(other.unacknowledged),
             published: self.published.zip(other.published).map(|(ours, theirs)| ours.wrapping_add(theirs)),
+            processed: self.processed.zip(other.processed).map(|(ours, theirs)| ours.wrapping_add(theirs)),
+            // With several queues each may have another active consumer, and one that has many is not bound to one.
+            single_active: self.single_active && other.single_active,
             consumers: self.consumers.zip(other.consumers).map(|(ours, theirs)| ours.saturating_add(theirs)),
         }
     }
@@ -96,6 +109,8 @@ impl Counts {
             messages: self.ready.saturating_add(self.unacknowledged),
             in_flight: self.unacknowledged,
             arrived: self.published,
+            processed: self.processed,
+            single_consumer: self.single_active,
             members: self.consumers,
             ..Backlog::default()
         }
@@ -121,7 +136,13 @@ mod tests {
     use super::*;
 
     fn counted(ready: u64, published: Option<u64>) -> Finding {
-        Finding::Counted(Counts { ready, unacknowledged: 1, published, consumers: Some(2) })
+        Finding::Counted(Counts {
+            ready,
+            unacknowledged: 1,
+            published,
+            consumers: Some(2),
+            ..Counts::default()
+        })
     }
 
     #[test]

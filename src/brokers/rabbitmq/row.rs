@@ -14,7 +14,8 @@ const ABSURD: u64 = 1_000_000_000_000_000;
 
 /// The columns that a [`QueueRow`] needs.
 pub(super) const COLUMNS: &str = "name,type,state,leader,members,online,messages_ready,messages_unacknowledged,\
-                                  consumers,message_stats.publish";
+                                  consumers,message_stats.publish,message_stats.ack,message_stats.deliver_no_ack,\
+                                  message_stats.get_no_ack,arguments.x-single-active-consumer";
 
 /// One queue in an answer of the management API.
 ///
@@ -49,13 +50,31 @@ impl QueueRow {
         Ok(Counts {
             ready: self.messages("messages_ready", name, vhost)?,
             unacknowledged: self.messages("messages_unacknowledged", name, vhost)?,
-            published: self.0.get("message_stats").and_then(|stats| stats.get("publish")?.as_u64()),
+            published: self.counter("publish"),
+            processed: self.processed(),
+            single_active: self
+                .0
+                .get("arguments")
+                .and_then(|arguments| arguments.get("x-single-active-consumer")?.as_bool())
+                .unwrap_or_default(),
             consumers: self
                 .0
                 .get("consumers")
                 .and_then(Value::as_u64)
                 .and_then(|count| count.try_into().ok()),
         })
+    }
+
+    /// A counter of the broker. Absent until it first counts.
+    fn counter(&self, name: &str) -> Option<u64> {
+        self.0.get("message_stats")?.get(name)?.as_u64()
+    }
+
+    /// Messages that consumers acknowledged, or that count as processed once they are delivered.
+    fn processed(&self) -> Option<u64> {
+        let counters =
+            ["ack", "deliver_no_ack", "get_no_ack"].into_iter().filter_map(|name| self.counter(name));
+        counters.reduce(u64::wrapping_add)
     }
 
     /// Why the numbers, if there are any, are those of another time.
@@ -138,11 +157,40 @@ mod tests {
 
     #[test]
     fn real_answers_are_counted() {
-        let classic = Counts { ready: 3, unacknowledged: 4, published: Some(9), consumers: Some(2) };
+        let classic = Counts {
+            ready: 3,
+            unacknowledged: 4,
+            published: Some(9),
+            consumers: Some(2),
+            ..Counts::default()
+        };
         assert_eq!(counts(CLASSIC), classic);
         assert_eq!(counts(QUORUM).ready, 6);
-        let idle = Counts { ready: 0, unacknowledged: 0, published: None, consumers: Some(0) };
+        let idle = Counts { consumers: Some(0), ..Counts::default() };
         assert_eq!(counts(NEVER_PUBLISHED), idle);
+    }
+
+    #[test]
+    fn what_consumers_are_done_with_is_counted_with_and_without_acknowledgements() {
+        let with = |stats: &str| counts(&CLASSIC.replace(r#"{"publish":9}"#, stats)).processed;
+        assert_eq!(with(r#"{"publish":9,"ack":5,"deliver_no_ack":2,"get_no_ack":1}"#), Some(8));
+        assert_eq!(with(r#"{"ack":0}"#), Some(0));
+        assert_eq!(with(r#"{"ack":-5}"#), None);
+    }
+
+    #[test]
+    fn a_single_active_consumer_is_told_from_the_queues_arguments() {
+        let with = |arguments: &str| {
+            let json =
+                CLASSIC.replace(r#""consumers":2"#, &format!(r#""arguments":{arguments},"consumers":2"#));
+            counts(&json).single_active
+        };
+        assert!(with(r#"{"x-single-active-consumer":true}"#));
+        for arguments in
+            [r#"{"x-single-active-consumer":false}"#, "{}", "[]", r#"{"x-single-active-consumer":1}"#]
+        {
+            assert!(!with(arguments), "{arguments}");
+        }
     }
 
     #[test]

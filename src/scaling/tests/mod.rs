@@ -3,6 +3,7 @@
 mod agreement;
 mod behavior;
 mod bounds_and_modes;
+mod drain_time;
 mod hpa;
 mod policies;
 mod properties;
@@ -16,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::*;
 use crate::api::{ScalingPolicy, ScalingPolicyType, SelectPolicy};
 use crate::brokers::observation::{Backlog, Note, Problem, Reading, SourceReason};
-use crate::plan::{Behavior, Bounds, Fallback, Policy, ScalingRules, Step, StepRule, Threshold};
+use crate::plan::{Behavior, Bounds, DrainTime, Fallback, Policy, ScalingRules, Step, StepRule, Threshold};
 
 /// A target, its history and a clock that only moves when told to.
 #[derive(Clone)]
@@ -110,7 +111,7 @@ impl World {
     fn new(plan: ScalingPlan, replicas: i32) -> Self {
         Self {
             plan,
-            target: Target { replicas, rolling_out: false },
+            target: Target { replicas, ..Target::default() },
             history: History::default(),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             failed_polls: 0,

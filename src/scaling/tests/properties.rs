@@ -4,6 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn any_drain_time() -> impl Strategy<Value = Policy> {
+    (1..1000_u64, prop::option::of(1..600_u64), prop::option::weighted(0.8, 1..6000_u64), 0..100_u32)
+        .prop_map(|(target, max_age, hint_per_minute, headroom_percent)| {
+            let (target, max_age) = (Duration::from_secs(target), max_age.map(Duration::from_secs));
+            Policy::DrainTime(DrainTime { target, max_age, hint_per_minute, headroom_percent })
+        })
+}
+
 fn any_policy() -> impl Strategy<Value = Policy> {
     let rule =
         (any::<bool>(), 0..30_000_u64, any::<bool>(), 1..8_i32).prop_map(|(above, threshold, add, size)| {
@@ -11,6 +19,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
             StepRule { when, step: if add { Step::Add(size) } else { Step::Remove(size) } }
         });
     prop_oneof![
+        any_drain_time(),
         (1..3000_u64).prop_map(|messages| Policy::BacklogPerReplica { messages }),
         (1..120_u64, prop::collection::vec(rule, 1..4))
             .prop_map(|(period, rules)| Policy::Steps { period: Duration::from_secs(period), rules }),
@@ -31,7 +40,11 @@ fn monotone_policy() -> impl Strategy<Value = Policy> {
             Policy::Steps { period: Duration::from_secs(period), rules }
         },
     );
-    prop_oneof![(1..3000_u64).prop_map(|messages| Policy::BacklogPerReplica { messages }), steps]
+    prop_oneof![
+        any_drain_time(),
+        (1..3000_u64).prop_map(|messages| Policy::BacklogPerReplica { messages }),
+        steps
+    ]
 }
 
 fn any_rules() -> impl Strategy<Value = ScalingRules> {
@@ -173,8 +186,17 @@ proptest! {
         window in prop::sample::select(vec![10_i64, 60, 300]),
         start in 1..=24_i32,
         needs in prop::collection::vec(0..=24_u64, 1..200),
+        timed in any::<bool>(),
     ) {
         let mut plan = plan();
+        if timed {
+            plan.policy = Policy::DrainTime(DrainTime {
+                target: Duration::from_secs(300),
+                max_age: None,
+                hint_per_minute: Some(200),
+                headroom_percent: 30,
+            });
+        }
         plan.behavior.up.window = Duration::from_secs(window.unsigned_abs());
         plan.behavior.down.window = Duration::from_secs(window.unsigned_abs());
         let mut world = World::new(plan, start);

@@ -191,6 +191,34 @@ fn usable_partitions_follow_the_assignor_and_survive_a_rebalance() {
 }
 
 #[test]
+fn each_partition_is_told_with_its_member() {
+    let topics = [topic("a", &[at(10, 5, 40), at(0, -1, 7), lost()]), topic("b", &[at(0, 3, 3)])];
+    let assigned = |member, topic: &str, partitions: &[i32]| Assigned {
+        member,
+        topic: topic.to_owned(),
+        partitions: partitions.to_vec(),
+    };
+    let state = GroupState {
+        assigned: vec![
+            assigned(0, "a", &[0, 2, 9, -1]),
+            assigned(1, "b", &[0]),
+            assigned(1, "elsewhere", &[0]),
+        ],
+        assignor: Some("cooperative-sticky".to_owned()),
+        ..GroupState::default()
+    };
+    let reading = read_as(&state, OffsetReset::Earliest, &topics, &mut History::default());
+    let backlog = reading.backlog().unwrap();
+    let partition = |start, committed, end, backlog, owner| {
+        Some(PartitionOffsets { start, committed, end, backlog, owner })
+    };
+    let [a, b] = &backlog.topics[..] else { panic!("{backlog:?}") };
+    assert_eq!(a.partitions, [partition(10, Some(5), 40, 30, Some(0)), partition(0, None, 7, 7, None), None]);
+    assert_eq!((&*b.name, &b.partitions[..]), ("b", &[partition(0, Some(3), 3, 0, Some(1))][..]));
+    assert_eq!(backlog.assignor.as_deref(), Some("cooperative-sticky"));
+}
+
+#[test]
 fn topics_that_come_and_go_do_not_look_like_arrivals() {
     let mut history = History::default();
     let mut arrived =

@@ -1,0 +1,372 @@
+//! The policy `drainTime`: the user says when the backlog must be gone, and what one replica can do is learned.
+//!
+//! Up goes at once to the size that the formula of [`need`] gives, in whole partitions. While a backlog is worked off
+//! nothing is removed: the size was chosen for the whole of it, and a size for what is left would never clear it. What
+//! is removed then is worth it: a fifth at least. After each write the replicas get time to start working before the
+//! next is considered. As long as the service rate is not known, [`probe`] goes in small steps.
+
+mod gate;
+pub(super) mod need;
+mod probe;
+mod sentence;
+pub(super) mod spread;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::decision::{Limit, Reason};
+use super::history::{History, elapsed};
+use super::partitions::{rounded_up, whole};
+use super::proposal::{Proposal, Situation};
+use super::rates::{Basis, Rates, ServiceRate, Stuck};
+use crate::plan::{DrainTime, Policy};
+use need::{Goal, Load, Work};
+use spread::{Dealing, Verdict};
+
+/// More than this part above what is there is worth a start, in thousandths.
+const UP_TOLERANCE: u32 = 100;
+/// Less than this part below what is there is not worth a rebalance, in thousandths.
+const DOWN_TOLERANCE: u32 = 200;
+
+/// Nothing processed for so long is a stall, at least.
+const STALL: Duration = Duration::from_secs(60);
+
+/// From when on nothing processed is a stall: three commits are missing, or the time of five messages.
+fn stall_limit(rates: &Rates, per_message: Duration) -> Duration {
+    STALL.max(rates.commit_interval().unwrap_or_default().saturating_mul(3)).max(per_message)
+}
+
+/// Partitions that do not get on while others do. More replicas do not help them, so their backlog is not sized for.
+fn stuck(situation: &Situation, policy: Option<&DrainTime>) -> Vec<Stuck> {
+    let rates = &situation.history.rates;
+    let per_message = rates.service(policy.and_then(hint_per_second)).map_or(Duration::ZERO, |rate| {
+        Duration::try_from_secs_f64(5.0 / capacity(rate)).unwrap_or(Duration::MAX)
+    });
+    if situation.backlog.topics.is_empty() {
+        Vec::new()
+    } else {
+        rates.stuck(stall_limit(rates, per_message))
+    }
+}
+
+/// Messages that replicas can help.
+fn messages(situation: &Situation, stuck: &[Stuck]) -> u64 {
+    let of = |stuck: &Stuck| {
+        let topic = situation.backlog.topics.get(stuck.topic)?;
+        topic.partitions.get(stuck.partition)?.map(|partition| partition.backlog)
+    };
+    let left_out = stuck.iter().filter_map(of).fold(0, u64::saturating_add);
+    situation.backlog.messages.saturating_sub(left_out)
+}
+
+/// Proposes a count.
+pub(super) fn propose(situation: &Situation, policy: &DrainTime) -> Proposal {
+    let hint = hint_per_second(policy);
+    match situation.history.rates.service(hint) {
+        Some(rate) if rate.basis != Basis::Assumed => {
+            let proposal = saturated(situation, sized(situation, policy, rate));
+            let waits = gate::of_sizing(situation, policy, rate, &proposal);
+            Proposal { waits, ..proposal }
+        }
+        guess => {
+            let proposal = saturated(situation, probe::propose(situation, policy, guess));
+            let waits = gate::of_probe(situation, &proposal);
+            Proposal { waits, ..proposal }
+        }
+    }
+}
+
+/// The user's word on the service rate, per second.
+pub(super) fn hint_per_second(policy: &DrainTime) -> Option<f64> {
+    policy.hint_per_minute.map(|hint| real(hint) / 60.0)
+}
+
+/// Takes note of since when a backlog is being worked off.
+pub(super) fn follow(situation: &Situation) -> Option<Timestamp> {
+    is_working_off(situation).then(|| situation.history.episode.unwrap_or(situation.taken_at))
+}
+
+/// There is more than what is always there: what arrives between two commits, and what is processed within two polls.
+fn is_working_off(situation: &Situation) -> bool {
+    let Situation { plan, history, .. } = situation;
+    let polls = plan.poll_period.saturating_mul(2);
+    let pause = history.rates.commit_interval().unwrap_or(plan.poll_period).saturating_add(polls);
+    let arriving = history.rates.arrivals().rising() * pause.as_secs_f64();
+    let policy = match &plan.policy {
+        Policy::DrainTime(policy) => Some(policy),
+        Policy::BacklogPerReplica { .. } | Policy::Steps { .. } => None,
+    };
+    let known =
+        history.rates.service(policy.and_then(hint_per_second)).filter(|rate| rate.basis != Basis::Assumed);
+    let served = known.map_or(0.0, |rate| capacity(rate) * real(situation.ready()) * polls.as_secs_f64());
+    real(messages(situation, &stuck(situation, policy))) > arriving.max(served)
+}
+
+/// Messages per second of one replica among many, at least.
+fn capacity(rate: ServiceRate) -> f64 {
+    (rate.at_least * rate.scalability).max(f64::MIN_POSITIVE)
+}
+
+/// Replicas that only wait for something that all of them share are not added, and in part given back.
+fn saturated(situation: &Situation, proposal: Proposal) -> Proposal {
+    let Some(most) = situation.history.rates.saturated(situation.taken_at) else { return proposal };
+    let most = i32::try_from(most).unwrap_or(i32::MAX);
+    if proposal.wanted <= most {
+        return proposal;
+    }
+    let clause = format!(
+        "replicas that were added processed little more, so that something all of them share seems to be at its \
+         limit: no more than {most} for now"
+    );
+    let message = format!("{}; {clause}", proposal.message);
+    Proposal {
+        wanted: most,
+        trend: most,
+        limit: Some(Limit::Downstream),
+        fewer: Reason::Frozen,
+        message,
+        ..proposal
+    }
+}
+
+/// What the load needs, and what was made of it.
+struct Sizing {
+    load: Load,
+    arrivals: f64,
+    needed: f64,
+    wanted: i32,
+    limit: Option<Limit>,
+    clauses: Vec<String>,
+}
+
+fn sized(situation: &Situation, policy: &DrainTime, rate: ServiceRate) -> Proposal {
+    let Situation { plan, current, history, .. } = situation;
+    let current = *current;
+    let arrivals = history.rates.arrivals();
+    let behavior = &plan.behavior;
+    let up = size(situation, policy, rate, arrivals.rising());
+    let most = situation.ceiling().0.max(plan.bounds.min);
+    let tolerance = f64::from(behavior.up.tolerance_millis.max(UP_TOLERANCE)) / 1000.0;
+
+    if up.wanted > current {
+        let close = current > 0 && up.needed <= f64::from(current) * (1.0 + tolerance);
+        if close && !would_miss(situation, policy, rate, up.arrivals) {
+            return stay(
+                current,
+                up,
+                policy,
+                rate,
+                situation,
+                "the replicas there are come within a tenth of it",
+            );
+        }
+        return go(up.wanted, up, policy, rate, situation, None);
+    }
+    if history.episode.is_some() && current > 0 {
+        // More than can work are no help to clear it.
+        let kept = current.min(most).max(up.wanted);
+        let clause = "nothing is removed until the backlog is gone";
+        return go(kept, up, policy, rate, situation, (kept > 0).then_some(clause));
+    }
+    let down = size(situation, policy, rate, arrivals.falling());
+    let tolerance = f64::from(behavior.down.tolerance_millis.max(DOWN_TOLERANCE)) / 1000.0;
+    if down.wanted < current
+        && f64::from(down.wanted) > f64::from(current) * (1.0 - tolerance)
+        && current <= most
+    {
+        return stay(
+            current,
+            down,
+            policy,
+            rate,
+            situation,
+            "less than a fifth fewer is not worth a rebalance",
+        );
+    }
+    go(down.wanted.min(current), down, policy, rate, situation, None)
+}
+
+fn go(
+    wanted: i32,
+    sizing: Sizing,
+    policy: &DrainTime,
+    rate: ServiceRate,
+    situation: &Situation,
+    clause: Option<&str>,
+) -> Proposal {
+    let mut message = sentence::of(situation, policy, rate, &sizing);
+    for clause in sizing.clauses.iter().map(String::as_str).chain(clause) {
+        message.push_str("; ");
+        message.push_str(clause);
+    }
+    let limit = sizing.limit.filter(|_| wanted == sizing.wanted);
+    let ages = situation.history.episode.is_some() && goal(situation, policy).ages;
+    Proposal {
+        wanted,
+        trend: wanted,
+        waits: None,
+        limit,
+        more: if ages { Reason::MessagesTooOld } else { Reason::BacklogExceedsTarget },
+        fewer: Reason::BacklogCleared,
+        message,
+    }
+}
+
+fn stay(
+    current: i32,
+    sizing: Sizing,
+    policy: &DrainTime,
+    rate: ServiceRate,
+    situation: &Situation,
+    clause: &str,
+) -> Proposal {
+    Proposal { limit: None, ..go(current, sizing, policy, rate, situation, Some(clause)) }
+}
+
+/// The formula, and what partitions and bounds make of it.
+fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: f64) -> Sizing {
+    let Situation { backlog, history, .. } = situation;
+    let per_replica = capacity(rate);
+    let goal = goal(situation, policy);
+    let in_service = per_replica * real(situation.ready());
+    // What is always there needs no catching up.
+    let stuck = stuck(situation, Some(policy));
+    let messages = if history.episode.is_some() { real(messages(situation, &stuck)) } else { 0.0 };
+    let load = need::load(Work { backlog: messages, arrivals, in_service }, goal);
+    let (ceiling, by, clause) = situation.ceiling();
+    let mut clauses = Vec::new();
+    if let Some(first) = stuck.first() {
+        let more = if stuck.len() > 1 { format!(" and {} more", stuck.len() - 1) } else { String::new() };
+        clauses.push(format!(
+            "partition {}-{}{more} got no further than offset {} for {} s while others did, and is left out",
+            first.name,
+            first.partition,
+            first.offset,
+            first.time.as_secs()
+        ));
+    }
+    let (needed, mut wanted);
+    if backlog.single_consumer {
+        needed = load.total() / per_replica;
+        wanted = rounded_up(needed).min(1);
+        clauses.push("the queue has a single active consumer".to_owned());
+    } else if let Some(partitions) = situation.partitions() {
+        needed = load.total() / per_replica;
+        wanted = whole(needed, partitions);
+        if wanted > rounded_up(needed) {
+            clauses.push(format!("in whole partitions of {partitions} these are {wanted}"));
+        }
+    } else {
+        needed = need::competing(load, arrivals, per_replica);
+        wanted = rounded_up(needed);
+    }
+    let limit = (rounded_up(needed) > ceiling).then_some(by);
+    if wanted > ceiling {
+        wanted = ceiling;
+    }
+    if limit.is_some() {
+        clauses.push(clause);
+    } else {
+        let mut loads = loads(situation, goal.headroom, load.seconds);
+        for stuck in &stuck {
+            let place = loads.get_mut(stuck.topic).and_then(|topic| topic.get_mut(stuck.partition));
+            place.into_iter().for_each(|load| *load = 0.0);
+        }
+        let dealing = match backlog.assignor.as_deref() {
+            Some("range") => Dealing::Range,
+            _ => Dealing::OneByOne,
+        };
+        match spread::judge(&loads, dealing, wanted, ceiling, per_replica) {
+            Verdict::Enough => {}
+            Verdict::Raise(count) => {
+                clauses.push(format!("uneven partitions need {count}, so that none of them has too much"));
+                wanted = count;
+            }
+            Verdict::Hot { topic, partition, share } => {
+                let topic = backlog.topics.get(topic).map_or("?", |topic| &topic.name);
+                let percent = share * 100.0;
+                clauses.push(format!(
+                    "partition {topic}-{partition} has {percent:.0} % of the load, more than one replica can do, and \
+                     no count of them helps it"
+                ));
+            }
+        }
+    }
+    Sizing { load, arrivals, needed, wanted, limit, clauses }
+}
+
+/// The time that is left for the backlog. It is counted from when the backlog was first seen, or the size would fall
+/// with what is left and never clear it; but no less than half of the target, so that one that is late does not ask
+/// for ever more.
+fn goal(situation: &Situation, policy: &DrainTime) -> Goal {
+    let Situation { plan, history, taken_at, .. } = situation;
+    let passed = history.episode.map_or(Duration::ZERO, |since| elapsed(since, *taken_at));
+    let dead_time = plan.poll_period.saturating_add(history.rates.startup());
+    let in_time = policy.target.saturating_sub(passed).max(policy.target / 2);
+    let young = policy.max_age.map_or(Duration::MAX, |age| {
+        let oldest = history.rates.oldest().unwrap_or_default();
+        age.saturating_sub(oldest).max(dead_time.saturating_add(plan.poll_period))
+    });
+    Goal {
+        horizon: in_time.min(young),
+        ages: young < in_time,
+        dead_time,
+        poll: plan.poll_period,
+        headroom: f64::from(policy.headroom_percent) / 100.0,
+    }
+}
+
+/// What each partition asks for, in messages per second. Empty when nothing is known of them.
+fn loads(situation: &Situation, headroom: f64, seconds: f64) -> Vec<Vec<f64>> {
+    let Situation { backlog, history, .. } = situation;
+    let arrivals = history.rates.arrivals_by_partition();
+    let catches_up = history.episode.is_some();
+    if arrivals.len() != backlog.topics.len() {
+        return Vec::new();
+    }
+    let topics = backlog.topics.iter().zip(&arrivals).map(|(topic, arrivals)| {
+        let partitions = topic.partitions.iter().zip(arrivals).map(|(partition, arrivals)| {
+            let messages = partition.filter(|_| catches_up).map_or(0.0, |partition| real(partition.backlog));
+            arrivals * (1.0 + headroom) + messages / seconds
+        });
+        partitions.collect()
+    });
+    topics.collect()
+}
+
+/// The replicas there are would clear the backlog too late, or never.
+fn would_miss(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: f64) -> bool {
+    exceeds(situation, rate, arrivals, goal(situation, policy).horizon)
+}
+
+fn exceeds(situation: &Situation, rate: ServiceRate, arrivals: f64, limit: Duration) -> bool {
+    let capacity = capacity(rate) * f64::from(situation.current);
+    let backlog = if situation.history.episode.is_some() {
+        real(messages(situation, &stuck(situation, None)))
+    } else {
+        0.0
+    };
+    need::drain_seconds(backlog, arrivals, capacity).is_none_or(|seconds| seconds > limit.as_secs_f64())
+}
+
+/// Seconds until the backlog is gone with the replicas that are ready. Absent: never, or not known.
+pub(super) fn estimated_drain(
+    messages: u64,
+    ready: i32,
+    rate: Option<ServiceRate>,
+    history: &History,
+) -> Option<f64> {
+    if messages == 0 {
+        return Some(0.0);
+    }
+    let rate = rate?;
+    let arrivals = history.rates.arrivals().rate().unwrap_or_else(|| history.rates.arrivals().rising());
+    let capacity = rate.per_second * rate.scalability * f64::from(ready);
+    need::drain_seconds(real(messages), arrivals, capacity)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn real(count: u64) -> f64 {
+    count as f64
+}

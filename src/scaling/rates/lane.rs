@@ -1,0 +1,233 @@
+//! One stream of work in order: a partition with its commits, or a queue with its acknowledgements.
+//!
+//! Commits make a staircase: many messages are done before one commit says so. So a rate is taken from commit to
+//! commit, and only over commits between which the consumer was never idle. That can be known: a consumer that was
+//! idle had processed everything there was, and would have committed as much. A commit that is still below the end of
+//! the log as it was before the last commit therefore belongs to a consumer that had work all the time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::history::elapsed;
+use super::waiting::Waiting;
+
+/// Commits in a row without idling that make a rate.
+const FEWEST_STEPS: u32 = 3;
+/// Nothing done for so long although there is something to do.
+const STUCK: Duration = Duration::from_secs(60);
+/// Half-life of the arrivals of one stream, in seconds.
+const HALF_LIFE: f64 = 60.0;
+
+/// The memory of one stream.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Lane {
+    seen: Timestamp,
+    end: u64,
+    done: u64,
+    /// The end before the poll that saw the last commit.
+    guard: u64,
+    /// Since when the consumer has had work all the time, and what was done by then.
+    from: Option<Point>,
+    /// The last commit.
+    to: Point,
+    /// Commits since `from`.
+    steps: u32,
+    waiting: Waiting,
+    /// When something was last done, or nothing was there to do.
+    moved: Timestamp,
+    /// There was nothing to do since the last commit.
+    idled: bool,
+    /// Seconds between the last two commits.
+    interval: Option<f64>,
+    /// Messages that arrive per second.
+    arrivals: f64,
+    weight: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Point {
+    at: Timestamp,
+    done: u64,
+}
+
+impl Lane {
+    pub(super) fn new(at: Timestamp, end: u64, done: u64) -> Self {
+        let to = Point { at, done };
+        Self {
+            seen: at,
+            end,
+            done,
+            guard: 0,
+            from: None,
+            to,
+            steps: 0,
+            waiting: Waiting::default(),
+            moved: at,
+            idled: true,
+            interval: None,
+            arrivals: 0.0,
+            weight: 0.0,
+        }
+    }
+
+    /// Takes a reading into account, and says whether something was processed since the last. What went back begins
+    /// anew.
+    pub(super) fn observe(&mut self, at: Timestamp, end: u64, done: u64) -> bool {
+        if end < self.end || done < self.done {
+            *self = Self::new(at, end, done);
+            return true;
+        }
+        let moved = done > self.done;
+        let seconds = elapsed(self.seen, at).as_secs_f64();
+        if seconds > 0.0 {
+            let kept = 0.5_f64.powf(seconds / HALF_LIFE);
+            self.arrivals = self.arrivals * kept + real(end - self.end) / seconds * (1.0 - kept);
+            self.weight = self.weight * kept + (1.0 - kept);
+        }
+        if moved {
+            let to = Point { at, done };
+            if self.from.is_some() && done < self.guard {
+                self.steps += 1;
+            } else {
+                (self.from, self.steps) = (Some(to), 0);
+            }
+            // A pause in which there was nothing to commit says nothing.
+            if !std::mem::take(&mut self.idled) {
+                self.interval = Some(elapsed(self.to.at, at).as_secs_f64());
+            }
+            (self.to, self.guard) = (to, self.end);
+        }
+        if moved || done >= end {
+            self.moved = at;
+        }
+        self.idled |= done >= end;
+        self.waiting.observe((self.seen, self.end), at, end, done);
+        (self.seen, self.end, self.done) = (at, end, done);
+        moved
+    }
+
+    /// Forgets what was measured, because what it was measured of has changed.
+    pub(super) fn restart(&mut self) {
+        (self.from, self.steps) = (None, 0);
+    }
+
+    /// The next measurement begins where this one ended.
+    pub(super) fn carry_on(&mut self) {
+        (self.from, self.steps) = (self.from.map(|_| self.to), 0);
+    }
+
+    /// Messages per second that the consumer processed while it always had work, and for how long it did. Absent
+    /// until there were three commits, at least `shortest` apart from first to last.
+    pub(super) fn rate(&self, shortest: Duration) -> Option<(f64, Duration)> {
+        let from = self.from.filter(|_| self.steps >= FEWEST_STEPS)?;
+        let time = elapsed(from.at, self.to.at);
+        let done = real(self.to.done.saturating_sub(from.done));
+        (time >= shortest).then(|| (done / time.as_secs_f64(), time))
+    }
+
+    /// It is on the way to a rate.
+    pub(super) fn is_measuring(&self) -> bool {
+        self.steps > 0
+    }
+
+    /// Messages that arrive per second.
+    pub(super) fn arrivals(&self) -> f64 {
+        if self.weight > 0.0 { self.arrivals / self.weight } else { 0.0 }
+    }
+
+    /// Messages per second of a stream that is kept up with: it is processed as fast as it fills, unless it is stuck.
+    pub(super) fn kept_up(&self) -> f64 {
+        if elapsed(self.moved, self.seen) < STUCK { self.arrivals() } else { 0.0 }
+    }
+
+    /// When something was last done, or nothing was there to do.
+    pub(super) fn moved(&self) -> Timestamp {
+        self.moved
+    }
+
+    /// The first message that is not done, by its place in the log.
+    pub(super) fn next(&self) -> u64 {
+        self.done
+    }
+
+    /// Since when the oldest message has waited. Absent: there is none.
+    pub(super) fn waiting_since(&self) -> Option<Timestamp> {
+        self.waiting.since(self.done)
+    }
+
+    /// Messages arrive, or are left.
+    pub(super) fn has_work(&self) -> bool {
+        self.end > self.done || self.arrivals() > 0.0
+    }
+
+    /// Seconds between the last two commits.
+    pub(super) fn commit_interval(&self) -> Option<f64> {
+        self.interval
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn real(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Readings of (second, end, done).
+    fn lane(readings: &[(i64, u64, u64)]) -> Lane {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let (second, end, done) = readings[0];
+        let mut lane = Lane::new(at(second), end, done);
+        for (second, end, done) in &readings[1..] {
+            lane.observe(at(*second), *end, *done);
+        }
+        lane
+    }
+
+    fn rate(readings: &[(i64, u64, u64)]) -> Option<f64> {
+        lane(readings).rate(Duration::ZERO).map(|(rate, _)| rate)
+    }
+
+    #[test]
+    fn a_rate_is_taken_from_commit_to_commit() {
+        // 10 a second, committed every 10 s, polled every 5 s; the last polls saw no commit.
+        let readings =
+            [(0, 1000, 0), (5, 1000, 50), (10, 1000, 50), (15, 1000, 150), (25, 1000, 250), (35, 1000, 350)];
+        assert_eq!(rate(&readings), Some(10.0));
+        assert_eq!(rate(&readings[..5]), None, "two commits after the first");
+        let idle_polls = [&readings[..], &[(40, 1000, 350), (45, 1000, 350)]].concat();
+        assert_eq!(rate(&idle_polls), Some(10.0));
+    }
+
+    #[test]
+    fn a_consumer_that_keeps_up_has_a_lag_but_no_rate() {
+        // 10 a second arrive and are processed at once; commits every 5 s make the lag look like a backlog.
+        let readings: Vec<_> =
+            (1..50_i64).map(|n| (n * 5, n.unsigned_abs() * 50, n.unsigned_abs() * 50 - 20)).collect();
+        assert_eq!(rate(&readings), None);
+    }
+
+    #[test]
+    fn what_went_back_begins_anew() {
+        let readings =
+            [(0, 900, 0), (5, 900, 50), (10, 900, 100), (15, 900, 150), (20, 900, 200), (25, 900, 40)];
+        assert!(rate(&readings[..5]).is_some());
+        assert_eq!(rate(&readings), None);
+    }
+
+    #[test]
+    fn the_next_measurement_begins_where_this_one_ended() {
+        let readings = [(0, 900, 0), (5, 900, 50), (10, 900, 100), (15, 900, 150), (20, 900, 200)];
+        let mut lane = lane(&readings);
+        lane.carry_on();
+        assert_eq!(lane.rate(Duration::ZERO), None);
+        for (second, done) in [(25, 220), (30, 240), (35, 260)] {
+            lane.observe(Timestamp::from_second(second).unwrap(), 900, done);
+        }
+        assert_eq!(lane.rate(Duration::ZERO), Some((4.0, Duration::from_secs(15))));
+        assert_eq!(lane.rate(Duration::from_secs(16)), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! What is learned from readings alone: how fast messages arrive, how fast one replica processes them, and how long a
+//! replica takes to start.
+//!
+//! Nothing here decides. Time is that of the readings, and a reading counts once.
+
+mod arrivals;
+mod lane;
+mod progress;
+mod saturation;
+mod service;
+mod startup;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use arrivals::Arrivals;
+pub use service::{Basis, Remembered, ServiceRate};
+
+use super::Target;
+use super::history::elapsed;
+use crate::brokers::observation::Backlog;
+use progress::Progress;
+pub(super) use progress::Stuck;
+use saturation::Saturation;
+use service::Service;
+use startup::Startup;
+
+/// Everything that was learned of one workload and its queue.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Rates {
+    seen: Option<Timestamp>,
+    arrivals: Arrivals,
+    progress: Progress,
+    service: Service,
+    startup: Startup,
+    saturation: Saturation,
+}
+
+impl Rates {
+    /// Begins with what an earlier process learned.
+    pub(super) fn recall(&mut self, remembered: Remembered) {
+        self.service = Service::recall(remembered);
+    }
+
+    /// Takes a complete reading into account, once.
+    pub(super) fn observe(
+        &mut self,
+        taken_at: Timestamp,
+        backlog: &Backlog,
+        target: Target,
+        poll_period: Duration,
+    ) {
+        if self.seen.is_some_and(|seen| seen >= taken_at) {
+            return;
+        }
+        self.seen = Some(taken_at);
+        self.arrivals.observe(taken_at, backlog.arrived);
+        target.template.into_iter().for_each(|template| self.service.of_template(template));
+        self.startup.observe(taken_at, backlog, target);
+        for one in self.progress.observe(taken_at, backlog, target, poll_period) {
+            self.service.measured(taken_at, one.per_second, one.time, one.replicas);
+            self.saturation.measured(taken_at, &one);
+        }
+    }
+
+    /// Replicas were written.
+    pub(super) fn scaled(&mut self, from: i32, to: i32, at: Timestamp) {
+        self.startup.scaled(from, to, at);
+        self.saturation.scaled(from, to, at);
+    }
+
+    /// Begins to compare anew when the clock was set back. What was learned stays.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        if self.seen.is_some_and(|seen| seen > now) {
+            let service = std::mem::take(&mut self.service);
+            *self = Self { service, ..Self::default() };
+        }
+    }
+
+    /// How fast messages arrive.
+    pub(super) fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    /// Messages per second that arrive, by topic and partition.
+    pub(super) fn arrivals_by_partition(&self) -> Vec<Vec<f64>> {
+        self.progress.arrivals()
+    }
+
+    /// Partitions in which nothing was done for so long, while something was in others.
+    pub(super) fn stuck(&self, limit: Duration) -> Vec<Stuck> {
+        self.seen.map_or_else(Vec::new, |seen| self.progress.stuck(seen, limit))
+    }
+
+    /// How long the oldest message has waited, from the readings of its partition's end. Absent: not known.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        let seen = self.seen.filter(|_| self.progress.knows_ages())?;
+        Some(self.progress.waiting_since().map_or(Duration::ZERO, |since| elapsed(since, seen)))
+    }
+
+    /// The most replicas that add throughput, as far as that is known.
+    pub(super) fn saturated(&self, now: Timestamp) -> Option<u32> {
+        self.saturation.limit(now)
+    }
+
+    /// When something was last processed, or nothing was there to be. Absent: the broker does not tell.
+    pub(super) fn moved(&self) -> Option<Timestamp> {
+        self.progress.moved()
+    }
+
+    /// When a replica was last measured.
+    pub(super) fn measured(&self) -> Option<Timestamp> {
+        self.service.measured_at()
+    }
+
+    /// How fast one replica is.
+    pub(super) fn service(&self, hint: Option<f64>) -> Option<ServiceRate> {
+        self.service.rate(hint)
+    }
+
+    /// Time from a write of more replicas until they work, in nine of ten cases.
+    pub(super) fn startup(&self) -> Duration {
+        self.startup.usual()
+    }
+
+    /// Time for which messages that are already processed may still count as backlog: until the next commit.
+    pub(super) fn commit_interval(&self) -> Option<Duration> {
+        self.progress.commit_interval().map(Duration::from_secs_f64)
+    }
+}
+
+/// All replicas that were asked for are ready and in their group.
+pub(super) fn is_complete(backlog: &Backlog, target: Target) -> bool {
+    startup::is_complete(backlog, target)
+}

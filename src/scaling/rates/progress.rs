@@ -1,0 +1,285 @@
+//! From readings to measurements of one replica: which readings may be compared, and whose work they show.
+//!
+//! A measurement needs workers that stay the same (count, readiness, members, template, no rebalance, no rollout) and
+//! have work all the time. With a group whose assignment is known each member is looked at by itself, so that one hot
+//! partition is enough. Else all partitions with work must have it all the time, since nobody can tell who idles.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::Target;
+use super::super::history::elapsed;
+use super::lane::Lane;
+use crate::brokers::observation::Backlog;
+
+/// Time after a change of the workers in which nothing is measured: what was processed twice, or not yet, is over.
+const SETTLE: Duration = Duration::from_secs(10);
+/// The shortest measurement, and in polls: a poll more or less at both ends must not matter.
+const SHORTEST: Duration = Duration::from_secs(20);
+const SHORTEST_POLLS: u32 = 4;
+
+/// One replica as it was measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Measurement {
+    /// Messages per second.
+    pub(super) per_second: f64,
+    /// Over all that were measured.
+    pub(super) time: Duration,
+    /// Replicas that were ready.
+    pub(super) replicas: u32,
+}
+
+/// The streams of work of one workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Progress {
+    topics: Vec<(Arc<str>, Vec<Lane>)>,
+    workers: Option<Workers>,
+    calm_since: Option<Timestamp>,
+    commit_interval: Option<f64>,
+    /// When something was last processed, or nothing was there to be.
+    moved: Option<Timestamp>,
+}
+
+/// A partition that does not get on.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::scaling) struct Stuck {
+    /// The topic, by position and name.
+    pub(in crate::scaling) topic: usize,
+    pub(in crate::scaling) name: Arc<str>,
+    pub(in crate::scaling) partition: usize,
+    /// The message at which it hangs.
+    pub(in crate::scaling) offset: u64,
+    /// For how long.
+    pub(in crate::scaling) time: Duration,
+}
+
+/// Members are measured in so many groups at most, each of which is one measurement.
+const GROUPS: usize = 3;
+
+/// Who works. Another of it is not to be compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Workers {
+    replicas: i32,
+    ready: Option<i32>,
+    members: Option<u32>,
+    template: Option<u32>,
+}
+
+impl Progress {
+    /// Takes a complete reading into account.
+    pub(super) fn observe(
+        &mut self,
+        at: Timestamp,
+        backlog: &Backlog,
+        target: Target,
+        poll_period: Duration,
+    ) -> Vec<Measurement> {
+        self.advance(at, backlog);
+        let workers = Workers {
+            replicas: target.replicas,
+            ready: target.ready,
+            members: backlog.members,
+            template: target.template,
+        };
+        if self.workers.replace(workers) != Some(workers) || backlog.rebalancing || target.rolling_out {
+            self.calm_since = Some(at);
+        }
+        if self.calm_since.is_none_or(|since| elapsed(since, at) < SETTLE) {
+            self.lanes().for_each(Lane::restart);
+            return Vec::new();
+        }
+        self.note_commit_interval();
+        let ready = u32::try_from(target.ready.unwrap_or(target.replicas)).unwrap_or_default();
+        if ready == 0 {
+            return Vec::new();
+        }
+        let shortest = SHORTEST.max(poll_period.saturating_mul(SHORTEST_POLLS));
+        self.by_member(backlog, ready, shortest)
+            .unwrap_or_else(|| self.together(backlog, ready, shortest).into_iter().collect())
+    }
+
+    /// Messages per second that arrive, by topic and partition.
+    pub(super) fn arrivals(&self) -> Vec<Vec<f64>> {
+        self.topics.iter().map(|(_, lanes)| lanes.iter().map(Lane::arrivals).collect()).collect()
+    }
+
+    /// Seconds between two commits of a consumer that has work.
+    pub(super) fn commit_interval(&self) -> Option<f64> {
+        self.commit_interval
+    }
+
+    /// Partitions in which nothing was done for so long, while something was in others. Those of a message that fails
+    /// again and again, or of a replica that hangs.
+    pub(super) fn stuck(&self, at: Timestamp, limit: Duration) -> Vec<Stuck> {
+        let still = |lane: &Lane| elapsed(lane.moved(), at);
+        let streams = self.topics.iter().enumerate().flat_map(|(topic, (name, lanes))| {
+            lanes.iter().enumerate().map(move |(partition, lane)| (topic, name, partition, lane))
+        });
+        let stuck =
+            streams.filter(|(.., lane)| still(lane) >= limit).map(|(topic, name, partition, lane)| Stuck {
+                topic,
+                name: Arc::clone(name),
+                partition,
+                offset: lane.next(),
+                time: still(lane),
+            });
+        let stuck: Vec<_> = stuck.collect();
+        let busy = |lane: &Lane| lane.has_work() && still(lane) < limit;
+        if self.topics.iter().flat_map(|(_, lanes)| lanes).any(busy) { stuck } else { Vec::new() }
+    }
+
+    /// Since when the oldest message has waited. Absent: there is none, or the broker does not tell.
+    pub(super) fn waiting_since(&self) -> Option<Timestamp> {
+        self.topics.iter().flat_map(|(_, lanes)| lanes).filter_map(Lane::waiting_since).min()
+    }
+
+    /// Whether the broker tells enough to know how old messages are.
+    pub(super) fn knows_ages(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    /// When something was last processed, or nothing was there to be. Absent: the broker does not tell.
+    pub(super) fn moved(&self) -> Option<Timestamp> {
+        self.moved
+    }
+
+    fn lanes(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.topics.iter_mut().flat_map(|(_, lanes)| lanes)
+    }
+
+    fn advance(&mut self, at: Timestamp, backlog: &Backlog) {
+        let found = streams(backlog);
+        let same = self.topics.len() == found.len()
+            && self.topics.iter().zip(&found).all(|(old, new)| old.0 == new.0 && old.1.len() == new.1.len());
+        if same {
+            let known = self.topics.iter_mut().flat_map(|(_, lanes)| lanes);
+            let mut moved = backlog.messages == 0;
+            for (lane, (end, done)) in known.zip(found.into_iter().flat_map(|(_, streams)| streams)) {
+                moved |= lane.observe(at, end, done);
+            }
+            if moved {
+                self.moved = Some(at);
+            }
+        } else {
+            let lanes = |streams: Vec<(u64, u64)>| {
+                streams.into_iter().map(|(end, done)| Lane::new(at, end, done)).collect()
+            };
+            self.topics = found.into_iter().map(|(name, streams)| (name, lanes(streams))).collect();
+            self.calm_since = Some(at);
+            self.moved = Some(at).filter(|_| !self.topics.is_empty());
+        }
+    }
+
+    fn note_commit_interval(&mut self) {
+        let mut intervals: Vec<f64> = self.lanes().filter_map(|lane| lane.commit_interval()).collect();
+        intervals.sort_by(f64::total_cmp);
+        self.commit_interval = intervals.get(intervals.len() / 2).copied();
+    }
+
+    /// Measures those members that had work all the time, in any of their partitions. `None`: who reads what is not
+    /// known.
+    fn by_member(&mut self, backlog: &Backlog, ready: u32, shortest: Duration) -> Option<Vec<Measurement>> {
+        let owners: Vec<Option<u16>> = backlog
+            .topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(|partition| partition.and_then(|it| it.owner)))
+            .collect();
+        let mut members: BTreeMap<u16, Member> = BTreeMap::new();
+        for (lane, owner) in self.lanes().zip(&owners) {
+            if let Some(owner) = owner {
+                members.entry(*owner).or_default().add(lane, shortest);
+            }
+        }
+        if members.is_empty() {
+            return None;
+        }
+        let count = f64::from(u32::try_from(members.len()).unwrap_or(u32::MAX));
+        members.retain(|_, member| member.busy && !member.waiting);
+        for (lane, _) in
+            self.lanes().zip(&owners).filter(|(_, owner)| owner.is_some_and(|it| members.contains_key(&it)))
+        {
+            lane.carry_on();
+        }
+        // Several members in one replica are one worker.
+        let per_replica = (count / f64::from(ready)).max(1.0);
+        let members: Vec<Member> = members.into_values().collect();
+        let groups = (0..GROUPS).filter_map(|group| {
+            let own: Vec<_> = members.iter().skip(group).step_by(GROUPS).collect();
+            let number = f64::from(u32::try_from(own.len()).unwrap_or(u32::MAX));
+            (!own.is_empty()).then(|| Measurement {
+                per_second: own.iter().map(|member| member.rate).sum::<f64>() / number * per_replica,
+                time: own.iter().map(|member| member.time).sum(),
+                replicas: ready,
+            })
+        });
+        Some(groups.collect())
+    }
+
+    /// Measures all workers together, when there was work for all of them all the time.
+    fn together(&mut self, backlog: &Backlog, ready: u32, shortest: Duration) -> Option<Measurement> {
+        let busy: Vec<Option<(f64, Duration)>> =
+            self.lanes().filter(|lane| lane.has_work()).map(|lane| lane.rate(shortest)).collect();
+        let busy: Vec<_> = busy.into_iter().collect::<Option<_>>()?;
+        let time = busy.iter().map(|(_, time)| *time).max()?;
+        let streams = u32::try_from(busy.len()).unwrap_or(u32::MAX);
+        let workers = match (backlog.single_consumer, backlog.topics.is_empty()) {
+            (true, _) => 1,
+            (false, true) => ready,
+            (false, false) => ready.min(streams),
+        };
+        self.lanes().for_each(Lane::carry_on);
+        let rate: f64 = busy.iter().map(|(rate, _)| rate).sum();
+        Some(Measurement {
+            per_second: rate / f64::from(workers),
+            time: time.saturating_mul(workers),
+            replicas: ready,
+        })
+    }
+}
+
+/// One member of a group.
+#[derive(Default)]
+struct Member {
+    rate: f64,
+    time: Duration,
+    /// It had work all the time.
+    busy: bool,
+    /// A partition of it may become part of the measurement soon.
+    waiting: bool,
+}
+
+impl Member {
+    fn add(&mut self, lane: &Lane, shortest: Duration) {
+        if let Some((rate, time)) = lane.rate(shortest) {
+            self.rate += rate;
+            self.time = self.time.max(time);
+            self.busy = true;
+        } else if lane.is_measuring() {
+            self.waiting = true;
+        } else {
+            self.rate += lane.kept_up();
+        }
+    }
+}
+
+/// Topics, and of each partition its end and what is done.
+type Streams = Vec<(Arc<str>, Vec<(u64, u64)>)>;
+
+/// Ends and what is done, by topic and partition; of RabbitMQ all queues are one stream.
+fn streams(backlog: &Backlog) -> Streams {
+    if let Some(processed) = backlog.processed {
+        return vec![("".into(), vec![(processed.saturating_add(backlog.messages), processed)])];
+    }
+    let topics = backlog.topics.iter().map(|topic| {
+        let stream = |partition: &Option<crate::brokers::observation::PartitionOffsets>| {
+            partition.map_or((0, 0), |it| {
+                (it.end, it.committed.unwrap_or_else(|| it.end.saturating_sub(it.backlog)))
+            })
+        };
+        (Arc::clone(&topic.name), topic.partitions.iter().map(stream).collect())
+    });
+    topics.collect()
+}

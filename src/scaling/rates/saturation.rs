@@ -1,0 +1,239 @@
+//! Whether added replicas add throughput, or only wait for something that all of them share: a database, a limit of
+//! requests, a lock.
+//!
+//! What all replicas process together is compared before and after replicas were added, both measured while there was
+//! work for all. Two additions in a row that gained less than a tenth of what was to be expected, or a large one that
+//! gained less than half, mean that more do not help. Then half of what was useless is given back, and nothing is added
+//! for a while that doubles each time. A measurement that shows that it was not so ends that at once: replicas that
+//! needed time to warm up, or throughput that falls with the replicas that were given back.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::history::elapsed;
+use super::progress::Measurement;
+
+/// Less than this part of the expected gain is none.
+const GAIN: f64 = 0.1;
+/// The same for a large addition, which counts as two: the first of its replicas may well have helped.
+const LARGE_GAIN: f64 = 0.5;
+/// An addition of this part is large.
+const LARGE: f64 = 0.5;
+/// Additions without a gain that are enough.
+const STRIKES: u32 = 2;
+/// How long nothing is added at first, and at most. Longer than the usual window of `scaleDown`, or nothing would ever
+/// be given back.
+const PAUSE: Duration = Duration::from_secs(600);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// As many replicas that process more than this had to warm up.
+const WARMED_UP: f64 = 1.25;
+/// A smaller change of the throughput than this part proves nothing.
+const TELLING: f64 = 0.15;
+/// Measurements of one count of replicas that can be compared.
+const FEWEST: u32 = 3;
+/// What was measured longer ago than this was measured of something else.
+const COMPARABLE: Duration = Duration::from_secs(1800);
+
+/// What additions of replicas gained.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Saturation {
+    /// Throughput of so many replicas, as last measured.
+    last: Option<Throughput>,
+    /// The throughput before the last addition.
+    before: Option<Throughput>,
+    strikes: u32,
+    /// The throughput before the first addition without a gain.
+    base: Option<Throughput>,
+    limit: Option<Limit>,
+    pauses: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Throughput {
+    at: Timestamp,
+    replicas: u32,
+    per_second: f64,
+    /// Measurements that this is the average of.
+    measurements: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Limit {
+    replicas: u32,
+    until: Timestamp,
+    reached: Throughput,
+}
+
+impl Saturation {
+    /// Replicas were written.
+    pub(super) fn scaled(&mut self, from: i32, to: i32, at: Timestamp) {
+        if to > from {
+            let fresh = |throughput: &Throughput| elapsed(throughput.at, at) < COMPARABLE;
+            self.before = self.last.filter(fresh);
+        }
+    }
+
+    /// Replicas were measured.
+    pub(super) fn measured(&mut self, at: Timestamp, one: &Measurement) {
+        let now = Throughput::of(at, one).averaged_with(self.last);
+        self.last = Some(now);
+        if now.measurements < FEWEST {
+            return;
+        }
+        if let Some(limit) = self.limit {
+            if limit.is_disproved_by(now) {
+                (self.limit, self.pauses) = (None, 0);
+            }
+            if at < limit.until {
+                return;
+            }
+        }
+        let Some(before) = self.before.take_if(|before| now.replicas > before.replicas) else { return };
+        // What is tried after a pause needs no second proof, and no small one that it was right.
+        let large = self.limit.is_some() || now.added_to(before) >= LARGE;
+        let gain = now.gain_over(before);
+        if gain >= if large { LARGE_GAIN } else { GAIN } {
+            (self.strikes, self.pauses, self.base, self.limit) = (0, 0, None, None);
+            return;
+        }
+        let base = *self.base.get_or_insert(before);
+        self.strikes += if large { STRIKES } else { 1 };
+        if self.strikes >= STRIKES {
+            let useful = f64::from(base.replicas) * (now.per_second / base.per_second).max(1.0);
+            let pause = PAUSE.saturating_mul(1 << self.pauses.min(6)).min(LONGEST_PAUSE);
+            self.limit = Some(Limit {
+                // What was tried after a pause and failed is given back, and half of the rest.
+                replicas: between(useful, self.limit.map_or(now.replicas, |limit| limit.replicas)),
+                until: at.saturating_add(pause).unwrap_or(Timestamp::MAX),
+                reached: now,
+            });
+            (self.strikes, self.base) = (0, None);
+            self.pauses = self.pauses.saturating_add(1);
+        }
+    }
+
+    /// The most replicas that are of any use. After the pause a quarter more may be tried.
+    pub(super) fn limit(&self, now: Timestamp) -> Option<u32> {
+        let limit = self.limit.filter(|limit| elapsed(limit.until, now) < COMPARABLE)?;
+        Some(if now < limit.until { limit.replicas } else { limit.replicas + (limit.replicas / 4).max(1) })
+    }
+}
+
+impl Throughput {
+    fn of(at: Timestamp, one: &Measurement) -> Self {
+        let per_second = one.per_second * f64::from(one.replicas);
+        Self { at, replicas: one.replicas, per_second, measurements: 1 }
+    }
+
+    /// A single measurement may be a tenth off, which would drown what is looked for.
+    fn averaged_with(self, last: Option<Self>) -> Self {
+        let Some(last) = last.filter(|last| last.replicas == self.replicas) else { return self };
+        let known = last.measurements.min(2 * FEWEST);
+        let per_second = last.per_second + (self.per_second - last.per_second) / f64::from(known + 1);
+        Self { per_second, measurements: known + 1, ..self }
+    }
+
+    /// Replicas more than before, as a part of those.
+    fn added_to(self, before: Self) -> f64 {
+        f64::from(self.replicas) / f64::from(before.replicas) - 1.0
+    }
+
+    /// What was gained, as a part of what as many replicas more should have gained.
+    fn gain_over(self, before: Self) -> f64 {
+        (self.per_second / before.per_second - 1.0) / self.added_to(before)
+    }
+}
+
+impl Limit {
+    fn is_disproved_by(&self, now: Throughput) -> bool {
+        if now.replicas >= self.reached.replicas {
+            return now.per_second >= self.reached.per_second * WARMED_UP;
+        }
+        // What commits hide from a measurement is larger than what a few replicas can show.
+        let fewer = 1.0 - f64::from(now.replicas) / f64::from(self.reached.replicas);
+        1.0 - now.per_second / self.reached.per_second > (fewer * 0.75).max(TELLING)
+    }
+}
+
+/// Half of what is useless is given back.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Between two counts.
+fn between(useful: f64, replicas: u32) -> u32 {
+    (f64::midpoint(useful, f64::from(replicas)).ceil() as u32).min(replicas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Measures, then adds, then measures, 100 s each; throughput of (replicas, all together).
+    fn limits(steps: &[(u32, f64)]) -> Vec<Option<u32>> {
+        let mut saturation = Saturation::default();
+        let mut replicas = steps[0].0;
+        let mut limits = Vec::new();
+        for (number, (count, together)) in (0..).zip(steps) {
+            let second = number * 100;
+            let size = |count: u32| i32::try_from(count).unwrap();
+            saturation.scaled(size(replicas), size(*count), at(second));
+            replicas = *count;
+            let per_second = together / f64::from(*count);
+            let one = Measurement { per_second, time: Duration::from_secs(30), replicas: *count };
+            (0..FEWEST).for_each(|_| saturation.measured(at(second + 60), &one));
+            limits.push(saturation.limit(at(second + 60)));
+        }
+        limits
+    }
+
+    #[test]
+    fn replicas_that_add_throughput_are_no_matter() {
+        assert_eq!(limits(&[(4, 40.0), (8, 80.0), (12, 105.0), (14, 110.0)]), [None; 4]);
+    }
+
+    #[test]
+    fn two_small_additions_without_a_gain_are_enough() {
+        assert_eq!(limits(&[(10, 100.0), (12, 100.0), (14, 101.0)]), [None, None, Some(13)]);
+    }
+
+    #[test]
+    fn one_large_addition_without_a_gain_is_enough() {
+        // 100 a second are the work of 10: 7 of the 14 others are given back.
+        assert_eq!(limits(&[(4, 40.0), (24, 100.0)]), [None, Some(17)]);
+    }
+
+    #[test]
+    fn replicas_that_had_to_warm_up_are_believed_as_soon_as_they_work() {
+        assert_eq!(limits(&[(4, 40.0), (24, 100.0), (24, 240.0)]), [None, Some(17), None]);
+    }
+
+    #[test]
+    fn throughput_that_falls_with_the_replicas_was_not_saturated() {
+        assert_eq!(limits(&[(4, 40.0), (24, 100.0), (18, 98.0)])[2], Some(17));
+        assert_eq!(limits(&[(4, 40.0), (24, 100.0), (18, 80.0)])[2], None);
+    }
+
+    #[test]
+    fn the_pause_doubles_until_replicas_help_again() {
+        let mut saturation = Saturation::default();
+        let mut second = 0;
+        let mut pauses = Vec::new();
+        let mut add = |together: f64, saturation: &mut Saturation| {
+            second += 4000;
+            for (replicas, together) in [(4, 40.0), (8, together)] {
+                saturation.scaled(4, i32::try_from(replicas).unwrap(), at(second));
+                let per_second = together / f64::from(replicas);
+                let one = Measurement { per_second, time: Duration::from_secs(30), replicas };
+                second += 60;
+                (0..FEWEST).for_each(|_| saturation.measured(at(second), &one));
+            }
+            saturation.limit(at(second)).and(saturation.limit).map(|limit| limit.until.as_second() - second)
+        };
+        for together in [40.0, 40.0, 40.0, 80.0, 40.0] {
+            pauses.push(add(together, &mut saturation));
+        }
+        assert_eq!(pauses, [Some(600), Some(1200), Some(2400), None, Some(600)]);
+    }
+}

@@ -1,0 +1,288 @@
+//! What is learned of synthetic consumers whose service rate is known.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::brokers::observation::{PartitionOffsets, TopicOffsets};
+
+const POLL: Duration = Duration::from_secs(5);
+/// Steps of the synthetic time in a second.
+const STEPS: u64 = 10;
+
+/// Consumers of a topic that commit now and then, and polls that see only the commits.
+struct Consumers {
+    /// Messages per second of one replica, and that arrive in all partitions together.
+    service: f64,
+    arrivals: f64,
+    replicas: usize,
+    ready: usize,
+    commit_every: u64,
+    /// The group tells who reads what.
+    described: bool,
+    /// Part of the arrivals that go to partition 0, besides its even share.
+    skew: f64,
+    end: Vec<f64>,
+    done: Vec<f64>,
+    committed: Vec<f64>,
+    step: u64,
+    random: u64,
+    rates: Rates,
+    template: u32,
+}
+
+impl Consumers {
+    fn new(partitions: usize, replicas: usize, service: f64) -> Self {
+        Self {
+            service,
+            arrivals: 0.0,
+            replicas,
+            ready: replicas,
+            commit_every: 5,
+            described: true,
+            skew: 0.0,
+            end: vec![0.0; partitions],
+            done: vec![0.0; partitions],
+            committed: vec![0.0; partitions],
+            step: 0,
+            random: 0x2545_F491_4F6C_DD1D,
+            rates: Rates::default(),
+            template: 1,
+        }
+    }
+
+    fn backlog(mut self, messages: f64) -> Self {
+        let each = messages / self.end.len() as f64;
+        self.end.iter_mut().for_each(|end| *end += each);
+        self
+    }
+
+    /// Xorshift: the same numbers in every run.
+    fn random(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % below
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(1_800_000_000_000 + i64::try_from(self.step * 1000 / STEPS).unwrap())
+            .unwrap()
+    }
+
+    fn work(&mut self) {
+        let second = 1.0 / STEPS as f64;
+        let partitions = self.end.len();
+        let even = self.arrivals * (1.0 - self.skew) / partitions as f64 * second;
+        self.end.iter_mut().for_each(|end| *end += even);
+        self.end[0] += self.arrivals * self.skew * second;
+        for replica in 0..self.ready {
+            let mut budget = self.service * second;
+            // Its partitions in turn, each its part, and what one leaves over to the next.
+            for round in 0..2 {
+                let own: Vec<_> = (replica..partitions).step_by(self.ready).collect();
+                for partition in &own {
+                    let part = if round == 0 { self.service * second / own.len() as f64 } else { budget };
+                    let done = part.min(budget).min(self.end[*partition] - self.done[*partition]).max(0.0);
+                    self.done[*partition] += done;
+                    budget -= done;
+                }
+            }
+            // Each at its own time.
+            if (self.step + replica as u64 * 7).is_multiple_of(self.commit_every * STEPS) {
+                for partition in (replica..partitions).step_by(self.ready) {
+                    self.committed[partition] = self.done[partition];
+                }
+            }
+        }
+        self.step += 1;
+    }
+
+    fn reading(&self) -> Backlog {
+        let partition = |partition: usize| {
+            let (end, committed) = (self.end[partition] as u64, self.committed[partition] as u64);
+            let owner = self.described.then(|| u16::try_from(partition % self.ready).unwrap());
+            Some(PartitionOffsets {
+                start: 0,
+                end,
+                committed: Some(committed),
+                backlog: end - committed,
+                owner,
+            })
+        };
+        let partitions: Vec<_> = (0..self.end.len()).map(partition).collect();
+        Backlog {
+            messages: partitions.iter().flatten().map(|it| it.backlog).sum(),
+            arrived: Some(partitions.iter().flatten().map(|it| it.end).sum()),
+            members: self.described.then(|| u32::try_from(self.ready).unwrap()),
+            partitions: Some(u32::try_from(partitions.len()).unwrap()),
+            topics: vec![TopicOffsets { name: Arc::from("orders"), partitions }],
+            ..Backlog::default()
+        }
+    }
+
+    fn poll(&mut self, backlog: &Backlog, rolling_out: bool) {
+        let target = Target {
+            replicas: i32::try_from(self.replicas).unwrap(),
+            ready: Some(i32::try_from(self.ready).unwrap()),
+            template: Some(self.template),
+            rolling_out,
+        };
+        self.rates.observe(self.now(), backlog, target, POLL);
+    }
+
+    /// Works, and is polled about every 5 s.
+    fn run(mut self, seconds: u64) -> Self {
+        let until = self.step + seconds * STEPS;
+        let mut due = self.step;
+        while self.step < until {
+            self.work();
+            if self.step >= due {
+                let reading = self.reading();
+                self.poll(&reading, false);
+                due += 5 * STEPS - STEPS / 2 + self.random(STEPS);
+            }
+        }
+        self
+    }
+
+    /// The group deals out anew: replicas change, what was not committed is done again.
+    fn rebalance(mut self, replicas: usize, ready: usize) -> Self {
+        (self.replicas, self.ready) = (replicas, ready);
+        self.done.clone_from(&self.committed);
+        for _ in 0..3 {
+            self.step += 5 * STEPS;
+            let reading = Backlog { rebalancing: true, ..self.reading() };
+            self.poll(&reading, false);
+        }
+        self
+    }
+
+    fn learned(&self) -> Option<ServiceRate> {
+        self.rates.service(None).filter(|rate| rate.basis == Basis::Learned)
+    }
+
+    fn assert_learned(&self, what: &str) {
+        let rate = self.learned().unwrap_or_else(|| panic!("{what}: {:?}", self.rates.service(None)));
+        let error = rate.per_second / self.service - 1.0;
+        assert!(error.abs() <= 0.15, "{what}: {} instead of {}", rate.per_second, self.service);
+        assert!(rate.at_least <= rate.per_second);
+    }
+}
+
+#[test]
+fn the_rate_is_learned_within_15_percent_at_any_commit_interval() {
+    for commit_every in [1, 3, 5, 7, 10, 30, 60] {
+        for described in [true, false] {
+            let consumers = Consumers { commit_every, described, ..Consumers::new(12, 4, 20.0) }.backlog(1e6);
+            let consumers = consumers.run(120 + commit_every * 12);
+            consumers.assert_learned(&format!("commits every {commit_every} s, described {described}"));
+        }
+    }
+}
+
+#[test]
+fn a_backlog_of_two_minutes_is_enough_to_learn() {
+    let consumers = Consumers::new(12, 4, 20.0).backlog(4.0 * 20.0 * 120.0).run(130);
+    consumers.assert_learned("two minutes");
+}
+
+#[test]
+fn consumers_that_keep_up_teach_nothing() {
+    for described in [true, false] {
+        let consumers = Consumers { arrivals: 30.0, described, ..Consumers::new(12, 4, 20.0) }.run(1800);
+        assert_eq!(consumers.rates.service(None), None, "described {described}");
+    }
+}
+
+#[test]
+fn arrivals_beside_a_backlog_change_nothing() {
+    let consumers = Consumers { arrivals: 100.0, ..Consumers::new(12, 4, 20.0) }.backlog(1e5).run(300);
+    consumers.assert_learned("arrivals above what can be done");
+}
+
+#[test]
+fn one_hot_partition_is_enough_when_the_group_tells_who_reads_it() {
+    // 80 % go to partition 0, whose member can do 20 of 24 a second; the others idle most of the time.
+    let consumers = Consumers { arrivals: 30.0, skew: 0.8, ..Consumers::new(12, 4, 20.0) }.run(900);
+    consumers.assert_learned("one hot partition");
+}
+
+#[test]
+fn rebalances_and_pods_that_are_not_ready_do_not_mislead() {
+    let mut consumers = Consumers::new(12, 4, 20.0).backlog(1e6);
+    for (replicas, ready) in [(4, 3), (4, 4), (6, 4), (6, 6), (3, 3), (12, 12), (12, 11)] {
+        consumers = consumers.run(90).rebalance(replicas, ready);
+    }
+    consumers.run(120).assert_learned("after seven rebalances");
+}
+
+#[test]
+fn members_of_one_replica_count_together() {
+    // Two members in each of 3 replicas.
+    let mut consumers = Consumers::new(12, 6, 10.0).backlog(1e6);
+    let until = 300;
+    for second in 0..until {
+        for _ in 0..STEPS {
+            consumers.work();
+        }
+        if second % 5 == 0 {
+            let reading = consumers.reading();
+            let target = Target { replicas: 3, ready: Some(3), ..Target::default() };
+            consumers.rates.observe(consumers.now(), &reading, target, POLL);
+        }
+    }
+    let rate = consumers.learned().unwrap();
+    assert!((rate.per_second / 20.0 - 1.0).abs() < 0.15, "{rate:?}");
+}
+
+#[test]
+fn nothing_is_measured_during_a_rollout() {
+    let mut consumers = Consumers::new(12, 4, 20.0).backlog(1e6);
+    for _ in 0..60 {
+        for _ in 0..5 * STEPS {
+            consumers.work();
+        }
+        let reading = consumers.reading();
+        consumers.poll(&reading, true);
+    }
+    assert_eq!(consumers.rates.service(None), None);
+}
+
+#[test]
+fn a_new_template_is_learned_anew_from_a_first_guess() {
+    let mut consumers = Consumers::new(12, 4, 20.0).backlog(1e6).run(300);
+    consumers.assert_learned("before");
+    consumers.template = 2;
+    consumers.service = 40.0;
+    let guess = consumers.rates.service(None).unwrap();
+    let consumers = consumers.rebalance(4, 4);
+    assert_eq!(consumers.learned().unwrap().per_second, guess.per_second);
+    consumers.run(200).assert_learned("after");
+}
+
+#[test]
+fn acknowledgements_of_rabbitmq_teach_the_same() {
+    let mut rates = Rates::default();
+    let target = Target { replicas: 3, ready: Some(3), ..Target::default() };
+    // 3 replicas of 8 a second; 4 of them hold no more than 10 messages each that they are not done with.
+    for poll in 0..40_u64 {
+        let done = 3 * 8 * 5 * poll;
+        let backlog = Backlog {
+            messages: 100_000 - done,
+            processed: Some(5_000 + done),
+            members: Some(3),
+            ..Backlog::default()
+        };
+        let at = Timestamp::from_second(i64::try_from(poll * 5).unwrap()).unwrap();
+        rates.observe(at, &backlog, target, POLL);
+    }
+    let rate = rates.service(None).unwrap();
+    assert_eq!((rate.basis, rate.per_second), (Basis::Learned, 8.0));
+}
+
+#[test]
+fn the_memory_of_a_day_is_bounded() {
+    let consumers = Consumers { arrivals: 79.0, ..Consumers::new(12, 4, 20.0) }.backlog(1e4).run(6 * 3600);
+    let kept = format!("{:?}", consumers.rates).len();
+    assert!(kept < 20_000, "{kept} bytes in words");
+}
