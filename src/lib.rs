@@ -59,5 +59,6 @@ pub mod plan;
 pub mod report;
 pub mod run;
 pub mod scaling;
+pub mod simulation;
 pub mod telemetry;
 pub mod workload;
