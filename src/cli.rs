@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the operator: watch QueueScalers, read backlogs, set replicas
     Run(Box<RunArgs>),
+    /// Try a QueueScaler on a modelled queue: a recorded trace or a scenario, without a cluster
+    Simulate(Box<crate::simulate::SimulateArgs>),
     /// Print the custom resource definitions as YAML
     Crd,
     /// Print the version

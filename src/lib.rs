@@ -8,6 +8,8 @@
 //! | [`plan`] | from a raw specification to a checked plan; the only reader of raw specifications | no |
 //! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, TLS, refused addresses | yes |
 //! | [`scaling`] | from a reading to a replica count: `decide(plan, target, observation, history, now)` | no |
+//! | [`simulation`] | a model of a queue and its consumers, to try `decide` on without any; nothing of the operator uses it | no |
+//! | [`simulate`] | the command `simulate`: files, tables and charts of what `simulation` finds | files |
 //! | [`workload`] | a workload as Kubernetes shows it | no |
 //! | [`report`] | from what a visit found to status, conditions and events | no |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
@@ -59,6 +61,7 @@ pub mod plan;
 pub mod report;
 pub mod run;
 pub mod scaling;
+pub mod simulate;
 pub mod simulation;
 pub mod telemetry;
 pub mod workload;

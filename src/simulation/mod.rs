@@ -18,3 +18,4 @@ pub mod run;
 pub mod scenario;
 #[cfg(test)]
 mod tests;
+pub mod trace;

@@ -10,7 +10,7 @@ pub enum Scenario {
     Step,
     /// Two days with a quiet night and a busy afternoon.
     Diurnal,
-    /// Ten times as much within a minute, gone again in half an hour.
+    /// Seven times as much within a minute, gone again in half an hour.
     FlashCrowd,
     /// Consumers process nothing for 10 minutes.
     Outage,
@@ -43,6 +43,12 @@ impl Scenario {
         Self::NodeLoss,
     ];
 
+    /// The scenario of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scenario| scenario.name() == name)
+    }
+
     /// As it is written on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -69,7 +75,9 @@ impl Scenario {
             Self::Outage => "what the consumers need is down for 10 minutes",
             Self::HotKey => "half of the messages have one key for an hour",
             Self::PoisonMessage => "one partition stands still for 45 minutes",
-            Self::SaturatingDatabase => "the database of all consumers serves less than what arrives for an hour",
+            Self::SaturatingDatabase => {
+                "the database of all consumers serves less than what arrives for an hour"
+            }
             Self::MetricLoss => "the broker cannot be read for 10 minutes, in which the load doubles",
             Self::NodeLoss => "half of the pods die with their nodes",
         }

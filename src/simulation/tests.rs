@@ -62,8 +62,7 @@ fn run(scenario: Scenario, settings: &Settings, seed: u64) -> Outcome {
 
 #[test]
 fn every_scenario_runs_and_keeps_its_books() {
-    let rabbitmq =
-        Settings { queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5 }, ..settings() };
+    let rabbitmq = Settings { queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5 }, ..settings() };
     for scenario in Scenario::ALL {
         for settings in [settings(), rabbitmq.clone()] {
             let outcome = run(scenario, &settings, 1);
@@ -88,7 +87,8 @@ fn an_unreadable_broker_scales_nothing_and_is_told_as_unknown() {
     let outcome = run(Scenario::MetricLoss, &settings(), 1);
     let lost = 1800..2400;
     // A poll at second 1800 looks at the second before it.
-    let during: Vec<_> = outcome.samples.iter().filter(|sample| lost.contains(&(sample.second - 1))).collect();
+    let during: Vec<_> =
+        outcome.samples.iter().filter(|sample| lost.contains(&(sample.second - 1))).collect();
     assert_eq!(during.len(), 120);
     assert!(during.iter().all(|sample| sample.observed.is_none() && sample.replicas == during[0].replicas));
     assert!(outcome.decisions.iter().any(|decided| decided.verdict.reason == "SourceUnknown"));
@@ -98,11 +98,8 @@ fn an_unreadable_broker_scales_nothing_and_is_told_as_unknown() {
 fn the_observed_backlog_goes_up_and_down_with_the_commits_though_the_true_one_is_gone() {
     let load = Load { steps: vec![(0, 30.0)], seconds: 600 };
     // Polls every second see the steps of commits every 5 s.
-    let plan = ScalingPlan {
-        poll_period: Duration::from_secs(1),
-        bounds: Bounds { min: 6, max: 6 },
-        ..plan()
-    };
+    let plan =
+        ScalingPlan { poll_period: Duration::from_secs(1), bounds: Bounds { min: 6, max: 6 }, ..plan() };
     let settings = Settings { replicas: 6, ..settings() };
     let outcome = play(&script("even", load), &settings, &mut Engine::new(&plan), 1, 60, true, |_| ());
     let settled = &outcome.samples[60..];

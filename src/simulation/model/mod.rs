@@ -111,7 +111,10 @@ impl<'a> World<'a> {
 
     fn faults_now(&self) -> impl Iterator<Item = FaultKind> {
         let now = self.now;
-        self.faults.iter().filter(move |fault| (fault.from..fault.until).contains(&now)).map(|fault| fault.kind)
+        self.faults
+            .iter()
+            .filter(move |fault| (fault.from..fault.until).contains(&now))
+            .map(|fault| fault.kind)
     }
 
     fn lose_nodes(&mut self) {
@@ -145,7 +148,8 @@ impl<'a> World<'a> {
         let stuck = usize::from(poison && self.group.is_none());
         let Self { pods, partitions, delays, service, .. } = self;
         let busy = |pod: &&mut Pod| pods::waiting(&pod.partitions, partitions, blocked) > 0;
-        let (mut busy, idle): (Vec<&mut Pod>, Vec<&mut Pod>) = pods.all.iter_mut().skip(stuck).partition(busy);
+        let (mut busy, idle): (Vec<&mut Pod>, Vec<&mut Pod>) =
+            pods.all.iter_mut().skip(stuck).partition(busy);
         // Time without work cannot be saved up.
         idle.into_iter().for_each(|pod| pod.credit = pod.credit.min(0.0));
 

@@ -110,6 +110,19 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// What it is called in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Outage => "consumers down",
+            Self::Saturation { .. } => "database saturated",
+            Self::Poison => "poison message",
+            Self::HotKey { .. } => "hot key",
+            Self::MetricLoss => "backlog unreadable",
+            Self::NodeLoss { .. } => "nodes lost",
+        }
+    }
+
     /// More replicas cannot help against it.
     #[must_use]
     pub fn is_beyond_replicas(self) -> bool {
