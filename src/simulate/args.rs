@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use crate::simulation::baselines::Baseline;
 use crate::simulation::model::Protocol;
 use crate::simulation::scenario::Scenario;
 use crate::simulation::trace::Gaps;
@@ -17,6 +18,8 @@ Examples:
     queuescaler simulate -f orders.yaml --trace week.csv --service-seconds 0.2 --partitions 24
   The same at ten times the load, for a program to read:
     queuescaler simulate -f orders.yaml --trace week.csv --factor 10 --output json
+  Against other autoscalers, which are tuned on the weeks before and judged on this one:
+    queuescaler simulate -f orders.yaml --trace week.csv --compare --train week-1.csv --train week-2.csv
 
 The model: partitions with their commits, polls, pod starts, rebalances and faults; the decisions are those that the
 operator would make. The same seed gives the same run.";
@@ -89,6 +92,23 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "SECONDS", help_heading = "Queue", value_parser = clap::value_parser!(u32).range(1..))]
     pub retention_seconds: Option<u32>,
 
+    /// Compare with other autoscalers, each tuned by grid search: all, or those named
+    #[arg(long, value_name = "NAME,…", help_heading = "Comparison", num_args = 0.., require_equals = true,
+          value_delimiter = ',', value_parser = baselines())]
+    pub compare: Option<Vec<Baseline>>,
+    /// Tune them on this trace; may be given several times. It is scaled to the mean rate of what they are judged on
+    /// [default: the first half of the trace, and judge on the second; a scenario itself with another seed]
+    #[arg(long, value_name = "FILE", help_heading = "Comparison", requires = "compare")]
+    pub train: Vec<PathBuf>,
+    /// Judge on so many seeds
+    #[arg(long, default_value_t = 5, value_name = "NUMBER", help_heading = "Comparison", requires = "compare",
+          value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+    /// Tune for the fewest pod hours with no more late messages than this
+    #[arg(long, default_value_t = 1.0, value_name = "PERCENT", help_heading = "Comparison", requires = "compare",
+          value_parser = zero_or_more)]
+    pub late_goal_percent: f64,
+
     /// A message that waits for longer is late
     #[arg(long, default_value_t = 300, value_name = "SECONDS", help_heading = "Output")]
     pub late_after_seconds: u32,
@@ -156,6 +176,13 @@ fn scenarios() -> impl TypedValueParser<Value = Scenario> {
         Scenario::ALL.map(|scenario| PossibleValue::new(scenario.name()).help(scenario.description()));
     PossibleValuesParser::new(values)
         .try_map(|name| Scenario::named(&name).ok_or("there is no such scenario"))
+}
+
+fn baselines() -> impl TypedValueParser<Value = Baseline> {
+    let values =
+        Baseline::ALL.map(|baseline| PossibleValue::new(baseline.name()).help(baseline.description()));
+    let named = |name: String| Baseline::ALL.into_iter().find(|baseline| baseline.name() == name);
+    PossibleValuesParser::new(values).try_map(move |name| named(name).ok_or("there is no such baseline"))
 }
 
 fn number(text: &str) -> Result<f64, String> {

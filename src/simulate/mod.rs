@@ -5,6 +5,7 @@
 
 mod admission;
 mod args;
+mod compare;
 mod manifest;
 mod progress;
 mod report;
@@ -72,19 +73,22 @@ pub fn run(args: &SimulateArgs) -> Result<String, SimulateError> {
     let manifest = read_manifest(args)?;
     let settings = settings(args, &manifest)?;
     let script = script(args, &manifest, &settings)?;
-    let mut progress = Progress::new(script.load.seconds);
     let plan = &manifest.plan.scaling;
-    let outcome = play(
-        &script,
-        &settings,
-        &mut Engine::new(plan),
-        args.seed,
-        args.late_after_seconds,
-        true,
-        |second| progress.reached(second),
-    );
+    let (script, comparison) = match &args.compare {
+        None => (script, None),
+        Some(named) => {
+            let contest = compare::Contest::new(args, named, script)?;
+            let comparison = contest.hold(plan, &settings);
+            (contest.judged, Some(comparison))
+        }
+    };
+    let mut progress = Progress::new(u64::from(script.load.seconds));
+    let (mut engine, late_after) = (Engine::new(plan), args.late_after_seconds);
+    let outcome = play(&script, &settings, &mut engine, args.seed, late_after, true, |more| {
+        progress.advance(more);
+    });
     progress.finish();
-    let report = Report::new(&manifest, &script, &settings, args, &outcome);
+    let report = Report { comparison, ..Report::new(&manifest, &script, &settings, args, &outcome) };
     if let Some(path) = &args.report {
         write(path, &report.html())?;
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::compare::Comparison;
 use super::report::Report;
 
 /// Changes of replicas that are listed.
@@ -51,7 +52,28 @@ pub(super) fn render(report: &Report) -> String {
     if let Some(seconds) = sums.recovery_seconds {
         line("recovery", format!("{seconds} s from the end of the outage until the backlog was gone"));
     }
+    if let Some(comparison) = &report.comparison {
+        text.push_str(&compared(comparison));
+    }
     text.push_str(&changes(report));
+    text
+}
+
+/// The comparison, in columns as wide as what stands in them.
+fn compared(comparison: &Comparison) -> String {
+    let (names, rows) = comparison.cells();
+    let header: Vec<String> = names.iter().map(|name| name.to_uppercase()).collect();
+    let lines: Vec<&Vec<String>> = std::iter::once(&header).chain(&rows).collect();
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let mut text = String::from("\n");
+    for line in lines {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    let _ = writeln!(text, "{}", comparison.summary());
     text
 }
 

@@ -10,6 +10,8 @@
 //! used by the operator.
 
 pub mod autoscaler;
+pub mod baselines;
+pub mod comparison;
 pub mod metrics;
 pub mod model;
 pub mod observer;

@@ -20,6 +20,23 @@ pub struct Script {
     pub faults: Vec<Fault>,
 }
 
+impl Script {
+    /// A part of it, which begins at second 0 of its own.
+    #[must_use]
+    pub fn part(&self, from: u32, until: u32) -> Self {
+        let faults = self.faults.iter().filter(|fault| fault.from < until && fault.until > from);
+        let inside = |second: u32| second.clamp(from, until) - from;
+        Self {
+            name: self.name.clone(),
+            begin: after(self.begin, from),
+            load: self.load.part(from, until),
+            faults: faults
+                .map(|fault| Fault { from: inside(fault.from), until: inside(fault.until), ..*fault })
+                .collect(),
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -64,7 +81,7 @@ pub struct Decided {
 }
 
 /// Plays a script. `late_after` is the delay in seconds that no message should exceed. With `keep`, the course of it is
-/// kept. `progress` gets the seconds that are over, now and then.
+/// kept. `progress` gets the seconds that have passed since its last call, now and then.
 pub fn play(
     script: &Script,
     settings: &Settings,
@@ -78,7 +95,7 @@ pub fn play(
     let mut observer = Observer::new();
     let mut books = Bookkeeper::new(&script.faults, late_after);
     let mut outcome = Outcome::default();
-    let mut arrived = 0;
+    let (mut arrived, mut told) = (0, 0);
     let period = autoscaler.period().max(1);
     while world.now() < script.load.seconds {
         world.advance();
@@ -105,9 +122,10 @@ pub fn play(
         }
         // A thousand polls take some milliseconds.
         if (second / period).is_multiple_of(1000) {
-            progress(second);
+            progress(second - std::mem::replace(&mut told, second));
         }
     }
+    progress(world.now() - told);
     outcome.metrics = books.close(&world);
     outcome
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::chart::{Chart, Line, escape};
 use super::{Point, Report, Step};
+use crate::simulate::compare::Comparison;
 
 /// Rows of the table of decisions.
 const ROWS: usize = 400;
@@ -20,6 +21,7 @@ pub(super) fn page(report: &Report) -> String {
     );
     page.push_str(&introduction(report));
     page.push_str(&sums(report));
+    page.push_str(&report.comparison.as_ref().map(compared).unwrap_or_default());
     page.push_str(&charts(report));
     page.push_str(&decisions(report));
     page.push_str("</body>\n</html>\n");
@@ -68,6 +70,23 @@ fn sums(report: &Report) -> String {
     }
     let tile = |(name, value): &(String, String)| format!("<div><dt>{name}</dt><dd>{value}</dd></div>\n");
     format!("<dl>\n{}</dl>\n", tiles.iter().map(tile).collect::<String>())
+}
+
+fn compared(comparison: &Comparison) -> String {
+    let (names, rows) = comparison.cells();
+    let head: String = names.iter().map(|name| format!("<th>{name}</th>")).collect();
+    let mut table = format!("<h2>Compared with others</h2>\n<div class=\"wide\"><table>\n<tr>{head}</tr>\n");
+    for row in rows {
+        let cells: String =
+            row.iter().map(|cell| format!("<td class=\"nowrap\">{}</td>", escape(cell))).collect();
+        let _ = writeln!(table, "<tr>{cells}</tr>");
+    }
+    let _ = writeln!(
+        table,
+        "</table></div>\n<p>{}. The charts below show this QueueScaler with the first seed.</p>",
+        escape(&comparison.summary())
+    );
+    table
 }
 
 fn charts(report: &Report) -> String {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::SimulateArgs;
+use super::compare::Comparison;
 use super::manifest::Manifest;
 use super::thin::thin;
 use crate::simulation::model::{Queue, Settings};
@@ -28,6 +29,8 @@ pub(super) struct Report {
     pub(super) run: Run,
     pub(super) world: World,
     pub(super) metrics: Sums,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) comparison: Option<Comparison>,
     pub(super) decisions: Vec<Step>,
     pub(super) samples: Vec<Point>,
 }
@@ -174,6 +177,7 @@ impl Report {
                 key_skew: settings.key_skew,
             },
             metrics: sums(outcome),
+            comparison: None,
             decisions: steps(script, outcome),
             samples: points(outcome),
         }

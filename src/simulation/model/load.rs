@@ -39,6 +39,16 @@ impl Load {
         self.steps.iter().fold(0.0, |peak, (_, rate)| rate.max(peak))
     }
 
+    /// A part of it, which begins at second 0 of its own.
+    #[must_use]
+    pub fn part(&self, from: u32, until: u32) -> Self {
+        let until = until.min(self.seconds);
+        let first = self.steps.iter().rev().find(|(second, _)| *second <= from).map(|(_, rate)| (0, *rate));
+        let inside = self.steps.iter().filter(|(second, _)| (from + 1..until).contains(second));
+        let steps = first.into_iter().chain(inside.map(|(second, rate)| (second - from, *rate)));
+        Self { steps: steps.collect(), seconds: until.saturating_sub(from) }
+    }
+
     /// The same, so many times as much.
     #[must_use]
     pub fn scaled(&self, by: f64) -> Self {
@@ -151,6 +161,13 @@ mod tests {
         // Each partition has 2.5 + 12.5 = 15.
         assert_eq!(total, 30);
         assert!((load.mean() - 1.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn parts_of_a_load_are_the_load() {
+        let load = Load { steps: vec![(0, 1.0), (10, 2.0), (20, 3.0)], seconds: 30 };
+        assert_eq!(load.part(5, 15), Load { steps: vec![(0, 1.0), (5, 2.0)], seconds: 10 });
+        assert_eq!(load.part(10, 99), Load { steps: vec![(0, 2.0), (10, 3.0)], seconds: 20 });
     }
 
     #[test]

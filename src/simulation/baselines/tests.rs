@@ -1,0 +1,75 @@
+//! Baselines do what their documentation says: nobody gains by comparing with a straw man.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::brokers::observation::{Backlog, Problem, Reading, SourceReason};
+use crate::plan::Bounds;
+
+struct Trial {
+    autoscaler: Box<dyn Autoscaler>,
+    replicas: i32,
+    now: Timestamp,
+}
+
+impl Trial {
+    fn of(autoscaler: impl Autoscaler + 'static, replicas: i32) -> Self {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        Self { autoscaler: Box::new(autoscaler), replicas, now }
+    }
+
+    fn looks(&mut self, reading: Reading) -> i32 {
+        self.now += SignedDuration::from_secs(i64::from(self.autoscaler.period()));
+        let observation = Observation { taken_at: self.now, reading, failed_polls: 0 };
+        self.replicas = self.autoscaler.look(self.replicas, &observation, self.now).replicas;
+        self.replicas
+    }
+
+    fn sees(&mut self, messages: u64) -> i32 {
+        self.looks(Reading::Known(Backlog { messages, partitions: Some(12), ..Backlog::default() }))
+    }
+}
+
+const BOUNDS: Bounds = Bounds { min: 1, max: 50 };
+
+#[test]
+fn keda_climbs_by_the_hpas_steps_to_the_partitions() {
+    let mut trial = Trial::of(Keda::new(BOUNDS, 0, 100), 1);
+    // 1 + 4, then 5 · 2, then the partitions.
+    assert_eq!([(); 4].map(|()| trial.sees(1_000_000)), [5, 10, 12, 12]);
+}
+
+#[test]
+fn keda_comes_down_at_once_after_five_minutes() {
+    let mut trial = Trial::of(Keda::new(BOUNDS, 0, 100), 1);
+    assert_eq!([(); 4].map(|()| trial.sees(1200)), [5, 10, 12, 12]);
+    let seen: Vec<i32> = (0..21).map(|_| trial.sees(150)).collect();
+    assert_eq!(seen[..19], [12; 19]);
+    assert_eq!(seen[20], 2);
+}
+
+#[test]
+fn keda_ignores_a_tenth_and_what_it_cannot_read() {
+    let mut trial = Trial::of(Keda::new(BOUNDS, 0, 100), 10);
+    assert_eq!(trial.sees(1090), 10);
+    assert_eq!(trial.looks(Reading::Unknown(Problem::new(SourceReason::Timeout, "late"))), 10);
+    assert_eq!(trial.sees(1110), 12);
+}
+
+#[test]
+fn keda_goes_to_zero_after_its_cooldown_and_comes_back_with_one() {
+    let mut trial = Trial::of(Keda::new(Bounds { min: 0, max: 50 }, 5, 100), 1);
+    trial.sees(50);
+    let seen: Vec<i32> = (0..21).map(|_| trial.sees(5)).collect();
+    assert_eq!((seen[18], seen[20]), (1, 0), "300 s are 20 looks");
+    assert_eq!(trial.sees(5), 0);
+    assert_eq!(trial.sees(5000), 1);
+}
+
+#[test]
+fn target_tracking_waits_for_its_alarms() {
+    let mut trial = Trial::of(TargetTracking::new(BOUNDS, 100), 2);
+    assert_eq!([900, 900, 900].map(|messages| trial.sees(messages)), [2, 2, 9]);
+    let seen: Vec<i32> = (0..15).map(|_| trial.sees(300)).collect();
+    assert_eq!((seen[13], seen[14]), (9, 3));
+}
