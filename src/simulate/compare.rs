@@ -96,7 +96,7 @@ impl<'a> Contest<'a> {
         } else if args.trace.is_some() {
             let half = script.load.seconds / 2;
             let (training, judged) = (script.part(0, half), script.part(half, script.load.seconds));
-            (vec![training], "the first half, judged on the second".to_owned(), judged)
+            (vec![training], "the first half of the trace (judged on the second)".to_owned(), judged)
         } else {
             (vec![script.clone()], "the same scenario with another seed".to_owned(), script)
         };
@@ -235,14 +235,14 @@ impl Comparison {
             self.rows.iter().filter(|row| row.dominates_ours).map(|row| row.name).collect();
         let verdict = match better.as_slice() {
             [] => {
-                "none of the others has fewer late messages or pod hours without more of the other".to_owned()
+                "None of the others has fewer late messages or pod hours without more of the other".to_owned()
             }
             names => {
-                format!("better in late messages or pod hours and worse in neither: {}", names.join(", "))
+                format!("Better in late messages or pod hours and worse in neither: {}", names.join(", "))
             }
         };
         format!(
-            "Tuned on {} for the fewest pod hours with at most {} % late; mean ± 95 % confidence over {} seeds; {verdict}",
+            "Tuned on {}, for the fewest pod hours with at most {} % late. Mean ± 95 % confidence over {} seeds. {verdict}",
             self.trained_on, self.late_goal_percent, self.seeds
         )
     }

@@ -37,7 +37,7 @@ const LONGEST: u32 = 400 * 86_400;
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
     /// A file cannot be read.
-    #[error("cannot read {path}: {source}; is the path right?")]
+    #[error("cannot read {path}")]
     Read {
         /// The file.
         path: String,
@@ -45,7 +45,7 @@ pub enum SimulateError {
         source: std::io::Error,
     },
     /// A file cannot be written.
-    #[error("cannot write {path}: {source}; give a file in a folder that exists and can be written")]
+    #[error("cannot write {path}")]
     Write {
         /// The file.
         path: String,

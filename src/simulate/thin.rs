@@ -2,8 +2,7 @@
 
 use crate::simulation::run::Sample;
 
-/// Joins neighbouring samples until there are at most `most`. Rates are averaged; of everything else the highest stays,
-/// but the lowest of what is ready and the last reading.
+/// Joins neighbouring samples until there are at most `most`. Rates are averaged; of everything else the highest stays.
 pub(super) fn thin(samples: &[Sample], most: usize) -> Vec<Sample> {
     let together = samples.len().div_ceil(most.max(1)).max(1);
     samples.chunks(together).filter_map(join).collect()
@@ -16,11 +15,11 @@ fn join(samples: &[Sample]) -> Option<Sample> {
         second: last.second,
         arrival_rate: samples.iter().map(|sample| sample.arrival_rate).sum::<f64>() / number,
         backlog: samples.iter().map(|sample| sample.backlog).max()?,
-        observed: last.observed,
+        observed: samples.iter().filter_map(|sample| sample.observed).max(),
         age: samples.iter().map(|sample| sample.age).max()?,
         desired: samples.iter().map(|sample| sample.desired).max()?,
         replicas: samples.iter().map(|sample| sample.replicas).max()?,
-        ready: samples.iter().map(|sample| sample.ready).min()?,
+        ready: samples.iter().map(|sample| sample.ready).max()?,
     })
 }
 

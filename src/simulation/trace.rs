@@ -1,4 +1,4 @@
-//! Traces: what arrived, as text with a line for each interval.
+//! Traces: what arrived, as text with a line for each interval, or as a Prometheus answers.
 //!
 //! Columns, named by the first line, in any order:
 //! - `timestamp`: when the interval begins, as `2026-11-21 14:05:00`, with `T` and a zone (`Z`, `+01:00`), or in seconds
@@ -7,6 +7,11 @@
 //! - `quality` (optional): `Known`, `AtLeast` or `Unknown`, as the reading at its end was. The simulated broker cannot be
 //!   read where it was `Unknown`.
 //! - `backlog`, `replicas` (optional): what was found then. A record has them for people; a simulation makes its own.
+//!
+//! Text that begins with `{` is the answer of a Prometheus to `query_range`, of a query that gives one series of messages
+//! per second.
+
+mod prometheus;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -54,11 +59,20 @@ fn bad<T>(line: usize, problem: impl Into<String>) -> Result<T, BadLine> {
     Err(BadLine { line, problem: problem.into() })
 }
 
+/// One interval.
 struct Row {
+    /// Number of its line, or of its point.
     line: usize,
     at: Timestamp,
-    value: f64,
+    amount: Amount,
     unknown: bool,
+}
+
+/// What arrived in it.
+#[derive(Clone, Copy)]
+enum Amount {
+    Messages(f64),
+    PerSecond(f64),
 }
 
 /// Reads a trace.
@@ -66,6 +80,11 @@ struct Row {
 /// # Errors
 /// The first line that cannot be used.
 pub fn parse(text: &str, gaps: Gaps) -> Result<Trace, BadLine> {
+    if text.trim_start().starts_with('{') {
+        let rows = prometheus::rows(text)?;
+        let trace = check_order(&rows, 1).and_then(|interval| assemble(&rows, interval, gaps));
+        return trace.map_err(|bad| prometheus::about_point(bad, &rows));
+    }
     let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let Some((number, header)) = lines.next() else {
         return bad(1, "the file is empty; the first line names the columns, such as timestamp,value");
@@ -131,7 +150,7 @@ impl Columns {
             "" if unknown => 0.0,
             given => value(line, given)?,
         };
-        Ok(Row { line, at, value, unknown })
+        Ok(Row { line, at, amount: Amount::Messages(value), unknown })
     }
 }
 
@@ -211,7 +230,10 @@ fn assemble(rows: &[Row], interval: i64, gaps: Gaps) -> Result<Trace, BadLine> {
             return bad(line, problem);
         }
         let end = if is_gap { from + usual } else { until };
-        let rate = row.value / f64::from(end - from);
+        let rate = match row.amount {
+            Amount::Messages(messages) => messages / f64::from(end - from),
+            Amount::PerSecond(rate) => rate,
+        };
         load.steps.push((from, rate));
         if is_gap && gaps == Gaps::Zero {
             load.steps.push((end, 0.0));
@@ -228,97 +250,4 @@ fn assemble(rows: &[Row], interval: i64, gaps: Gaps) -> Result<Trace, BadLine> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(text: &str) -> String {
-        parse(text, Gaps::Refuse).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn intervals_become_rates() {
-        let text =
-            "timestamp,value\n2026-01-01 00:00:00,600\n2026-01-01 00:05:00,0.0\n2026-01-01 00:10:00,30\n";
-        let trace = parse(text, Gaps::Refuse).unwrap();
-        assert_eq!(trace.begin, "2026-01-01T00:00:00Z".parse().unwrap());
-        assert_eq!(trace.load, Load { steps: vec![(0, 2.0), (300, 0.0), (600, 0.1)], seconds: 900 });
-    }
-
-    #[test]
-    fn times_may_have_a_zone_or_be_seconds_and_columns_any_order() {
-        let of = |text| parse(text, Gaps::Refuse).unwrap();
-        let zoned = of("value,timestamp\r\n5,2026-01-01T01:00:00+01:00\r\n5,2026-01-01T00:00:05Z\r\n");
-        let seconds = of("\u{feff}timestamp, value\n1767225600, 5\n1767225605, 5\n\n");
-        assert_eq!(zoned, seconds);
-    }
-
-    #[test]
-    fn a_recorded_trace_replays_the_time_in_which_nothing_could_be_read() {
-        let text = "timestamp,value,backlog,quality,replicas\n\
-                    0,5,10,Known,1\n5,,,Unknown,1\n10,,,Unknown,1\n16,40,50,Known,1\n21,5,10,AtLeast,2\n";
-        let trace = parse(text, Gaps::Refuse).unwrap();
-        assert_eq!(trace.unknown, [Fault { from: 5, until: 16, kind: FaultKind::MetricLoss }]);
-        assert_eq!(trace.load.steps.len(), 5, "11 s are no gap where 5 are usual");
-    }
-
-    #[test]
-    fn gaps_are_refused_unless_it_is_said_what_happened_in_them() {
-        let text = "timestamp,value\n0,60\n60,60\n120,60\n600,60\n660,60\n";
-        assert_eq!(
-            error(text),
-            "5: 7 min are missing before this line, where a line comes every 60 s; add them, or say what happened: \
-             --gaps zero (nothing arrived) or --gaps hold (as before)"
-        );
-        let steps = |gaps| parse(text, gaps).unwrap().load.steps;
-        assert_eq!(steps(Gaps::Hold), [(0, 1.0), (60, 1.0), (120, 1.0), (600, 1.0), (660, 1.0)]);
-        assert_eq!(steps(Gaps::Zero), [(0, 1.0), (60, 1.0), (120, 1.0), (180, 0.0), (600, 1.0), (660, 1.0)]);
-    }
-
-    #[test]
-    fn each_mistake_has_its_line_and_its_way_out() {
-        let cases = [
-            ("", "1: the file is empty; the first line names the columns, such as timestamp,value"),
-            (
-                "time,value\n",
-                "1: unknown column \"time\"; remove it, or rename it to one of timestamp, value, quality, backlog, \
-                 replicas",
-            ),
-            ("timestamp\n", "1: no column value; the first line must name timestamp and value"),
-            ("timestamp,value,value\n", "1: the column value is there twice; remove one"),
-            (
-                "timestamp,value\n0,1\n",
-                "1: fewer than two intervals; a trace needs at least two lines below the first",
-            ),
-            ("timestamp,value\n0,1,2\n", "2: has 3 fields, the first line names 2 columns"),
-            (
-                "timestamp,value\n0,1\n60,-3\n",
-                "3: value -3 is negative; it is a number of messages, 0 or more",
-            ),
-            (
-                "timestamp,value\n0,many\n",
-                "2: value \"many\" is no number; it is a number of messages, 0 or more",
-            ),
-            (
-                "timestamp,value\n0,NaN\n",
-                "2: value \"NaN\" is no number; it is a number of messages, 0 or more",
-            ),
-            (
-                "timestamp,value\nyesterday,1\n",
-                "2: \"yesterday\" is no time; write it as 2026-11-21 14:05:00, 2026-11-21T14:05:00Z or in seconds",
-            ),
-            (
-                "timestamp,value\n60,1\n\n0,1\n",
-                "4: 1970-01-01T00:00:00Z is before 1970-01-01T00:01:00Z on line 2; sort the lines by timestamp",
-            ),
-            (
-                "timestamp,value\n60,1\n60,1\n",
-                "3: 1970-01-01T00:01:00Z is there already on line 2; keep one line for each interval of a second or \
-                 more",
-            ),
-            ("timestamp,value,quality\n0,1,Good\n", "2: quality \"Good\" is none of Known, AtLeast, Unknown"),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(error(text), expected, "{text:?}");
-        }
-    }
-}
+mod tests;

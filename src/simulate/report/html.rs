@@ -8,7 +8,7 @@ use crate::simulate::compare::Comparison;
 
 /// Rows of the table of decisions.
 const ROWS: usize = 400;
-/// Changes that are marked in the chart. More would hide the line.
+/// Most changes that are marked in the chart.
 const MARKS: usize = 150;
 
 pub(super) fn page(report: &Report) -> String {
@@ -147,7 +147,7 @@ fn charts(report: &Report) -> String {
             line("blue", true, false, |point| Some(f64::from(point.replicas))),
         ],
         None,
-        report.decisions.iter().filter(|step| step.from != step.to).take(MARKS).map(mark).collect(),
+        marks(report),
     );
     format!(
         "{wrong}<h2>Arrivals, messages per second</h2>\n{arrivals}\n\
@@ -162,6 +162,12 @@ fn charts(report: &Report) -> String {
 #[allow(clippy::cast_precision_loss)] // A chart has less.
 fn number(number: u64) -> f64 {
     number as f64
+}
+
+/// The changes, unless they are so many that their marks would hide the line.
+fn marks(report: &Report) -> Vec<(u32, f64, String)> {
+    let changes: Vec<&Step> = report.decisions.iter().filter(|step| step.from != step.to).collect();
+    if changes.len() > MARKS { Vec::new() } else { changes.into_iter().map(mark).collect() }
 }
 
 fn mark(step: &Step) -> (u32, f64, String) {

@@ -107,7 +107,8 @@ impl<'a> Arrivals<'a> {
             ArrivalKind::Even => {
                 for (index, (mean, part)) in self.means.iter().zip(&mut self.parts).enumerate() {
                     *part += mean.value();
-                    let whole = part.floor();
+                    // Thirds of a message add up to a little less than one.
+                    let whole = (*part + 1e-6).floor();
                     *part -= whole;
                     // Saturates.
                     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
