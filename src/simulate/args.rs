@@ -109,9 +109,9 @@ pub struct SimulateArgs {
           value_parser = zero_or_more)]
     pub late_goal_percent: f64,
 
-    /// A message that waits for longer is late
-    #[arg(long, default_value_t = 300, value_name = "SECONDS", help_heading = "Output")]
-    pub late_after_seconds: u32,
+    /// A message that waits for longer is late [default: what policy.drainTime asks for, else 300]
+    #[arg(long, value_name = "SECONDS", help_heading = "Output")]
+    pub late_after_seconds: Option<u32>,
     /// Chance begins here; the same seed gives the same run
     #[arg(long, default_value_t = 1, value_name = "NUMBER", help_heading = "Output")]
     pub seed: u64,

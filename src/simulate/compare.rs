@@ -57,8 +57,20 @@ pub(super) struct Row {
     pub(super) reversals: Measured,
     pub(super) wrong_zeros: Measured,
     pub(super) vain_climbs: Measured,
+    /// Seconds until the backlog of an outage was gone, for 95 % of the seeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) recovery_seconds_p95: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) steps_after_rise: Option<Steps>,
     /// Fewer late messages or pod hours than ours, and more of neither, by more than chance explains.
     pub(super) dominates_ours: bool,
+}
+
+/// How often replicas were added after a rise of the load.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Steps {
+    pub(super) median: u32,
+    pub(super) max: u32,
 }
 
 /// Mean and half the width of its 95 % confidence interval.
@@ -104,7 +116,7 @@ impl<'a> Contest<'a> {
     }
 
     /// Tunes and judges.
-    pub(super) fn hold(&self, plan: &ScalingPlan, settings: &Settings) -> Comparison {
+    pub(super) fn hold(&self, plan: &ScalingPlan, settings: &Settings, late_after: u32) -> Comparison {
         let grids: Vec<(Baseline, u64)> = self
             .baselines
             .iter()
@@ -122,7 +134,7 @@ impl<'a> Contest<'a> {
 
         let run = |autoscaler: &mut dyn Autoscaler, script: &Script, seed| {
             let tell = |more| progress.lock().unwrap_or_else(PoisonError::into_inner).advance(more);
-            play(script, settings, autoscaler, seed, self.args.late_after_seconds, false, tell).metrics
+            play(script, settings, autoscaler, seed, late_after, false, tell).metrics
         };
         let trials: Vec<Vec<Metrics>> = in_parallel(&grids, |(baseline, number)| {
             let plan = baseline.plan(plan, *number);
@@ -166,6 +178,8 @@ fn row(name: &'static str, setting: Option<u64>, summary: Summary, dominates_our
         reversals: summary.reversals.into(),
         wrong_zeros: summary.wrong_zeros.into(),
         vain_climbs: summary.vain_climbs.into(),
+        recovery_seconds_p95: summary.recovery_p95,
+        steps_after_rise: summary.steps_after_rise.map(|(max, median)| Steps { median, max }),
         dominates_ours,
     }
 }
@@ -194,7 +208,7 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
 impl Comparison {
     /// Names of the columns, and the cells of each row.
     pub(super) fn cells(&self) -> (Vec<&'static str>, Vec<Vec<String>>) {
-        let names = vec![
+        let mut names = vec![
             "autoscaler",
             "setting",
             "late %",
@@ -207,6 +221,10 @@ impl Comparison {
             "wrong zeros",
             "vain climbs",
         ];
+        let recovers = self.rows.iter().any(|row| row.recovery_seconds_p95.is_some());
+        let rises = self.rows.iter().any(|row| row.steps_after_rise.is_some());
+        names.extend(recovers.then_some("recovery p95 s"));
+        names.extend(rises.then_some("steps up"));
         let cells = |row: &Row| {
             let mut cells = vec![
                 row.name.to_owned(),
@@ -224,6 +242,14 @@ impl Comparison {
                 (row.vain_climbs, 1),
             ];
             cells.extend(measured.map(|(measured, digits)| measured.shown(digits)));
+            if recovers {
+                let seconds = row.recovery_seconds_p95;
+                cells.push(seconds.map_or_else(|| "never".to_owned(), |seconds| seconds.to_string()));
+            }
+            if rises {
+                let steps = row.steps_after_rise.map(|steps| format!("{} (max {})", steps.median, steps.max));
+                cells.push(steps.unwrap_or_default());
+            }
             cells
         };
         (names, self.rows.iter().map(cells).collect())

@@ -17,6 +17,8 @@ pub struct Manifest {
     pub name: String,
     /// The policy's name, as it is written.
     pub policy: String,
+    /// What the policy allows a message to wait, in seconds.
+    pub wait: Option<u32>,
     /// The plan.
     pub plan: Plan,
 }
@@ -75,7 +77,12 @@ pub fn read(text: &str, name: Option<&str>) -> Result<Manifest, BadManifest> {
         .map_err(|invalid| wrong(&invalid.field, &invalid.problem))?;
     let policies = value.pointer("/spec/policy").and_then(Value::as_object);
     let policy = policies.and_then(|policies| policies.keys().next().cloned());
+    let seconds = |field: &str| {
+        let given = value.pointer(&format!("/spec/policy/drainTime/{field}")).and_then(Value::as_u64);
+        given.and_then(|seconds| u32::try_from(seconds).ok())
+    };
     Ok(Manifest {
+        wait: seconds("maxAgeSeconds").or_else(|| seconds("targetSeconds")),
         name: object.metadata.name.unwrap_or_default(),
         policy: policy.unwrap_or_else(|| "drainTime".into()),
         plan,

@@ -30,6 +30,9 @@ use crate::simulation::trace;
 /// When scenarios begin: a time like any other, so that a run is the same tomorrow.
 const SCENARIOS_BEGIN: i64 = 1_767_225_600; // 2026-01-01T00:00:00Z
 
+/// When a message is late if neither options nor policy say so, in seconds: the default of `drainTime`.
+const LATE_AFTER: u32 = 300;
+
 /// Longest time that is simulated: a bit more than a year.
 const LONGEST: u32 = 400 * 86_400;
 
@@ -71,6 +74,7 @@ pub enum SimulateError {
 /// What cannot be read, used or written.
 pub fn run(args: &SimulateArgs) -> Result<String, SimulateError> {
     let manifest = read_manifest(args)?;
+    let late_after = args.late_after_seconds.or(manifest.wait).unwrap_or(LATE_AFTER);
     let settings = settings(args, &manifest)?;
     let script = script(args, &manifest, &settings)?;
     let plan = &manifest.plan.scaling;
@@ -78,17 +82,20 @@ pub fn run(args: &SimulateArgs) -> Result<String, SimulateError> {
         None => (script, None),
         Some(named) => {
             let contest = compare::Contest::new(args, named, script)?;
-            let comparison = contest.hold(plan, &settings);
+            let comparison = contest.hold(plan, &settings, late_after);
             (contest.judged, Some(comparison))
         }
     };
     let mut progress = Progress::new(u64::from(script.load.seconds));
-    let (mut engine, late_after) = (Engine::new(plan), args.late_after_seconds);
+    let mut engine = Engine::new(plan);
     let outcome = play(&script, &settings, &mut engine, args.seed, late_after, true, |more| {
         progress.advance(more);
     });
     progress.finish();
-    let report = Report { comparison, ..Report::new(&manifest, &script, &settings, args, &outcome) };
+    let report = Report {
+        comparison,
+        ..Report::new(&manifest, &script, &settings, (args.seed, late_after), &outcome)
+    };
     if let Some(path) = &args.report {
         write(path, &report.html())?;
     }

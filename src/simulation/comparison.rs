@@ -60,6 +60,11 @@ pub struct Summary {
     pub wrong_zeros: Estimate,
     /// Climbs to the highest count so far while more could not help.
     pub vain_climbs: Estimate,
+    /// Seconds from the end of an outage until the backlog was gone that 95 % of the seeds did not exceed. Absent without
+    /// an outage, or if it was not gone in so many.
+    pub recovery_p95: Option<u32>,
+    /// Most steps after a rise of the load, and their median. Absent without a rise that stays.
+    pub steps_after_rise: Option<(u32, u32)>,
 }
 
 impl Summary {
@@ -78,6 +83,12 @@ impl Summary {
             reversals: estimate(|run| f64::from(run.reversals)),
             wrong_zeros: estimate(|run| f64::from(run.wrong_zeros)),
             vain_climbs: estimate(|run| f64::from(run.vain_climbs)),
+            recovery_p95: percentile(runs.iter().map(|run| run.recovery_seconds.unwrap_or(u32::MAX)), 0.95)
+                .filter(|seconds| *seconds < u32::MAX),
+            steps_after_rise: {
+                let steps = || runs.iter().flat_map(|run| run.steps_after_rise.iter().copied());
+                percentile(steps(), 1.0).zip(percentile(steps(), 0.5))
+            },
         }
     }
 
@@ -91,6 +102,16 @@ impl Summary {
             && !worse(hours.0, hours.1)
             && (better(late.0, late.1) || better(hours.0, hours.1))
     }
+}
+
+/// The number that this share of them (0 to 1) does not exceed.
+fn percentile(numbers: impl Iterator<Item = u32>, share: f64) -> Option<u32> {
+    let mut sorted: Vec<u32> = numbers.collect();
+    sorted.sort_unstable();
+    // A share of a count is a count.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied()
 }
 
 /// Chooses among the settings that were tried: the fewest pod hours of those that keep late messages within the goal (in
@@ -125,6 +146,18 @@ mod tests {
             "{estimate:?}"
         );
         assert_eq!(Estimate::of(&[3.0]), Estimate { mean: 3.0, margin: 0.0 });
+    }
+
+    #[test]
+    fn recoveries_count_only_if_enough_seeds_recover() {
+        let of = |recovered: usize| {
+            let run = |seed| Metrics {
+                recovery_seconds: (seed < recovered).then(|| u32::try_from(seed).unwrap()),
+                ..Metrics::default()
+            };
+            Summary::of(&(0..20).map(run).collect::<Vec<_>>()).recovery_p95
+        };
+        assert_eq!((of(20), of(19), of(18)), (Some(18), Some(18), None));
     }
 
     #[test]

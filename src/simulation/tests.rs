@@ -119,3 +119,11 @@ fn recovery_is_counted_from_the_end_of_the_outage_until_the_backlog_is_gone() {
     // 36 a second for 600 s are 21,600, on 12 replicas that do 84 a second besides what arrives.
     assert!((200..=400).contains(&recovery), "{recovery}");
 }
+
+#[test]
+fn steps_are_counted_after_a_rise_that_stays() {
+    let up = |scenario| run(scenario, &settings(), 1).metrics.steps_after_rise;
+    let steps = up(Scenario::Step);
+    assert!(steps.len() == 1 && (1..20).contains(&steps[0]), "{steps:?}");
+    assert_eq!(up(Scenario::Outage), Vec::<u32>::new());
+}

@@ -8,7 +8,6 @@ mod scale;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::SimulateArgs;
 use super::compare::Comparison;
 use super::manifest::Manifest;
 use super::thin::thin;
@@ -100,6 +99,8 @@ pub(super) struct Sums {
     pub(super) vain_climbs: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) recovery_seconds: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) steps_after_rise: Vec<u32>,
 }
 
 /// A decision that differs from the one before.
@@ -138,7 +139,7 @@ impl Report {
         manifest: &Manifest,
         script: &Script,
         settings: &Settings,
-        args: &SimulateArgs,
+        (seed, late_after_seconds): (u64, u32),
         outcome: &Outcome,
     ) -> Self {
         let scaling = &manifest.plan.scaling;
@@ -160,10 +161,10 @@ impl Report {
                 load: script.name.clone(),
                 begin: script.begin,
                 seconds: script.load.seconds,
-                seed: args.seed,
+                seed,
                 mean_messages_per_second: rounded(script.load.mean()),
                 peak_messages_per_second: rounded(script.load.peak()),
-                late_after_seconds: args.late_after_seconds,
+                late_after_seconds,
                 faults: faults.collect(),
             },
             world: World {
@@ -213,6 +214,7 @@ fn sums(outcome: &Outcome) -> Sums {
         wrong_zeros: metrics.wrong_zeros,
         vain_climbs: metrics.vain_climbs,
         recovery_seconds: metrics.recovery_seconds,
+        steps_after_rise: metrics.steps_after_rise.clone(),
     }
 }
 
