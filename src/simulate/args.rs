@@ -66,7 +66,7 @@ pub struct SimulateArgs {
     /// Time from a pod's creation until it is ready [default: 10–50 s for 88 %, a tail to 500 s]
     #[arg(long, value_name = "SECONDS", help_heading = "Consumers")]
     pub pod_start_seconds: Option<u32>,
-    /// Replicas at the beginning [default: minReplicas]
+    /// Replicas at the beginning [default: what the first load needs, and a third more]
     #[arg(long, value_name = "NUMBER", help_heading = "Consumers", value_parser = clap::value_parser!(i32).range(0..=10_000))]
     pub replicas: Option<i32>,
 

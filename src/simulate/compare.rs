@@ -88,12 +88,16 @@ impl From<Estimate> for Measured {
 }
 
 impl<'a> Contest<'a> {
-    pub(super) fn new(
-        args: &'a SimulateArgs,
-        named: &[Baseline],
-        script: Script,
-    ) -> Result<Self, SimulateError> {
-        let baselines = if named.is_empty() { Baseline::ALL.to_vec() } else { named.to_vec() };
+    /// Without `--compare` there is nobody to train, and all of the script is judged.
+    pub(super) fn new(args: &'a SimulateArgs, script: Script) -> Result<Self, SimulateError> {
+        let baselines = match args.compare.as_deref() {
+            None => {
+                let (baselines, training) = (Vec::new(), Vec::new());
+                return Ok(Self { args, baselines, training, trained_on: String::new(), judged: script });
+            }
+            Some([]) => Baseline::ALL.to_vec(),
+            Some(named) => named.to_vec(),
+        };
         let (training, trained_on, judged) = if !args.train.is_empty() {
             let mean = script.load.mean();
             let mut training = Vec::new();

@@ -21,7 +21,8 @@ use manifest::Manifest;
 use progress::Progress;
 use report::Report;
 
-use crate::plan::Source;
+use crate::api::Mode;
+use crate::plan::{Bounds, Source};
 use crate::simulation::autoscaler::Engine;
 use crate::simulation::model::{ArrivalKind, Load, PodStart, Queue, Settings};
 use crate::simulation::run::{Script, play};
@@ -73,29 +74,25 @@ pub enum SimulateError {
 /// # Errors
 /// What cannot be read, used or written.
 pub fn run(args: &SimulateArgs) -> Result<String, SimulateError> {
-    let manifest = read_manifest(args)?;
+    let mut manifest = read_manifest(args)?;
+    // Whoever only looks on in the cluster wants to see here what would happen.
+    manifest.plan.scaling.mode = Mode::Active;
     let late_after = args.late_after_seconds.or(manifest.wait).unwrap_or(LATE_AFTER);
-    let settings = settings(args, &manifest)?;
+    let mut settings = settings(args, &manifest);
     let script = script(args, &manifest, &settings)?;
     let plan = &manifest.plan.scaling;
-    let (script, comparison) = match &args.compare {
-        None => (script, None),
-        Some(named) => {
-            let contest = compare::Contest::new(args, named, script)?;
-            let comparison = contest.hold(plan, &settings, late_after);
-            (contest.judged, Some(comparison))
-        }
-    };
+    let contest = compare::Contest::new(args, script)?;
+    let script = &contest.judged;
+    settings.replicas = args.replicas.unwrap_or_else(|| first_replicas(script, &settings, plan.bounds));
+    let comparison = args.compare.as_ref().map(|_| contest.hold(plan, &settings, late_after));
     let mut progress = Progress::new(u64::from(script.load.seconds));
     let mut engine = Engine::new(plan);
-    let outcome = play(&script, &settings, &mut engine, args.seed, late_after, true, |more| {
+    let outcome = play(script, &settings, &mut engine, args.seed, late_after, true, |more| {
         progress.advance(more);
     });
     progress.finish();
-    let report = Report {
-        comparison,
-        ..Report::new(&manifest, &script, &settings, (args.seed, late_after), &outcome)
-    };
+    let report =
+        Report { comparison, ..Report::new(&manifest, script, &settings, (args.seed, late_after), &outcome) };
     if let Some(path) = &args.report {
         write(path, &report.html())?;
     }
@@ -110,7 +107,16 @@ fn read_manifest(args: &SimulateArgs) -> Result<Manifest, SimulateError> {
     manifest::read(&text, args.name.as_deref()).map_err(|bad| content(&args.file, &bad))
 }
 
-fn settings(args: &SimulateArgs, manifest: &Manifest) -> Result<Settings, SimulateError> {
+/// Replicas that keep up with the load of the beginning, with a third to spare.
+fn first_replicas(script: &Script, settings: &Settings, bounds: Bounds) -> i32 {
+    let rate = script.load.steps.first().map_or(0.0, |(_, rate)| *rate);
+    #[allow(clippy::cast_possible_truncation)] // Saturates.
+    let needed = (rate * settings.service_seconds * 4.0 / 3.0).ceil() as i32;
+    let partitions = settings.partitions().and_then(|partitions| i32::try_from(partitions).ok());
+    bounds.clamp(needed.min(partitions.unwrap_or(i32::MAX)))
+}
+
+fn settings(args: &SimulateArgs, manifest: &Manifest) -> Settings {
     let queue = match manifest.plan.source {
         Source::Kafka(_) => Queue::Kafka {
             partitions: args.partitions,
@@ -120,9 +126,7 @@ fn settings(args: &SimulateArgs, manifest: &Manifest) -> Result<Settings, Simula
         },
         Source::RabbitMq(_) => Queue::RabbitMq { prefetch: args.prefetch, statistics_seconds: 5 },
     };
-    let bounds = manifest.plan.scaling.bounds;
-    let replicas = args.replicas.unwrap_or(bounds.min);
-    Ok(Settings {
+    Settings {
         queue,
         key_skew: args.key_skew,
         arrivals: if args.even_arrivals { ArrivalKind::Even } else { ArrivalKind::Poisson },
@@ -130,8 +134,8 @@ fn settings(args: &SimulateArgs, manifest: &Manifest) -> Result<Settings, Simula
         service_variation: args.service_variation,
         pod_start: args.pod_start_seconds.map_or(PodStart::Usual, PodStart::Fixed),
         retention_seconds: args.retention_seconds,
-        replicas,
-    })
+        replicas: manifest.plan.scaling.bounds.min,
+    }
 }
 
 fn script(args: &SimulateArgs, manifest: &Manifest, settings: &Settings) -> Result<Script, SimulateError> {

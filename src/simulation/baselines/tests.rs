@@ -1,10 +1,14 @@
 //! Baselines do what their documentation says: nobody gains by comparing with a straw man.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
 
 use super::*;
+use crate::api::{ScalingPolicy, ScalingPolicyType, SelectPolicy};
 use crate::brokers::observation::{Backlog, Problem, Reading, SourceReason};
-use crate::plan::Bounds;
+use crate::plan::{Behavior, Bounds, ScalingRules};
 
 struct Trial {
     autoscaler: Box<dyn Autoscaler>,
@@ -72,4 +76,46 @@ fn target_tracking_waits_for_its_alarms() {
     assert_eq!([900, 900, 900].map(|messages| trial.sees(messages)), [2, 2, 9]);
     let seen: Vec<i32> = (0..15).map(|_| trial.sees(300)).collect();
     assert_eq!((seen[13], seen[14]), (9, 3));
+}
+
+/// The engine's plan with the HPA's default behavior, 100 messages per replica.
+fn hpas_plan() -> ScalingPlan {
+    let policy = |type_, value| ScalingPolicy { type_, value, period_seconds: 15 };
+    let rules = |window, policies| ScalingRules {
+        window: Duration::from_secs(window),
+        select: SelectPolicy::Max,
+        policies,
+        tolerance_millis: 100,
+    };
+    let more = vec![policy(ScalingPolicyType::Pods, 4), policy(ScalingPolicyType::Percent, 100)];
+    let fewer = vec![policy(ScalingPolicyType::Percent, 100)];
+    ScalingPlan {
+        bounds: BOUNDS,
+        poll_period: Duration::from_secs(15),
+        policy: Policy::BacklogPerReplica { messages: 100 },
+        behavior: Behavior { up: rules(0, more), down: rules(300, fewer) },
+        ..crate::simulation::tests::plan()
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_hpa_of_the_baseline_is_the_one_that_the_engine_was_checked_against(
+        // 2 replicas and more: the engine has its own rule for the minimum.
+        backlogs in prop::collection::vec(101..6000_u64, 1..150),
+        start in 1..40_i32,
+    ) {
+        let plan = hpas_plan();
+        let (mut engine, mut hpa) = (Engine::new(&plan), hpa::Hpa::default());
+        let (mut replicas, mut now) = (start, Timestamp::from_second(1_800_000_000).unwrap());
+        for messages in backlogs {
+            now += SignedDuration::from_secs(15);
+            let reading = Reading::Known(Backlog { messages, ..Backlog::default() });
+            let observation = Observation { taken_at: now, reading, failed_polls: 0 };
+            let expected = hpa.sync(messages as f64, 100.0, replicas, (1, 50), now);
+            let verdict = engine.look(replicas, &observation, now);
+            prop_assert_eq!(verdict.replicas, expected, "{}", verdict.message);
+            replicas = expected;
+        }
+    }
 }
