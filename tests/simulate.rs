@@ -121,6 +121,13 @@ fn a_comparison_has_a_row_for_each_and_is_the_same_again() {
 }
 
 #[test]
+fn the_first_days_of_a_long_trace_can_be_chosen() {
+    let folder = Folder::new(SCALER, "timestamp,value\n0,86400\n86400,86400\n172800,86400\n");
+    assert!(folder.prints(&["--trace=trace.csv"]).contains("\n3 d from"));
+    assert!(folder.prints(&["--trace=trace.csv", "--days=2"]).contains("\n2 d from"));
+}
+
+#[test]
 fn every_scenario_can_be_asked_for() {
     let help = Folder::new(SCALER, TRACE).prints(&["--help"]);
     for name in ["step", "outage", "metric-loss"] {

@@ -44,6 +44,10 @@ pub struct SimulateArgs {
     /// What happened where lines of a trace are missing
     #[arg(long, default_value = "refuse", value_name = "WHAT", help_heading = "Load")]
     pub gaps: GapsArg,
+    /// Only the first days of each trace
+    #[arg(long, value_name = "NUMBER", help_heading = "Load", conflicts_with = "scenario",
+          value_parser = clap::value_parser!(u32).range(1..=400))]
+    pub days: Option<u32>,
     /// So many times as many messages
     #[arg(long, default_value_t = 1.0, value_name = "NUMBER", help_heading = "Load", value_parser = above_zero)]
     pub factor: f64,

@@ -24,7 +24,7 @@ use report::Report;
 use crate::api::Mode;
 use crate::plan::{Bounds, Source};
 use crate::simulation::autoscaler::Engine;
-use crate::simulation::model::{ArrivalKind, Load, PodStart, Queue, Settings};
+use crate::simulation::model::{ArrivalKind, PodStart, Queue, Settings};
 use crate::simulation::run::{Script, play};
 use crate::simulation::trace;
 
@@ -35,7 +35,7 @@ const SCENARIOS_BEGIN: i64 = 1_767_225_600; // 2026-01-01T00:00:00Z
 const LATE_AFTER: u32 = 300;
 
 /// Longest time that is simulated: a bit more than a year.
-const LONGEST: u32 = 400 * 86_400;
+const LONGEST_DAYS: u32 = 400;
 
 /// Why nothing could be simulated.
 #[derive(Debug, thiserror::Error)]
@@ -166,14 +166,18 @@ fn script(args: &SimulateArgs, manifest: &Manifest, settings: &Settings) -> Resu
 
 fn trace_script(path: &Path, args: &SimulateArgs) -> Result<Script, SimulateError> {
     let trace = trace::parse(&read(path)?, args.gaps.into()).map_err(|bad| content(path, &bad))?;
-    let Load { seconds, .. } = trace.load;
-    if seconds > LONGEST {
-        let days = seconds / 86_400;
-        let problem = format!("1: goes over {days} days; simulate {} at most", LONGEST / 86_400);
+    let days = trace.load.seconds / 86_400;
+    if args.days.unwrap_or(days) > LONGEST_DAYS {
+        let problem = format!("1: goes over {days} days; choose at most {LONGEST_DAYS} of them with --days");
         return Err(SimulateError::Content { path: shown(path), problem });
     }
     let name = path.file_name().map_or_else(|| shown(path), |name| name.to_string_lossy().into_owned());
-    Ok(Script { name: format!("trace {name}"), begin: trace.begin, load: trace.load, faults: trace.unknown })
+    let name = format!("trace {name}");
+    let script = Script { name, begin: trace.begin, load: trace.load, faults: trace.unknown };
+    Ok(match args.days {
+        Some(days) => script.part(0, days.saturating_mul(86_400)),
+        None => script,
+    })
 }
 
 fn read(path: &Path) -> Result<String, SimulateError> {

@@ -61,7 +61,7 @@ impl Observer {
         let state = GroupState {
             members: u32::try_from(world.members()).ok(),
             rebalancing: world.rebalances(),
-            assignor: None,
+            ..GroupState::default()
         };
         evaluate("simulated", OffsetReset::Earliest, &topics, &state, &mut self.history)
     }

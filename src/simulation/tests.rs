@@ -3,31 +3,31 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::autoscaler::Engine;
 use super::model::{ArrivalKind, Load, PodStart, Protocol, Queue, Settings};
 use super::run::{Outcome, Script, play};
 use super::scenario::Scenario;
-use crate::api::{Mode, SelectPolicy};
-use crate::plan::{Behavior, Bounds, Policy, ScalingPlan, ScalingRules};
+use crate::api::QueueScaler;
+use crate::plan::{Bounds, ScalingPlan, validate};
 
+/// Through the real validation, as every plan.
 pub(super) fn plan() -> ScalingPlan {
-    let rules = |window| ScalingRules {
-        window: Duration::from_secs(window),
-        select: SelectPolicy::Max,
-        policies: vec![],
-        tolerance_millis: 0,
-    };
-    ScalingPlan {
-        bounds: Bounds { min: 1, max: 12 },
-        activation_backlog: 0,
-        mode: Mode::Active,
-        poll_period: Duration::from_secs(5),
-        statistics_interval: Duration::ZERO,
-        policy: Policy::BacklogPerReplica { messages: 300 },
-        behavior: Behavior { up: rules(0), down: rules(300) },
-        fallback: None,
-    }
+    let object = json!({
+        "apiVersion": "queuescaler.io/v1alpha1",
+        "kind": "QueueScaler",
+        "metadata": {"name": "orders"},
+        "spec": {
+            "scaleTargetRef": {"name": "orders"},
+            "maxReplicas": 12,
+            "source": {"kafka": {"bootstrapServers": ["kafka:9092"], "consumerGroup": "orders", "topics": ["orders"]}},
+            "policy": {"backlogPerReplica": {"messages": 300}},
+            "behavior": {"scaleDown": {"policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}]}},
+        },
+    });
+    let object: QueueScaler = serde_json::from_value(object).unwrap();
+    validate(&object, "shop").unwrap().scaling
 }
 
 pub(super) fn settings() -> Settings {

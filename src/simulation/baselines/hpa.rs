@@ -29,8 +29,10 @@ impl Hpa {
     ) -> i32 {
         let ratio = metric / (target * f64::from(current));
         #[allow(clippy::cast_possible_truncation)] // Saturates.
-        let proposed =
-            if (ratio - 1.0).abs() <= TOLERANCE { current } else { (metric / target).ceil() as i32 };
+        let proposed = match ratio {
+            _ if (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&ratio) => current,
+            _ => (metric / target).ceil() as i32,
+        };
 
         if self.recommendations.is_empty() {
             self.recommendations.push((now, current));
