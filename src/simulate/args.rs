@@ -101,7 +101,7 @@ pub struct SimulateArgs {
           value_delimiter = ',', value_parser = baselines())]
     pub compare: Option<Vec<Baseline>>,
     /// Tune them on this trace; may be given several times. It is scaled to the mean rate of what they are judged on
-    /// [default: the first half of the trace, and judge on the second; a scenario itself with another seed]
+    /// [default: the first half of the trace, and judge on the second; a scenario itself with other seeds]
     #[arg(long, value_name = "FILE", help_heading = "Comparison", requires = "compare")]
     pub train: Vec<PathBuf>,
     /// Judge on so many seeds

@@ -92,15 +92,14 @@ impl Summary {
         }
     }
 
-    /// It is better in late messages or pod hours and worse in neither, by more than chance explains.
+    /// Its means are worse in neither late messages nor pod hours, and better in one of them by more than chance explains.
     #[must_use]
     pub fn dominates(&self, other: &Self) -> bool {
-        let worse = |ours: Estimate, theirs: Estimate| ours.mean > theirs.mean + ours.margin + theirs.margin;
-        let better = |ours: Estimate, theirs: Estimate| worse(theirs, ours);
-        let (late, hours) = ((self.late_percent, other.late_percent), (self.pod_hours, other.pod_hours));
-        !worse(late.0, late.1)
-            && !worse(hours.0, hours.1)
-            && (better(late.0, late.1) || better(hours.0, hours.1))
+        let better = |ours: Estimate, theirs: Estimate| ours.mean + ours.margin + theirs.margin < theirs.mean;
+        let (late, hours) = (self.late_percent, self.pod_hours);
+        late.mean <= other.late_percent.mean
+            && hours.mean <= other.pod_hours.mean
+            && (better(late, other.late_percent) || better(hours, other.pod_hours))
     }
 }
 

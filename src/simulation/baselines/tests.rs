@@ -61,6 +61,12 @@ fn keda_ignores_a_tenth_and_what_it_cannot_read() {
 }
 
 #[test]
+fn keda_can_stay_one_short_of_the_partitions_for_ever() {
+    let mut trial = Trial::of(Keda::new(BOUNDS, 0, 100), 11);
+    assert_eq!([(); 4].map(|()| trial.sees(1_000_000)), [11; 4], "12 of 11 are within 10 %");
+}
+
+#[test]
 fn keda_goes_to_zero_after_its_cooldown_and_comes_back_with_one() {
     let mut trial = Trial::of(Keda::new(Bounds { min: 0, max: 50 }, 5, 100), 1);
     trial.sees(50);
