@@ -108,7 +108,7 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 5, value_name = "NUMBER", help_heading = "Comparison", requires = "compare",
           value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
-    /// Tune for the fewest pod hours with no more late messages than this
+    /// Tune for the fewest pod hours with no more late messages than this, besides those that none could avoid
     #[arg(long, default_value_t = 1.0, value_name = "PERCENT", help_heading = "Comparison", requires = "compare",
           value_parser = zero_or_more)]
     pub late_goal_percent: f64,

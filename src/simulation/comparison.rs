@@ -113,6 +113,15 @@ fn percentile(numbers: impl Iterator<Item = u32>, share: f64) -> Option<u32> {
     sorted.get(rank.max(1) - 1).copied()
 }
 
+/// The fewest late messages, in percent and in the mean of the training, that any of these settings came to: what nobody
+/// can avoid, such as those of an outage.
+#[must_use]
+pub fn unavoidable(trials: &[Vec<Metrics>]) -> f64 {
+    let late =
+        |runs: &Vec<Metrics>| Estimate::of(&runs.iter().map(Metrics::late_percent).collect::<Vec<_>>()).mean;
+    trials.iter().map(late).min_by(f64::total_cmp).unwrap_or_default()
+}
+
 /// Chooses among the settings that were tried: the fewest pod hours of those that keep late messages within the goal (in
 /// percent) in the mean of the training; if none does, the fewest late messages. Returns its place.
 #[must_use]
@@ -166,6 +175,7 @@ mod tests {
         assert_eq!(choose(&trials[2..], 1.0), Some(0));
         assert_eq!(choose(&[vec![run(9, 1.0)], vec![run(4, 2.0)]], 1.0), Some(1));
         assert_eq!(choose(&[], 1.0), None);
+        assert!((unavoidable(&trials[1..]) - 1.0).abs() < 1e-9);
     }
 
     #[test]
