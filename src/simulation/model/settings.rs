@@ -65,7 +65,7 @@ pub enum ArrivalKind {
 /// Time from a pod's creation until it is ready.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PodStart {
-    /// 10 to 50 s for 88 of 100 pods, a tail to 500 s for the others: the measurements that `engine.md` names.
+    /// 10 to 50 s for 88 of 100 pods, and up to 500 s for the others: images that are not there yet, nodes to be added.
     Usual,
     /// Always the same, in seconds.
     Fixed(u32),

@@ -68,7 +68,7 @@ fn what_arrived_is_processed_waits_or_is_lost_whatever_happens() {
 
 #[test]
 fn a_backlog_goes_at_the_rate_of_the_replicas() {
-    // engine.md: 1000 messages of 500 ms on 10 replicas take 50 s.
+    // 1000 messages of 500 ms on 10 replicas take 50 s.
     let load = Load { steps: vec![(0, 1000.0), (1, 0.0)], seconds: 100 };
     let settings = Settings {
         service_seconds: 0.5,
