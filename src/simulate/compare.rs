@@ -124,9 +124,7 @@ impl<'a> Contest<'a> {
         let grids: Vec<(Baseline, u64)> = self
             .baselines
             .iter()
-            .flat_map(|baseline| {
-                baseline.grid(plan, settings.service_seconds).into_iter().map(|number| (*baseline, number))
-            })
+            .flat_map(|baseline| baseline.grid(plan, settings).into_iter().map(|number| (*baseline, number)))
             .collect();
         let seeds: Vec<u64> =
             (0..self.args.seeds).map(|number| self.args.seed.wrapping_add(number)).collect();

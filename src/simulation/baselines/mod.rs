@@ -12,6 +12,7 @@ use keda::Keda;
 use target_tracking::TargetTracking;
 
 use super::autoscaler::{Autoscaler, Engine};
+use super::model::Settings;
 use crate::brokers::observation::Observation;
 use crate::plan::{Policy, ScalingPlan};
 
@@ -56,10 +57,13 @@ impl Baseline {
 
     /// The numbers to try: replicas, or messages that are so many seconds of work for a replica.
     #[must_use]
-    pub fn grid(self, plan: &ScalingPlan, service_seconds: f64) -> Vec<u64> {
+    pub fn grid(self, plan: &ScalingPlan, settings: &Settings) -> Vec<u64> {
         let mut grid: Vec<u64> = match self {
             Self::Fixed => {
-                let (least, most) = (plan.bounds.min.max(1), plan.bounds.max);
+                // Nobody would pay for more than can work.
+                let useful = settings.partitions().and_then(|partitions| i32::try_from(partitions).ok());
+                let least = plan.bounds.min.max(1);
+                let most = plan.bounds.max.min(useful.unwrap_or(i32::MAX)).max(least);
                 let step = usize::try_from((most - least) / 24).unwrap_or_default().max(1);
                 let counts = (least..=most).step_by(step).chain([most]);
                 counts.filter_map(|replicas| u64::try_from(replicas).ok()).collect()
@@ -68,7 +72,7 @@ impl Baseline {
                 let seconds = [1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0];
                 // Truncation is meant; there is at least one message.
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                let messages = |work: f64| ((work / service_seconds).round() as u64).max(1);
+                let messages = |work: f64| ((work / settings.service_seconds).round() as u64).max(1);
                 seconds.map(messages).to_vec()
             }
         };

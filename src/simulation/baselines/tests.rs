@@ -84,6 +84,13 @@ fn target_tracking_waits_for_its_alarms() {
     assert_eq!((seen[13], seen[14]), (9, 3));
 }
 
+#[test]
+fn fixed_counts_are_tried_one_by_one_up_to_the_partitions() {
+    let (plan, settings) = (hpas_plan(), crate::simulation::tests::settings());
+    assert_eq!(Baseline::Fixed.grid(&plan, &settings), (1..=12).collect::<Vec<_>>());
+    assert_eq!(Baseline::Keda.grid(&plan, &settings).first(), Some(&10), "a second of work at 0.1 s");
+}
+
 /// The engine's plan with the HPA's default behavior, 100 messages per replica.
 fn hpas_plan() -> ScalingPlan {
     let policy = |type_, value| ScalingPolicy { type_, value, period_seconds: 15 };
