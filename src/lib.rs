@@ -8,6 +8,9 @@
 //! | [`plan`] | from a raw specification to a checked plan; the only reader of raw specifications | no |
 //! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, TLS, refused addresses | yes |
 //! | [`scaling`] | from a reading to a replica count: `decide(plan, target, observation, history, now)` | no |
+//! | [`simulation`] | a model of a queue and its consumers, to try `decide` on without any; nothing of the operator uses it | no |
+//! | [`simulate`] | the command `simulate`: files, tables and charts of what `simulation` finds | files |
+//! | [`record`] | the command `record`: an operator's metrics as a trace | HTTP, files |
 //! | [`workload`] | a workload as Kubernetes shows it | no |
 //! | [`report`] | from what a visit found to status, conditions and events | no |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
@@ -56,8 +59,11 @@ pub mod cli;
 pub mod cluster;
 pub mod controllers;
 pub mod plan;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod scaling;
+pub mod simulate;
+pub mod simulation;
 pub mod telemetry;
 pub mod workload;

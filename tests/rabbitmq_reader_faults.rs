@@ -368,7 +368,7 @@ async fn a_management_api_that_hangs_leaves_amqp_the_time_for_a_lower_bound_that
     }))
     .unwrap();
     let plan = validate(&object, "shop").unwrap().scaling;
-    let target = Target { replicas: 5, rolling_out: false };
+    let target = Target { replicas: 5, ..Target::default() };
     let decision = decide(&plan, target, Some(&observation), &mut History::new(None), Timestamp::now());
     assert_eq!((decision.replicas, decision.reason), (12, Reason::BacklogExceedsTarget), "{decision:?}");
 }

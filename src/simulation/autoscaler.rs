@@ -1,0 +1,67 @@
+//! Who decides on the replicas: the engine itself, or what it is compared with.
+
+use jiff::Timestamp;
+
+use crate::brokers::observation::Observation;
+use crate::plan::ScalingPlan;
+use crate::scaling::{History, Target, decide};
+
+/// Something that sets the replicas of a workload.
+pub trait Autoscaler {
+    /// Seconds between two looks at the backlog, 1 or more.
+    fn period(&self) -> u32;
+
+    /// What to do after this reading. To have the answer carried out is certain.
+    fn look(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Verdict;
+}
+
+/// What an autoscaler wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Replicas from now on.
+    pub replicas: i32,
+    /// Replicas that it would want without what holds it.
+    pub desired: i32,
+    /// Why, in one word. Empty: it does not say.
+    pub reason: String,
+    /// Why, as a sentence.
+    pub message: String,
+    /// What limited it.
+    pub limited_by: Option<String>,
+}
+
+/// The engine: the operator's own [`decide`] with its own [`History`].
+#[derive(Debug)]
+pub struct Engine<'p> {
+    plan: &'p ScalingPlan,
+    history: History,
+}
+
+impl<'p> Engine<'p> {
+    /// The engine as it is after a start.
+    #[must_use]
+    pub fn new(plan: &'p ScalingPlan) -> Self {
+        Self { plan, history: History::new(None) }
+    }
+}
+
+impl Autoscaler for Engine<'_> {
+    fn period(&self) -> u32 {
+        u32::try_from(self.plan.poll_period.as_secs()).unwrap_or(u32::MAX).max(1)
+    }
+
+    fn look(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Verdict {
+        let replicas = target.replicas;
+        let decision = decide(self.plan, target, Some(observation), &mut self.history, now);
+        if decision.replicas != replicas {
+            self.history.scaled(replicas, decision.replicas, now);
+        }
+        Verdict {
+            replicas: decision.replicas,
+            desired: decision.desired,
+            reason: decision.reason.to_string(),
+            message: decision.message,
+            limited_by: decision.limited_by.map(|limit| limit.to_string()),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Always the same number of replicas: what people do who do not scale.
+
+use jiff::Timestamp;
+
+use crate::brokers::observation::Observation;
+use crate::plan::Bounds;
+use crate::scaling::Target;
+use crate::simulation::autoscaler::{Autoscaler, Verdict};
+
+#[derive(Debug)]
+pub(super) struct Fixed {
+    replicas: i32,
+}
+
+impl Fixed {
+    pub(super) fn new(bounds: Bounds, replicas: u64) -> Self {
+        Self { replicas: bounds.clamp(i32::try_from(replicas).unwrap_or(i32::MAX)) }
+    }
+}
+
+impl Autoscaler for Fixed {
+    fn period(&self) -> u32 {
+        15
+    }
+
+    fn look(&mut self, _: Target, _: &Observation, _: Timestamp) -> Verdict {
+        Verdict { replicas: self.replicas, desired: self.replicas, ..Verdict::default() }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the operator would read of the world: through the judgement of the real Kafka reader, with the staircase of
+//! commits, and with statistics as stale as those of RabbitMQ's management API.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::model::{Partition, Queue, Settings, World};
+use crate::api::OffsetReset;
+use crate::brokers::kafka::backlog::{GroupState, History, Offsets, TopicOffsets, evaluate};
+use crate::brokers::observation::{Backlog, Observation, Problem, Reading, SourceReason};
+
+/// Reads the backlog of a world.
+#[derive(Debug)]
+pub struct Observer {
+    topic: Arc<str>,
+    history: History,
+    /// RabbitMQ's numbers as they were last collected, and when.
+    collected: Option<(u32, Backlog)>,
+    failed_polls: u32,
+}
+
+impl Observer {
+    /// An observer that has not read anything.
+    #[must_use]
+    pub fn new() -> Self {
+        let (history, collected) = (History::default(), None);
+        Self { topic: Arc::from("simulated"), history, collected, failed_polls: 0 }
+    }
+
+    /// One poll. `begin` is the time at which the world began.
+    pub fn poll(&mut self, world: &World, settings: &Settings, begin: Timestamp) -> Observation {
+        let reading = if world.is_readable() {
+            match settings.queue {
+                Queue::Kafka { .. } => self.kafka(world),
+                Queue::RabbitMq { prefetch, statistics_seconds } => {
+                    Reading::Known(self.rabbitmq(world, prefetch, statistics_seconds))
+                }
+            }
+        } else {
+            Reading::Unknown(Problem::new(SourceReason::BrokerUnreachable, "no broker answers"))
+        };
+        self.failed_polls =
+            if matches!(reading, Reading::Unknown(_)) { self.failed_polls.saturating_add(1) } else { 0 };
+        Observation { taken_at: after(begin, world.now()), reading, failed_polls: self.failed_polls }
+    }
+
+    fn kafka(&mut self, world: &World) -> Reading {
+        let offsets = |partition: &Partition| {
+            Ok(Offsets {
+                start: offset(partition.start()),
+                commit: Some(offset(partition.committed())),
+                end: offset(partition.arrived()),
+            })
+        };
+        let topics = [TopicOffsets {
+            name: &self.topic,
+            id: [1; 16],
+            partitions: Ok(world.partitions().iter().map(offsets).collect()),
+        }];
+        let state = GroupState {
+            members: u32::try_from(world.members()).ok(),
+            rebalancing: world.rebalances(),
+            ..GroupState::default()
+        };
+        evaluate("simulated", OffsetReset::Earliest, &topics, &state, &mut self.history)
+    }
+
+    fn rabbitmq(&mut self, world: &World, prefetch: u32, statistics_seconds: u32) -> Backlog {
+        let due = |(at, _): &(u32, Backlog)| world.now() - at >= statistics_seconds;
+        if let Some((_, backlog)) = self.collected.as_ref().filter(|collected| !due(collected)) {
+            return backlog.clone();
+        }
+        let consumers = u32::try_from(world.members()).unwrap_or(u32::MAX);
+        let backlog = Backlog {
+            messages: world.backlog(),
+            in_flight: world.backlog().min(u64::from(prefetch) * u64::from(consumers)),
+            arrived: Some(world.arrived()),
+            processed: Some(world.partitions().iter().map(Partition::processed).sum()),
+            members: Some(consumers),
+            ..Backlog::default()
+        };
+        self.collected = Some((world.now(), backlog.clone()));
+        backlog
+    }
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The time so many seconds after the beginning.
+#[must_use]
+pub fn after(begin: Timestamp, seconds: u32) -> Timestamp {
+    begin.saturating_add(SignedDuration::from_secs(i64::from(seconds))).unwrap_or(begin)
+}
+
+fn offset(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

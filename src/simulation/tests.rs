@@ -1,0 +1,129 @@
+//! Runs of the engine on the model.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::autoscaler::Engine;
+use super::model::{ArrivalKind, Load, PodStart, Protocol, Queue, Settings};
+use super::run::{Outcome, Script, play};
+use super::scenario::Scenario;
+use crate::api::QueueScaler;
+use crate::plan::{Bounds, ScalingPlan, validate};
+
+/// Through the real validation, as every plan.
+pub(super) fn plan() -> ScalingPlan {
+    let object = json!({
+        "apiVersion": "queuescaler.io/v1alpha1",
+        "kind": "QueueScaler",
+        "metadata": {"name": "orders"},
+        "spec": {
+            "scaleTargetRef": {"name": "orders"},
+            "maxReplicas": 12,
+            "source": {"kafka": {"bootstrapServers": ["kafka:9092"], "consumerGroup": "orders", "topics": ["orders"]}},
+            "policy": {"backlogPerReplica": {"messages": 300}},
+            "behavior": {"scaleDown": {"policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}]}},
+        },
+    });
+    let object: QueueScaler = serde_json::from_value(object).unwrap();
+    validate(&object, "shop").unwrap().scaling
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        queue: Queue::Kafka {
+            partitions: 12,
+            protocol: Protocol::Cooperative,
+            commit_seconds: 5,
+            rebalance_seconds: 3,
+        },
+        key_skew: 0.0,
+        arrivals: ArrivalKind::Poisson,
+        service_seconds: 0.1,
+        service_variation: 0.5,
+        pod_start: PodStart::Usual,
+        retention_seconds: None,
+        replicas: 1,
+    }
+}
+
+pub(super) fn script(name: &str, load: Load) -> Script {
+    let begin = Timestamp::from_second(1_800_000_000).unwrap();
+    Script { name: name.into(), begin, load, faults: vec![] }
+}
+
+fn run(scenario: Scenario, settings: &Settings, seed: u64) -> Outcome {
+    let (load, faults) = scenario.script(120.0);
+    let script = Script { faults, ..script(scenario.name(), load) };
+    let plan = plan();
+    play(&script, settings, &mut Engine::new(&plan), seed, 60, true, |_| ())
+}
+
+#[test]
+fn every_scenario_runs_and_keeps_its_books() {
+    let rabbitmq = Settings { queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5 }, ..settings() };
+    for scenario in Scenario::ALL {
+        for settings in [settings(), rabbitmq.clone()] {
+            let outcome = run(scenario, &settings, 1);
+            let metrics = &outcome.metrics;
+            assert!(metrics.arrived > 10_000, "{}", scenario.name());
+            assert_eq!(metrics.arrived, metrics.processed + metrics.backlog + metrics.lost);
+            assert!(metrics.actions > 0 && metrics.pod_hours > 0.0, "{}: {metrics:?}", scenario.name());
+            assert_eq!(metrics.wrong_zeros, 0, "{}", scenario.name());
+            assert!(!outcome.samples.is_empty() && !outcome.decisions.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_seed_makes_a_run_and_another_one_another() {
+    assert_eq!(run(Scenario::Step, &settings(), 5), run(Scenario::Step, &settings(), 5));
+    assert_ne!(run(Scenario::Step, &settings(), 5).metrics, run(Scenario::Step, &settings(), 6).metrics);
+}
+
+#[test]
+fn an_unreadable_broker_scales_nothing_and_is_told_as_unknown() {
+    let outcome = run(Scenario::MetricLoss, &settings(), 1);
+    let lost = 1800..2400;
+    // A poll at second 1800 looks at the second before it.
+    let during: Vec<_> =
+        outcome.samples.iter().filter(|sample| lost.contains(&(sample.second - 1))).collect();
+    assert_eq!(during.len(), 120);
+    assert!(during.iter().all(|sample| sample.observed.is_none() && sample.replicas == during[0].replicas));
+    assert!(outcome.decisions.iter().any(|decided| decided.verdict.reason == "SourceUnknown"));
+}
+
+#[test]
+fn the_observed_backlog_goes_up_and_down_with_the_commits_though_the_true_one_is_gone() {
+    let load = Load { steps: vec![(0, 30.0)], seconds: 600 };
+    // Polls every second see the steps of commits every 5 s.
+    let plan =
+        ScalingPlan { poll_period: Duration::from_secs(1), bounds: Bounds { min: 6, max: 6 }, ..plan() };
+    let settings = Settings { replicas: 6, ..settings() };
+    let outcome = play(&script("even", load), &settings, &mut Engine::new(&plan), 1, 60, true, |_| ());
+    let settled = &outcome.samples[60..];
+    let mean = |of: fn(&super::run::Sample) -> u64| {
+        settled.iter().map(of).sum::<u64>() / u64::try_from(settled.len()).unwrap()
+    };
+    let observed = mean(|sample| sample.observed.unwrap());
+    // 30 a second wait for their commit for 2.5 s in the mean.
+    assert!((50..=100).contains(&observed), "{observed} observed");
+    assert!(mean(|sample| sample.backlog) < 10);
+}
+
+#[test]
+fn recovery_is_counted_from_the_end_of_the_outage_until_the_backlog_is_gone() {
+    let outcome = run(Scenario::Outage, &settings(), 1);
+    let recovery = outcome.metrics.recovery_seconds.unwrap();
+    // 36 a second for 600 s are 21,600, on 12 replicas that do 84 a second besides what arrives.
+    assert!((200..=400).contains(&recovery), "{recovery}");
+}
+
+#[test]
+fn steps_are_counted_after_a_rise_that_stays() {
+    let up = |scenario| run(scenario, &settings(), 1).metrics.steps_after_rise;
+    let steps = up(Scenario::Step);
+    assert!(steps.len() == 1 && (1..20).contains(&steps[0]), "{steps:?}");
+    assert_eq!(up(Scenario::Outage), Vec::<u32>::new());
+}
