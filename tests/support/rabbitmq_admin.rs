@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
+use lapin::{BasicProperties, Confirmation};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use queuescaler::brokers::access::{Credentials, RabbitMqAccess, TlsAccess};
 use queuescaler::brokers::address::AddressPolicy;
@@ -183,14 +184,22 @@ impl Vhost {
         lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.unwrap()
     }
 
+    /// Publishes so many messages at once: a backlog must come faster than consumers can work it off.
     pub async fn publish(&self, queue: &str, count: usize) {
-        let path = format!("/exchanges/{}/amq.default/publish", escape(&self.name));
+        let connection = self.connect().await;
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let mut confirms = Vec::new();
         for _ in 0..count {
-            let body =
-                json!({"properties": {}, "routing_key": queue, "payload": "x", "payload_encoding": "string"});
-            let (_, answer) = self.broker.call(Method::POST, &path, body).await;
-            assert_eq!(answer["routed"], true, "publish to {queue}");
+            let properties = BasicProperties::default();
+            let sent = channel.basic_publish("".into(), queue.into(), mandatory, b"x", properties).await;
+            confirms.push(sent.unwrap());
         }
+        for confirm in confirms {
+            assert_eq!(confirm.await.unwrap(), Confirmation::Ack(None), "publish to {queue}");
+        }
+        connection.close(200, "done".into()).await.unwrap();
     }
 
     pub async fn delete_queue(&self, queue: &str) {
