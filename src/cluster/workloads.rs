@@ -77,20 +77,22 @@ impl Workloads {
     /// # Errors
     /// It is not there, has no scale subresource, or may not be read.
     pub async fn get(&self, namespace: &str, target: &ScaleTargetRef) -> Result<Workload, ScaleError> {
-        match (target.api_version.as_str(), target.kind.as_str()) {
+        let watched = match (target.api_version.as_str(), target.kind.as_str()) {
             ("apps/v1", "Deployment") => {
                 let found = self.deployments.get(&ObjectRef::new(&target.name).within(namespace));
-                found
-                    .map(|deployment| Workload::from_deployment(&deployment))
-                    .ok_or_else(|| ScaleError::not_found(target))
+                found.map(|deployment| Workload::from_deployment(&deployment))
             }
             ("apps/v1", "StatefulSet") => {
                 let found = self.stateful_sets.get(&ObjectRef::new(&target.name).within(namespace));
-                found
-                    .map(|set| Workload::from_stateful_set(&set))
-                    .ok_or_else(|| ScaleError::not_found(target))
+                found.map(|set| Workload::from_stateful_set(&set))
             }
-            _ => self.get_fresh(namespace, target).await,
+            _ => None,
+        };
+        // Applied together with its QueueScaler, a workload may be seen later than that: only the API server knows that
+        // it is not there.
+        match watched {
+            Some(workload) => Ok(workload),
+            None => self.get_fresh(namespace, target).await,
         }
     }
 
