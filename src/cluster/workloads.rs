@@ -4,11 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::deadline::soon;
-use super::scale::{ScaleError, classify, is_unknown_kind};
-use super::scope::{Filled, Scope, prune_metadata};
-use crate::api::ScaleTargetRef;
-use crate::workload::{Workload, WorkloadKey};
 use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -18,6 +13,12 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
+
+use super::deadline::soon;
+use super::scale::{ScaleError, classify, is_unknown_kind};
+use super::scope::{Filled, Scope, prune_metadata};
+use crate::api::ScaleTargetRef;
+use crate::workload::{Workload, WorkloadKey};
 
 /// All workloads that the operator may scale.
 pub struct Workloads {
@@ -77,22 +78,20 @@ impl Workloads {
     /// # Errors
     /// It is not there, has no scale subresource, or may not be read.
     pub async fn get(&self, namespace: &str, target: &ScaleTargetRef) -> Result<Workload, ScaleError> {
-        let watched = match (target.api_version.as_str(), target.kind.as_str()) {
+        match (target.api_version.as_str(), target.kind.as_str()) {
             ("apps/v1", "Deployment") => {
                 let found = self.deployments.get(&ObjectRef::new(&target.name).within(namespace));
-                found.map(|deployment| Workload::from_deployment(&deployment))
+                found
+                    .map(|deployment| Workload::from_deployment(&deployment))
+                    .ok_or_else(|| ScaleError::not_found(target))
             }
             ("apps/v1", "StatefulSet") => {
                 let found = self.stateful_sets.get(&ObjectRef::new(&target.name).within(namespace));
-                found.map(|set| Workload::from_stateful_set(&set))
+                found
+                    .map(|set| Workload::from_stateful_set(&set))
+                    .ok_or_else(|| ScaleError::not_found(target))
             }
-            _ => None,
-        };
-        // Applied together with its QueueScaler, a workload may be seen later than that: only the API server knows that
-        // it is not there.
-        match watched {
-            Some(workload) => Ok(workload),
-            None => self.get_fresh(namespace, target).await,
+            _ => self.get_fresh(namespace, target).await,
         }
     }
 
