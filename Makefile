@@ -16,6 +16,7 @@ down: ## Remove the test bed and all that runs in it
 
 test: ## Run all tests, on the real parts
 	@tests/prepare
+	@tests/chart/prepare
 	@$(MAKE) --no-print-directory lint unit real
 
 lint: ## Check format and lints

@@ -78,7 +78,7 @@ pub struct RunArgs {
     pub status_writes_per_second: u32,
 }
 
-/// Reads address ranges. The chart gives an empty list as an empty variable.
+/// Reads address ranges. An empty variable is an empty list, as for namespaces and the selector.
 fn ranges(text: &str) -> Result<Vec<IpNet>, ipnet::AddrParseError> {
     text.split(',').filter(|range| !range.is_empty()).map(str::parse).collect()
 }

@@ -4,11 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::deadline::soon;
-use super::scale::{ScaleError, classify, is_unknown_kind};
-use super::scope::{Filled, Scope, prune_metadata};
-use crate::api::ScaleTargetRef;
-use crate::workload::{self, TEMPLATE_ANNOTATION, Workload, WorkloadKey};
 use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -20,6 +15,12 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
+
+use super::deadline::soon;
+use super::scale::{ScaleError, classify, is_unknown_kind};
+use super::scope::{Filled, Scope, prune_metadata};
+use crate::api::ScaleTargetRef;
+use crate::workload::{self, TEMPLATE_ANNOTATION, Workload, WorkloadKey};
 
 /// All workloads that the operator may scale.
 pub struct Workloads {

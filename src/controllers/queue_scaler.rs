@@ -27,6 +27,7 @@ use super::source::Watching;
 use crate::api::{Mode, QueueScaler, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::cluster::autoscalers::Autoscalers;
+use crate::cluster::scale::ScaleError;
 use crate::cluster::scope::Scope;
 use crate::cluster::workloads::Workloads;
 use crate::plan::Plan;
@@ -208,8 +209,14 @@ async fn find_target(
     context: &Context,
 ) -> (Option<Workload>, Result<Workload, TargetProblem>) {
     let namespace = object.namespace().unwrap_or_default();
-    let workload = match context.workloads.get(&namespace, &plan.target).await {
-        Ok(watched) => memory.latest_target(watched),
+    let mut found = context.workloads.get(&namespace, &plan.target).await;
+    // A target that is applied together with its QueueScaler may be seen later than that. Before it is told to be
+    // missing, the API server is asked; afterwards the watch will tell.
+    if matches!(found, Err(ScaleError::NotFound(_))) && !report::is_told_missing(&memory.status) {
+        found = context.workloads.get_fresh(&namespace, &plan.target).await;
+    }
+    let workload = match found {
+        Ok(found) => memory.latest_target(found),
         Err(error) => return (None, Err(act::problem(&error))),
     };
     // Which write nothing: one is there to be compared with who does, the other to leave the target to somebody else.

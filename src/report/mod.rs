@@ -12,6 +12,7 @@ pub use service_rate::remembered;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::api::condition::TARGET_SCALABLE;
 use crate::api::status::{DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
@@ -120,6 +121,13 @@ pub fn status_of_invalid(
         conditions: conditions::of_invalid(invalid, generation, &before.conditions, now),
         ..QueueScalerStatus::default()
     }
+}
+
+/// Whether the status says that the target does not exist.
+#[must_use]
+pub fn is_told_missing(status: &QueueScalerStatus) -> bool {
+    let missing = format!("{:?}", TargetReason::TargetNotFound);
+    status.conditions.iter().any(|told| told.type_ == TARGET_SCALABLE && told.reason == missing)
 }
 
 /// How sure a reading is.

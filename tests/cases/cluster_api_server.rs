@@ -161,3 +161,20 @@ async fn all_objects_are_served_from_the_start_although_the_targets_come_in_late
         }
     }
 }
+
+// Applied in one go, a workload and its QueueScaler come by two watches, in any order.
+#[tokio::test]
+async fn a_target_that_the_watch_has_not_told_of_yet_is_scaled_and_not_called_missing() {
+    let Some(mut scaled) = Scaled::without_operator("unwatched").await else { return };
+    let proxy = ApiProxy::start(&scaled.bench, "unwatched");
+    proxy.unwatched("/deployments");
+    scaled.deployment("listed").await;
+    scaled.backlog(200).await;
+    scaled.bench.operator = Some(scaled.bench.start_operator_by(&proxy.kubeconfig, "one", &[]));
+    // From here on the list is complete, and no watch tells more.
+    scaled.bench.until_replicas("listed", 2).await;
+    scaled.deployment("orders").await;
+    scaled.bench.until_replicas("orders", 2).await;
+    assert_eq!(scaled.bench.warnings("orders").await, Vec::<String>::new());
+    scaled.bench.is_sound(&[]).await;
+}

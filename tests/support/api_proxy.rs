@@ -76,6 +76,8 @@ struct Shared {
     held: watch::Sender<usize>,
     /// The end of the path of what is read late.
     late: Mutex<Option<&'static str>>,
+    /// The end of the path of what is listed, and whose changes are not told.
+    unwatched: Mutex<Option<&'static str>>,
     writes: Mutex<Vec<Write>>,
 }
 
@@ -104,6 +106,7 @@ impl ApiProxy {
                 fault: Mutex::new(Fault::None),
                 held: watch::Sender::new(0),
                 late: Mutex::default(),
+                unwatched: Mutex::default(),
                 writes: Mutex::default(),
             });
             let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -138,6 +141,11 @@ impl ApiProxy {
     /// Lists of this resource and its watches come [`LATE`] from now on.
     pub fn late(&self, resource: &'static str) {
         *self.shared.late.lock().unwrap() = Some(resource);
+    }
+
+    /// Watches of this resource that begin from now on are not answered.
+    pub fn unwatched(&self, resource: &'static str) {
+        *self.shared.unwatched.lock().unwrap() = Some(resource);
     }
 
     /// Waits until a write of replicas is held.
@@ -216,6 +224,11 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let late = *shared.late.lock().unwrap();
     if method == Method::GET && late.is_some_and(|resource| path.ends_with(resource)) {
         tokio::time::sleep(LATE).await;
+    }
+    let unwatched = *shared.unwatched.lock().unwrap();
+    let watches = parts.uri.query().is_some_and(|query| query.contains("watch=true"));
+    if watches && unwatched.is_some_and(|resource| path.ends_with(resource)) {
+        std::future::pending::<()>().await;
     }
     let scale = method == Method::PUT && path.ends_with("/scale");
     let fault = if scale { shared.next_fault() } else { Fault::None };
