@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator sees and decides. Numbers are rewritten when they move by a tenth or to or from zero; the exact
-/// ones are metrics.
+/// What the operator sees and decides. Numbers are rewritten when they move by a tenth (ages: by half) or to or from
+/// zero; the exact ones are metrics.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueScalerStatus {

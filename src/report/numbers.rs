@@ -1,12 +1,17 @@
 //! Which differences between two statuses are worth a write.
 //!
 //! A write per poll and object would be most of what an API server has to store. So numbers are rounded, and one that
-//! moved alone is written only when it moved by a tenth, or to or from zero.
+//! moved alone is written only when it moved by a tenth, or to or from zero. An age grows by itself, so that an idle
+//! fleet would write without end: it is written when it moved by half.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::QueueScalerStatus;
 use crate::api::condition::{SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE};
+
+/// Parts of a number, as their inverse.
+const TENTH: u64 = 10;
+const HALF: u64 = 2;
 
 /// How much two statuses differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +29,8 @@ pub enum Change {
 pub fn change(before: &QueueScalerStatus, after: &QueueScalerStatus) -> Change {
     if state(before) != state(after) {
         Change::State
-    } else if numbers(before).iter().zip(numbers(after)).any(|(before, after)| moved(*before, after))
+    } else if numbers(before).iter().zip(numbers(after)).any(|(before, after)| moved(*before, after, TENTH))
+        || moved(before.oldest_message_age_seconds, after.oldest_message_age_seconds, HALF)
         || explanations(before) != explanations(after)
     {
         Change::Number
@@ -68,12 +74,11 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
     )
 }
 
-fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 6] {
+fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 5] {
     let ready = status.target.as_ref().and_then(|target| target.ready_replicas).map(i64::from);
     let service = status.service_rate.as_ref().map(|rate| rate.microseconds_per_message);
     [
         status.backlog,
-        status.oldest_message_age_seconds,
         status.arrival_rate_per_minute,
         status.estimated_drain_seconds,
         service,
@@ -90,11 +95,12 @@ fn explanations(status: &QueueScalerStatus) -> Vec<&str> {
     status.conditions.iter().filter(names).map(|condition| condition.message.as_str()).collect()
 }
 
-fn moved(before: Option<i64>, after: Option<i64>) -> bool {
+/// Whether a number moved by this part of it.
+fn moved(before: Option<i64>, after: Option<i64>, part: u64) -> bool {
     match (before, after) {
         (Some(before), Some(after)) => {
             (before == 0) != (after == 0)
-                || before.abs_diff(after).saturating_mul(10) >= before.unsigned_abs().max(1)
+                || before.abs_diff(after).saturating_mul(part) >= before.unsigned_abs().max(1)
                     && before != after
         }
         (before, after) => before.is_some() != after.is_some(),
@@ -161,8 +167,19 @@ mod tests {
             (None, None, false),
         ];
         for (before, after, expected) in cases {
-            assert_eq!(moved(before, after), expected, "{before:?} to {after:?}");
+            assert_eq!(moved(before, after, TENTH), expected, "{before:?} to {after:?}");
         }
+    }
+
+    #[test]
+    fn an_age_that_grows_is_written_when_it_grew_by_half() {
+        let aged = |seconds| QueueScalerStatus {
+            oldest_message_age_seconds: Some(seconds),
+            ..QueueScalerStatus::default()
+        };
+        assert_eq!(change(&aged(100), &aged(149)), Change::None);
+        assert_eq!(change(&aged(100), &aged(150)), Change::Number);
+        assert_eq!(change(&aged(100), &aged(0)), Change::Number);
     }
 
     #[test]
