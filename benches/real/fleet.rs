@@ -15,6 +15,10 @@ use super::audit::{self, Audit};
 use super::brokers::Kafka;
 use super::machine::{self, Processor};
 use super::support::bench::{Bench, kubectl};
+use super::table::Table;
+
+/// Objects with which the connections are counted first.
+const FEW: usize = 10;
 
 /// Writes to the API server at once while objects are made.
 const AT_ONCE: usize = 8;
@@ -29,7 +33,7 @@ pub struct Fleet {
 }
 
 /// What the operator took while nothing changed.
-pub struct Cost {
+struct Cost {
     /// Resident memory at the end and at most, in MiB.
     pub memory: (f64, f64),
     /// Cores that were busy on average.
@@ -96,7 +100,7 @@ impl Fleet {
     }
 
     /// Waits until the operator writes nothing any more. Says so when it does not come to that.
-    pub async fn quiet(&self) {
+    async fn quiet(&self) {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             let Some(audit) = Audit::begin(&self.bench.namespace) else { return sleep(QUIET).await };
@@ -109,7 +113,7 @@ impl Fleet {
     }
 
     /// What it costs that nothing changes. `ports` are those on which the broker listens.
-    pub async fn steady(&self, ports: &[u16]) -> Cost {
+    async fn steady(&self, ports: &[u16]) -> Cost {
         let audit = Audit::begin(&self.bench.namespace);
         let broker = machine::listener(ports[0]).map(Processor::of);
         let before = self.readings().await;
@@ -127,6 +131,35 @@ impl Fleet {
         }
     }
 
+    /// Measures what QueueScalers with these specifications cost while nothing changes, and ends. `ports` are those on
+    /// which the broker listens; `what` names the measurement.
+    pub async fn measure_steady(
+        mut self,
+        mut specs: Vec<Value>,
+        ports: &[u16],
+        what: &str,
+        table: &mut Table,
+    ) {
+        let alone = broker_alone(ports[0]).await;
+        let rest = specs.split_off(FEW);
+        self.add(specs).await;
+        self.operator();
+        self.observed().await;
+        self.quiet().await;
+        let few = self.connections(ports);
+        self.add(rest).await;
+        self.observed().await;
+        self.quiet().await;
+        let cost = self.steady(ports).await;
+        table.row(
+            format!("{} QueueScalers, {what}, poll every 5 s, {} s steady", self.size, steady().as_secs()),
+            format!("{} ({few} with {FEW} QueueScalers)", cost.in_words()),
+            "≤ 64 MiB, ≤ 0.2 cores, connections constant, 0 API writes",
+        );
+        table.row("the same: CPU of the broker", side_by_side(cost.broker, alone), "side by side");
+        self.end().await;
+    }
+
     async fn readings(&self) -> f64 {
         let operator = self.bench.operator.as_ref().unwrap();
         let known = async |broker| {
@@ -136,7 +169,7 @@ impl Fleet {
     }
 
     /// TCP connections of the operator to these ports.
-    pub fn connections(&self, ports: &[u16]) -> usize {
+    fn connections(&self, ports: &[u16]) -> usize {
         machine::connections(self.pid(), ports)
     }
 
@@ -160,14 +193,14 @@ impl Cost {
 }
 
 /// Cores that the broker on this port takes by itself, if it runs on this machine.
-pub async fn broker_alone(port: u16) -> Option<f64> {
+async fn broker_alone(port: u16) -> Option<f64> {
     let broker = Processor::of(machine::listener(port)?);
     sleep(steady()).await;
     Some(broker.cores())
 }
 
 /// The broker's cores with and without the operator, in words.
-pub fn side_by_side(with: Option<f64>, without: Option<f64>) -> String {
+fn side_by_side(with: Option<f64>, without: Option<f64>) -> String {
     match (with, without) {
         (Some(with), Some(without)) => format!("{with:.3} cores with the operator, {without:.3} without"),
         _ => "not known, because the broker runs elsewhere".to_owned(),
@@ -181,7 +214,7 @@ pub fn part(count: usize) -> usize {
 }
 
 /// How long something steady is watched.
-pub fn steady() -> Duration {
+fn steady() -> Duration {
     Duration::from_secs(u64::try_from(part(60)).unwrap())
 }
 

@@ -9,17 +9,14 @@ use super::support::kafka_admin::KafkaAdmin;
 use super::support::kafka_reading::unique;
 use super::table::Table;
 
-/// Objects with which the connections are counted first.
-const FEW: usize = 10;
 const PARTITIONS: i32 = 10;
 /// Messages in each partition.
 const BACKLOG: usize = 5;
 
 pub async fn measure(kafka: &Kafka, table: &mut Table) {
     let (objects, topics) = (fleet::part(1000), fleet::part(100));
-    let ports = [kafka.port()];
     let mut admin = KafkaAdmin::new(&kafka.bootstrap);
-    let mut fleet = Fleet::start("many-groups").await;
+    let fleet = Fleet::start("many-groups").await;
     let prefix = unique("many");
     let names: Vec<String> = (0..topics).map(|index| format!("{prefix}-{index}")).collect();
     admin.create_topics(&names.iter().map(String::as_str).collect::<Vec<_>>(), PARTITIONS, 1).await;
@@ -40,27 +37,6 @@ pub async fn measure(kafka: &Kafka, table: &mut Table) {
             "policy": {"backlogPerReplica": {"messages": 100}},
         }));
     }
-    let alone = fleet::broker_alone(kafka.port()).await;
-
-    let rest = specs.split_off(FEW);
-    fleet.add(specs).await;
-    fleet.operator();
-    fleet.observed().await;
-    fleet.quiet().await;
-    let few = fleet.connections(&ports);
-    fleet.add(rest).await;
-    fleet.observed().await;
-    fleet.quiet().await;
-    let cost = fleet.steady(&ports).await;
-    table.row(
-        format!(
-            "{objects} QueueScalers, {objects} groups, one Kafka broker, {topics} topics × {PARTITIONS} partitions, \
-             poll every 5 s, {} s steady",
-            fleet::steady().as_secs()
-        ),
-        format!("{} ({few} with {FEW} QueueScalers)", cost.in_words()),
-        "≤ 64 MiB, ≤ 0.2 cores, connections constant, 0 API writes",
-    );
-    table.row("the same: CPU of the broker", fleet::side_by_side(cost.broker, alone), "–");
-    fleet.end().await;
+    let what = format!("{objects} groups, one Kafka broker, {topics} topics × {PARTITIONS} partitions");
+    fleet.measure_steady(specs, &[kafka.port()], &what, table).await;
 }

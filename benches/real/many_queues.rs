@@ -10,14 +10,12 @@ use super::fleet::{self, Fleet};
 use super::support::rabbitmq_admin::host_and_port;
 use super::table::Table;
 
-/// Objects with which the connections are counted first.
-const FEW: usize = 10;
 /// Messages in each queue.
 const BACKLOG: usize = 5;
 
 pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
     let objects = fleet::part(1000);
-    let mut fleet = Fleet::start("many-queues").await;
+    let fleet = Fleet::start("many-queues").await;
     fleet.bench.secret("rabbitmq", &rabbitmq.user, &rabbitmq.password).await;
     fill(rabbitmq, objects).await;
     let (host, port) = host_and_port(&rabbitmq.amqp);
@@ -37,30 +35,9 @@ pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
             "policy": {"backlogPerReplica": {"messages": 100}},
         })
     };
-    let mut specs: Vec<Value> = (0..objects).map(spec).collect();
-    let alone = fleet::broker_alone(rabbitmq.port()).await;
-
-    let rest = specs.split_off(FEW);
-    fleet.add(specs).await;
-    fleet.operator();
-    fleet.observed().await;
-    fleet.quiet().await;
-    let few = fleet.connections(&ports);
-    fleet.add(rest).await;
-    fleet.observed().await;
-    fleet.quiet().await;
-    let cost = fleet.steady(&ports).await;
-    table.row(
-        format!(
-            "{objects} QueueScalers, {objects} RabbitMQ queues (classic, one virtual host), poll every 5 s, \
-             {} s steady",
-            fleet::steady().as_secs()
-        ),
-        format!("{} ({few} with {FEW} QueueScalers)", cost.in_words()),
-        "≤ 64 MiB, ≤ 0.2 cores, connections constant, 0 API writes",
-    );
-    table.row("the same: CPU of the broker", fleet::side_by_side(cost.broker, alone), "side by side");
-    fleet.end().await;
+    let specs: Vec<Value> = (0..objects).map(spec).collect();
+    let what = format!("{objects} RabbitMQ queues (classic, one virtual host)");
+    fleet.measure_steady(specs, &ports, &what, table).await;
 }
 
 fn queue(index: usize) -> String {
