@@ -77,13 +77,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
 fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 5] {
     let ready = status.target.as_ref().and_then(|target| target.ready_replicas).map(i64::from);
     let service = status.service_rate.as_ref().map(|rate| rate.microseconds_per_message);
-    [
-        status.backlog,
-        status.arrival_rate_per_minute,
-        status.estimated_drain_seconds,
-        service,
-        ready,
-    ]
+    [status.backlog, status.arrival_rate_per_minute, status.estimated_drain_seconds, service, ready]
 }
 
 /// Messages of the conditions that name what is missing.
