@@ -16,6 +16,8 @@ use super::waiting::Waiting;
 const FEWEST_STEPS: u32 = 3;
 /// Nothing done for so long although there is something to do.
 const STUCK: Duration = Duration::from_secs(60);
+/// Between two commits so far apart, and three times as far as those before, nothing was worked on.
+const PAUSE: f64 = 120.0;
 /// Half-life of the arrivals of one stream, in seconds.
 const HALF_LIFE: f64 = 60.0;
 
@@ -90,7 +92,7 @@ impl Lane {
         }
         if moved {
             let to = Point { at, done };
-            if self.from.is_some() && done < self.guard {
+            if self.from.is_some() && done < self.guard && !self.stood_still(at) {
                 self.steps += 1;
             } else {
                 (self.from, self.steps) = (Some(to), 0);
@@ -113,6 +115,12 @@ impl Lane {
     /// Nobody looked for a while: what stood still meanwhile is not known.
     pub(super) fn blink(&mut self, at: Timestamp) {
         self.moved = at;
+    }
+
+    /// Whether the time since the last commit was no work but a pause, such as an outage.
+    fn stood_still(&self, at: Timestamp) -> bool {
+        let usual = self.interval.map_or(0.0, |interval| interval * 3.0);
+        elapsed(self.to.at, at).as_secs_f64() > usual.max(PAUSE)
     }
 
     /// Forgets what was measured, because what it was measured of has changed.
@@ -234,6 +242,16 @@ mod tests {
             [(0, 900, 0), (5, 900, 50), (10, 900, 100), (15, 900, 150), (20, 900, 200), (25, 900, 40)];
         assert!(rate(&readings[..5]).is_some());
         assert_eq!(rate(&readings), None);
+    }
+
+    #[test]
+    fn an_outage_is_not_measured_and_slow_work_is() {
+        let readings =
+            [(0, 900, 0), (5, 900, 50), (10, 900, 100), (600, 900, 150), (605, 900, 200), (610, 900, 250)];
+        assert_eq!(rate(&readings), None, "two commits since the outage");
+        assert_eq!(rate(&[&readings[..], &[(615, 900, 300)]].concat()), Some(10.0));
+        let slow: Vec<_> = (0..8_i64).map(|n| (n * 300, 900, n.unsigned_abs())).collect();
+        assert_eq!(rate(&slow), Some(1.0 / 300.0));
     }
 
     #[test]
