@@ -162,7 +162,8 @@ impl Health {
 impl Judgement {
     fn after(before: Option<Self>, facts: &Facts) -> Self {
         let &Facts { target, backlog, taken_at: at, rates, .. } = facts;
-        let was_stalled = before.as_ref().is_some_and(|before| before.finds(Ailment::Stalled));
+        let was = |ailment| before.as_ref().is_some_and(|before| before.finds(ailment));
+        let (was_stalled, was_absent) = (was(Ailment::Stalled), was(Ailment::NoConsumers));
         let (present_since, absent_since, hot, known) = before.map_or((None, None, None, Vec::new()), |it| {
             (it.present_since, it.absent_since, it.hot, it.stuck)
         });
@@ -172,7 +173,8 @@ impl Judgement {
         let is_absent = target.ready.is_some_and(|ready| ready > 0) && away && backlog.messages > 0;
         let mut judged = Self {
             at,
-            present_since: is_present.then(|| present_since.unwrap_or(at)),
+            // Those that come at last get their time.
+            present_since: is_present.then(|| present_since.filter(|_| !was_absent || away).unwrap_or(at)),
             absent_since: is_absent.then(|| absent_since.unwrap_or(at)),
             hot: None,
             stuck: Vec::new(),
