@@ -142,6 +142,7 @@ fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
         ("### SourceObserved", "src/brokers/observation.rs", "SourceReason"),
         ("### TargetScalable", "src/report/mod.rs", "TargetReason"),
         ("### TargetHealthy", "src/workload.rs", "TroubleReason"),
+        ("### ConsumersHealthy", "src/scaling/health/mod.rs", "Ailment"),
     ] {
         let reasons = variants(path, name);
         assert!(reasons.len() >= 2, "{name} has only {reasons:?}: is it written otherwise?");
@@ -159,6 +160,7 @@ fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
     reasons.extend(variants("src/brokers/observation.rs", "SourceReason"));
     reasons.extend(variants("src/report/mod.rs", "TargetReason"));
     reasons.extend(variants("src/workload.rs", "TroubleReason"));
+    reasons.extend(variants("src/scaling/health/mod.rs", "Ailment"));
     assert_same(&reasons, &rows(section(&page, "## Conditions")), "the reasons of conditions");
 
     // Those that repeat a condition's reason are not listed once more.

@@ -48,7 +48,7 @@ pub struct QueueScalerStatus {
     /// The last change of replicas that the operator made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_scale: Option<LastScale>,
-    /// Ready, SourceObserved, TargetScalable, TargetHealthy, ScalingLimited, BacklogHealthy, Fallback.
+    /// Ready, SourceObserved, TargetScalable, TargetHealthy, ConsumersHealthy, ScalingLimited, BacklogHealthy, Fallback.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -118,8 +118,8 @@ pub struct DecisionStatus {
     pub reason: String,
     /// The same as a sentence with the numbers that were used.
     pub message: String,
-    /// What kept the decision from its first result: MaxReplicas, MinReplicas, Partitions, Downstream, Behavior, Rollout,
-    /// Rebalance, Mode.
+    /// What kept the decision from its first result: MaxReplicas, MinReplicas, Partitions, Downstream, Health, Behavior,
+    /// Rollout, Rebalance, Mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<String>,
 }

@@ -152,6 +152,7 @@ pub(super) fn target(workload: &Workload) -> Target {
         ready: workload.ready,
         template: workload.template,
         rolling_out: workload.rolling_out,
+        trouble: workload.trouble.is_some(),
     }
 }
 

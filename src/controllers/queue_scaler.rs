@@ -167,7 +167,7 @@ async fn visit_valid(
     let shown = target.as_ref().ok().or(observed_target.as_ref());
     // Of a target that is not ours to scale there is something to learn all the same.
     let workers = shown.map(act::target).unwrap_or_default();
-    scaling::observe(&plan.scaling, workers, observation, memory.history());
+    scaling::observe(&plan.scaling, workers, observation, memory.history(), Timestamp::now());
     let backlog = observation.and_then(|observation| observation.reading.backlog());
     let ready = workers.ready.unwrap_or(workers.replicas);
     let history = &*memory.history();
@@ -176,6 +176,8 @@ async fn visit_valid(
     let (arrival_rate, service_rate) = (history.arrival_rate(), history.service_rate(&plan.scaling));
     let estimated_drain =
         backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog.messages, ready));
+    let consumers = history.consumers_health().map(<[_]>::to_vec);
+    let missing_pods = history.missing_pods();
     // Whatever else is wrong comes first: a dispute stops nothing.
     let disputed = target.is_ok() && memory.writers.disputed(Instant::now());
     let disputed = disputed.then(external_writer);
@@ -192,6 +194,8 @@ async fn visit_valid(
         arrival_rate,
         service_rate,
         estimated_drain,
+        consumers: consumers.as_deref(),
+        missing_pods,
         decision: decision.as_ref(),
     };
     let status = report::status(&situation, &memory.status, Timestamp::now());

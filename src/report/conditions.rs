@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::{Situation, TargetReason};
 use crate::api::Mode;
 use crate::api::condition::{
-    ALL, BACKLOG_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE,
+    ALL, BACKLOG_HEALTHY, CONSUMERS_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED,
+    TARGET_HEALTHY, TARGET_SCALABLE,
 };
 use crate::brokers::{Note, Reading};
 use crate::plan::Invalid;
@@ -38,12 +39,14 @@ pub(super) fn conditions(situation: &Situation<'_>, before: &[Condition], now: T
     let target = target_scalable(situation);
     let source = source_observed(situation);
     let health = target_healthy(situation);
-    let ready = ready(situation, [&target, &source, &health]);
+    let consumers = consumers_healthy(situation);
+    let ready = ready(situation, [&target, &source, &health, &consumers]);
     let findings = [
         ready,
         source,
         target,
         health,
+        consumers,
         scaling_limited(situation),
         backlog_healthy(situation),
         fallback(situation),
@@ -77,8 +80,8 @@ fn dated(finding: Finding, generation: Option<i64>, before: &[Condition], now: T
     }
 }
 
-/// The first thing that is wrong, in the order in which a person would look: target, source, pods.
-fn ready(situation: &Situation<'_>, in_order: [&Finding; 3]) -> Finding {
+/// The first thing that is wrong, in the order in which a person would look: target, source, pods, consumers.
+fn ready(situation: &Situation<'_>, in_order: [&Finding; 4]) -> Finding {
     if let Some(wrong) = in_order.into_iter().find(|finding| finding.status != "True") {
         return Finding::new(READY, wrong.status, wrong.reason.clone(), wrong.message.clone());
     }
@@ -132,17 +135,41 @@ fn target_scalable(situation: &Situation<'_>) -> Finding {
 fn target_healthy(situation: &Situation<'_>) -> Finding {
     match situation.target.ok().or(situation.observed_target) {
         None => Finding::new(TARGET_HEALTHY, "Unknown", "TargetUnknown", "the target could not be read"),
-        Some(workload) => match &workload.trouble {
-            None => {
-                Finding::new(TARGET_HEALTHY, "True", "Healthy", "the target reports no trouble with its pods")
-            }
-            Some(trouble) => Finding::new(
+        Some(workload) => match (&workload.trouble, situation.missing_pods) {
+            (Some(trouble), _) => Finding::new(
                 TARGET_HEALTHY,
                 "False",
                 format!("{:?}", trouble.reason),
                 trouble.message.clone(),
             ),
+            (None, Some(missing)) => {
+                let message = missing.message(workload.selector.as_deref());
+                Finding::new(TARGET_HEALTHY, "False", "PodsPending", message)
+            }
+            (None, None) => {
+                Finding::new(TARGET_HEALTHY, "True", "Healthy", "the target reports no trouble with its pods")
+            }
         },
+    }
+}
+
+fn consumers_healthy(situation: &Situation<'_>) -> Finding {
+    let finding =
+        |status, reason: String, message: String| Finding::new(CONSUMERS_HEALTHY, status, reason, message);
+    let reading = situation.observation.map(|observation| &observation.reading);
+    let readable = reading.is_some_and(|reading| reading.backlog().is_some());
+    match situation.consumers.filter(|_| readable) {
+        None => {
+            finding("Unknown", "SourceUnknown".into(), "no complete reading shows what consumers do".into())
+        }
+        Some([]) => {
+            let message = "nothing shows that more consumers would not process more";
+            finding("True", "Healthy".into(), message.into())
+        }
+        Some(wrong @ [worst, ..]) => {
+            let all: Vec<_> = wrong.iter().map(|verdict| verdict.message.as_str()).collect();
+            finding("False", worst.ailment.to_string(), all.join(". Besides, "))
+        }
     }
 }
 
@@ -158,7 +185,7 @@ fn scaling_limited(situation: &Situation<'_>) -> Finding {
         Limit::Behavior => "Behavior",
         Limit::Rollout => "RollingOut",
         Limit::Rebalance => "Rebalancing",
-        Limit::Downstream => "FrozenUnhealthy",
+        Limit::Downstream | Limit::Health => "FrozenUnhealthy",
         Limit::Mode => "DryRun",
     };
     Finding::new(SCALING_LIMITED, "True", reason, decision.message.clone())

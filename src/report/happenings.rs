@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::QueueScalerStatus;
 use crate::api::condition::{
-    BACKLOG_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE,
+    BACKLOG_HEALTHY, CONSUMERS_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED, TARGET_HEALTHY,
+    TARGET_SCALABLE,
 };
 use crate::brokers::{Note, Observation};
 use crate::scaling::{Decision, ScaleEvent};
@@ -60,9 +61,10 @@ pub fn happenings(
 /// An event for a condition that turned. `Ready` repeats others, so that it speaks only for an invalid specification.
 fn transition(earlier: Option<&Condition>, now: &Condition) -> Option<Happening> {
     let was = earlier.map_or("", |earlier| earlier.status.as_str());
-    // Limits come one after the other, while the condition stays True.
-    let limit = now.type_ == SCALING_LIMITED && earlier.is_some_and(|earlier| earlier.reason != now.reason);
-    if was == now.status && !limit {
+    // Limits, and what is wrong with consumers, come one after the other, while the status stays.
+    let turns = [SCALING_LIMITED, CONSUMERS_HEALTHY].contains(&now.type_.as_str());
+    let turned = turns && earlier.is_some_and(|earlier| earlier.reason != now.reason);
+    if was == now.status && !turned {
         return None;
     }
     let warning = || Some(Happening::new(true, &now.reason, &now.message, "Observe"));
@@ -70,10 +72,14 @@ fn transition(earlier: Option<&Condition>, now: &Condition) -> Option<Happening>
     let recovered = |reason| (was == "False").then(|| Happening::new(false, reason, &now.message, "Observe"));
     match (now.type_.as_str(), now.status.as_str()) {
         (READY, "False") if now.reason == SPEC_INVALID => warning(),
-        (SOURCE_OBSERVED | TARGET_SCALABLE | TARGET_HEALTHY | BACKLOG_HEALTHY, "False") => warning(),
+        (
+            SOURCE_OBSERVED | TARGET_SCALABLE | TARGET_HEALTHY | CONSUMERS_HEALTHY | BACKLOG_HEALTHY,
+            "False",
+        ) => warning(),
         (SOURCE_OBSERVED, "True") => recovered("SourceRecovered"),
         (TARGET_SCALABLE, "True") => recovered("TargetRecovered"),
         (TARGET_HEALTHY, "True") => recovered("PodsRecovered"),
+        (CONSUMERS_HEALTHY, "True") => recovered("ConsumersRecovered"),
         (BACKLOG_HEALTHY, "True") => recovered("BacklogRecovered"),
         (FALLBACK, "True") => Some(Happening::new(true, "FallbackBegan", &now.message, "Decide")),
         (FALLBACK, "False") if was == "True" => {

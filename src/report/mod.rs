@@ -17,7 +17,7 @@ use crate::api::status::{DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::plan::Invalid;
-use crate::scaling::{Decision, ScaleEvent, ServiceRate};
+use crate::scaling::{Decision, MissingPods, ScaleEvent, ServiceRate, Verdict};
 use crate::workload::Workload;
 
 /// Everything that one visit of an object found out.
@@ -41,6 +41,10 @@ pub struct Situation<'a> {
     pub service_rate: Option<ServiceRate>,
     /// Seconds until the backlog is gone with the ready replicas.
     pub estimated_drain: Option<f64>,
+    /// What is wrong with the consumers, the worst first. Absent: not known.
+    pub consumers: Option<&'a [Verdict]>,
+    /// Replicas that should be ready by now.
+    pub missing_pods: Option<MissingPods>,
     /// What was decided. Absent while nothing may be decided.
     pub decision: Option<&'a Decision>,
 }

@@ -10,8 +10,8 @@ use super::partitions::aligned;
 use super::proposal::{Proposal, Situation};
 
 pub(super) fn propose(situation: &Situation, per_replica: u64) -> Proposal {
-    let Situation { plan, backlog, current, .. } = situation;
-    let messages = backlog.messages;
+    let Situation { plan, current, .. } = situation;
+    let messages = situation.messages();
     let needed = messages.div_ceil(per_replica.max(1));
     let mut message = format!(
         "{} at {per_replica} per replica {} {}",

@@ -47,7 +47,7 @@ pub enum Reason {
     Stabilizing,
     /// Fewer are wanted, after the target's rollout or the group's rebalance.
     Settling,
-    /// More are wanted, and would not help: nothing is processed, or replicas do not come up.
+    /// Another count is wanted and would not help: nothing is processed, or replicas do not come up.
     Frozen,
     /// More are needed than `maxReplicas`.
     AtMaxReplicas,
@@ -85,6 +85,8 @@ pub enum Limit {
     Partitions,
     /// Something that all replicas share, so that more of them process nothing more.
     Downstream,
+    /// The health of consumers or pods: more of them would not help.
+    Health,
     /// A window, a policy or `Disabled` of `behavior`, or too few readings in agreement for the minimum.
     Behavior,
     /// The target's rollout, during which nothing is removed.

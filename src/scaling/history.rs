@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::drain_time;
+use super::health::{Facts, Health, MissingPods, Verdict};
 use super::rates::{Rates, Remembered, ServiceRate};
+use super::{Target, drain_time};
+use crate::brokers::observation::Backlog;
 use crate::plan::{Behavior, Policy, ScalingPlan, ScalingRules};
 
 /// The memory of one `QueueScaler`.
@@ -26,6 +28,8 @@ pub struct History {
     pub(super) episode: Option<Timestamp>,
     /// What was learned of arrivals and replicas.
     pub(super) rates: Rates,
+    /// What is wrong with consumers and pods.
+    pub(super) health: Health,
     /// Readings in a row that want no more than the lowest count but zero.
     pub(super) low: Run,
     /// Readings in a row without any message.
@@ -96,6 +100,31 @@ impl History {
     #[must_use]
     pub fn estimated_drain(&self, plan: &ScalingPlan, messages: u64, ready: i32) -> Option<f64> {
         drain_time::estimated_drain(messages, ready, self.service_rate(plan), self)
+    }
+
+    /// What is wrong with the consumers, the worst first. Empty: nothing. Absent: there is no fresh complete reading.
+    #[must_use]
+    pub fn consumers_health(&self) -> Option<&[Verdict]> {
+        self.health.verdicts()
+    }
+
+    /// Replicas that should be ready by now and are not, if they are many.
+    #[must_use]
+    pub fn missing_pods(&self) -> Option<MissingPods> {
+        self.health.missing_pods()
+    }
+
+    /// Judges the consumers by a complete reading that the rates know.
+    pub(super) fn judge(
+        &mut self,
+        plan: &ScalingPlan,
+        target: Target,
+        taken_at: Timestamp,
+        backlog: &Backlog,
+    ) {
+        let rate = self.service_rate(plan);
+        let (rates, working_off) = (&self.rates, self.episode.is_some());
+        self.health.judge(&Facts { plan, target, backlog, taken_at, rates, rate, working_off });
     }
 
     /// When the replicas were last written.

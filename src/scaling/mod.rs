@@ -23,7 +23,7 @@
 //!    a statistics interval apart.
 //! 7. The **period** of steps, and what `drainTime` waits for: that its last change takes effect, or that more replicas
 //!    could help at all.
-//! 8. **Rollout** and **rebalance** put removals off.
+//! 8. **Rollout** and **rebalance** put removals off; the **health** of consumers and pods puts off what would not help.
 //! 9. `mode: DryRun` reports what would be done and keeps the replicas.
 //!
 //! [`Reason`] is why the replicas move if they move. If they stay, it is what held them last in this order, else what
@@ -35,6 +35,7 @@ mod behavior;
 mod decision;
 mod drain_time;
 mod evidence;
+mod health;
 mod history;
 mod observed;
 mod partitions;
@@ -49,6 +50,7 @@ mod tests;
 use jiff::Timestamp;
 
 pub use decision::{Decision, Limit, Reason};
+pub use health::{Ailment, MissingPods, Verdict};
 pub use history::{History, ScaleEvent};
 pub use partitions::{aligned, whole};
 pub use rates::{Arrivals, Basis, Remembered, ServiceRate};
@@ -69,6 +71,8 @@ pub struct Target {
     pub template: Option<u32>,
     /// A rollout is in progress.
     pub rolling_out: bool,
+    /// The workload itself reports that its pods do not come up.
+    pub trouble: bool,
 }
 
 /// Decides what to do with the target now.
@@ -83,7 +87,7 @@ pub fn decide(
     history: &mut History,
     now: Timestamp,
 ) -> Decision {
-    observe(plan, target, observation, history);
+    observe(plan, target, observation, history, now);
     if plan.mode == Mode::Paused {
         history.interrupt();
         let message = format!("mode is Paused; replicas stay at {}", target.replicas);
@@ -102,10 +106,18 @@ pub fn decide(
 
 /// Learns from an observation without deciding anything, for a target that is not to be scaled now. An observation
 /// counts once, also if [`decide`] is called with it as well.
-pub fn observe(plan: &ScalingPlan, target: Target, observation: Option<&Observation>, history: &mut History) {
+pub fn observe(
+    plan: &ScalingPlan,
+    target: Target,
+    observation: Option<&Observation>,
+    history: &mut History,
+    now: Timestamp,
+) {
     if let Some(Observation { taken_at, reading: Reading::Known(backlog), .. }) = observation {
         history.rates.observe(*taken_at, backlog, target, plan.poll_period);
+        history.judge(plan, target, *taken_at, backlog);
     }
+    history.health.look(plan, target, history.rates.startup(), now);
 }
 
 /// What every stage needs.

@@ -39,12 +39,17 @@ pub(super) fn decide(
     }
     record(scene, taken_at, backlog, problem.is_none(), &proposal, history);
 
-    let floor = i32::from(never_committed);
+    let nobody_consumes = history.health.nobody_consumes();
+    let floor = i32::from(never_committed || nobody_consumes);
     let desired = plan.bounds.clamp(proposal.wanted.max(floor));
     let mut course = Course::start(proposal, desired);
     if desired > course.proposal.wanted {
         if plan.bounds.min < floor {
-            course.say("a group without a commit needs 1 replica to make one");
+            course.say(if never_committed {
+                "a group without a commit needs 1 replica to make one"
+            } else {
+                "1 replica is kept to begin to consume"
+            });
         } else {
             // That there is one replica for no message is what a minimum of 1 means, and no limit.
             let limits = course.proposal.wanted.max(1) < desired;
@@ -145,6 +150,14 @@ impl Course {
         }
     }
 
+    /// The consumers' health allows no change.
+    fn freeze(&mut self, current: i32, clause: &str) {
+        if self.replicas != current {
+            self.limit(current, Limit::Health, || clause.to_owned());
+            self.waiting = Some(Reason::Frozen);
+        }
+    }
+
     fn wait(&mut self, current: i32) {
         if self.replicas != current
             && let Some(wait) = self.proposal.waits.take()
@@ -168,6 +181,11 @@ fn raise(scene: &Scene, course: &mut Course, history: &History) {
     }
     let allowed = scene.raised(course.replicas, history);
     course.limit(allowed, Limit::Behavior, || behavior::up_clause(&plan.behavior, allowed));
+    if current > 0
+        && let Some(hold) = history.health.hold(scene.target)
+    {
+        course.freeze(current, &hold.clause);
+    }
     course.wait(current);
 }
 
@@ -190,6 +208,9 @@ fn lower(scene: &Scene, course: &mut Course, backlog: &Backlog, history: &Histor
     if backlog.rebalancing {
         course
             .limit(current, Limit::Rebalance, || "nothing is removed while the group rebalances".to_owned());
+    }
+    if let Some(hold) = history.health.hold(target).filter(|hold| hold.both_ways) {
+        course.freeze(current, &hold.clause);
     }
 }
 

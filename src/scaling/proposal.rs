@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::decision::{Limit, Reason};
 use super::history::History;
-use super::{Target, backlog_per_replica, drain_time, steps};
+use super::{Target, backlog_per_replica, drain_time, health, steps};
 use crate::brokers::observation::Backlog;
 use crate::plan::{Policy, ScalingPlan};
 
@@ -55,6 +55,11 @@ impl Situation<'_> {
         u64::try_from(self.target.ready.unwrap_or(self.target.replicas)).unwrap_or_default()
     }
 
+    /// Messages that replicas can help: those of partitions that are stuck do not count.
+    pub(super) fn messages(&self) -> u64 {
+        health::workable(self.backlog, self.history.health.stuck())
+    }
+
     /// Partitions, when they limit the replicas.
     pub(super) fn partitions(&self) -> Option<i32> {
         let partitions = self.backlog.partitions.filter(|partitions| *partitions > 0)?;
@@ -80,7 +85,39 @@ impl Situation<'_> {
 pub(super) fn propose(situation: &Situation) -> Proposal {
     match &situation.plan.policy {
         Policy::DrainTime(policy) => drain_time::propose(situation, policy),
-        Policy::BacklogPerReplica { messages } => backlog_per_replica::propose(situation, *messages),
-        Policy::Steps { period, rules } => steps::propose(situation, *period, rules),
+        Policy::BacklogPerReplica { messages } => {
+            arithmetic(situation, backlog_per_replica::propose(situation, *messages))
+        }
+        Policy::Steps { period, rules } => arithmetic(situation, steps::propose(situation, *period, rules)),
+    }
+}
+
+/// What is the user's own arithmetic gives nothing back that was added in vain, but adds no more of it.
+fn arithmetic(situation: &Situation, mut proposal: Proposal) -> Proposal {
+    if let Some(clause) = health::left_out(situation.history.health.stuck()) {
+        proposal.message.push_str(&format!("; {clause}"));
+    }
+    saturated(situation, proposal, situation.current)
+}
+
+/// Replicas that only wait for something that all of them share are not added, and given back down to `least`.
+pub(super) fn saturated(situation: &Situation, proposal: Proposal, least: i32) -> Proposal {
+    let Some(most) = situation.history.rates.saturated(situation.taken_at) else { return proposal };
+    let most = i32::try_from(most).unwrap_or(i32::MAX).max(least);
+    if proposal.wanted <= most {
+        return proposal;
+    }
+    let clause = format!(
+        "replicas that were added processed little more, so that something all of them share seems to be at its \
+         limit: no more than {most} for now"
+    );
+    let message = format!("{}; {clause}", proposal.message);
+    Proposal {
+        wanted: most,
+        trend: most,
+        limit: Some(Limit::Downstream),
+        fewer: Reason::Frozen,
+        message,
+        ..proposal
     }
 }

@@ -14,9 +14,9 @@ use super::proposal::{Proposal, Situation, Wait};
 use crate::plan::{Step, StepRule, Threshold};
 
 pub(super) fn propose(situation: &Situation, period: Duration, rules: &[StepRule]) -> Proposal {
-    let Situation { plan, backlog, current, .. } = situation;
+    let Situation { plan, current, .. } = situation;
     let current = *current;
-    let messages = backlog.messages;
+    let messages = situation.messages();
     let stay = |message: String| Proposal {
         wanted: current,
         trend: current,

@@ -116,8 +116,9 @@ fn the_observed_backlog_goes_up_and_down_with_the_commits_though_the_true_one_is
 fn recovery_is_counted_from_the_end_of_the_outage_until_the_backlog_is_gone() {
     let outcome = run(Scenario::Outage, &settings(), 1);
     let recovery = outcome.metrics.recovery_seconds.unwrap();
-    // 36 a second for 600 s are 21,600, on 12 replicas that do 84 a second besides what arrives.
-    assert!((200..=400).contains(&recovery), "{recovery}");
+    // 36 a second for 600 s are 21,600. 12 replicas do 84 a second besides what arrives, and 6 of them are not added, and
+    // do not start, before something is processed again.
+    assert!((300..=600).contains(&recovery), "{recovery}");
 }
 
 #[test]

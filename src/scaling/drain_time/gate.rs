@@ -1,5 +1,4 @@
-//! When a size may not be taken yet: because the last one has not shown what it does, or because more replicas would
-//! not process more.
+//! When a size may not be taken yet: because the last one has not shown what it does, or does not come up.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use super::super::decision::{Reason, count};
 use super::super::history::elapsed;
 use super::super::proposal::{Proposal, Situation, Wait};
 use super::super::rates::{self, ServiceRate};
-use super::{capacity, exceeds, goal, stall_limit};
+use super::{exceeds, goal};
 use crate::plan::DrainTime;
 
 /// Time in which replicas that were written are not expected to be ready and still.
@@ -27,8 +26,7 @@ pub(super) fn of_sizing(
     proposal: &Proposal,
 ) -> Option<Wait> {
     let more = proposal.wanted > situation.current;
-    let per_message = Duration::try_from_secs_f64(5.0 / capacity(rate)).unwrap_or(Duration::MAX);
-    if more && let Some(wait) = frozen(situation, per_message) {
+    if more && let Some(wait) = frozen(situation) {
         return Some(wait);
     }
     // When even all that was asked for would take twice the target, there is nothing to wait for.
@@ -41,33 +39,24 @@ pub(super) fn of_sizing(
 /// What a size waits for that is a try.
 pub(super) fn of_probe(situation: &Situation, proposal: &Proposal) -> Option<Wait> {
     if proposal.wanted > situation.current
-        && let Some(wait) = frozen(situation, Duration::ZERO)
+        && let Some(wait) = frozen(situation)
     {
         return Some(wait);
     }
     settling(situation, CURIOSITY)
 }
 
-/// More replicas would not help: nothing is processed, or those that were asked for do not come up.
-fn frozen(situation: &Situation, per_message: Duration) -> Option<Wait> {
-    let Situation { target, history, taken_at, current, .. } = situation;
+/// Those that were asked for do not come up. Which is soon a matter of their health; here it needs no time, as it only
+/// puts off the next step.
+fn frozen(situation: &Situation) -> Option<Wait> {
+    let Situation { target, history, current, .. } = situation;
     let ready = target.ready?;
-    let wait = |clause| Some(Wait { clause, reason: Reason::Frozen });
-    if *current > 0 && f64::from(ready) < f64::from(*current) * READY {
-        let late = history.last_scale().is_none_or(|last| elapsed(last, situation.now) >= PATIENCE);
+    let late = || history.last_scale().is_none_or(|last| elapsed(last, situation.now) >= PATIENCE);
+    let missing = *current > 0 && f64::from(ready) < f64::from(*current) * READY;
+    (missing && late()).then(|| {
         let clause = format!("only {ready} of {} are ready", count(*current, "replica"));
-        return late.then(|| wait(clause)).flatten();
-    }
-    let limit = stall_limit(&history.rates, per_message);
-    let still = elapsed(history.rates.moved()?, *taken_at);
-    if ready > 0 && still >= limit {
-        let ready = count(ready, "ready replica");
-        return wait(format!(
-            "{ready} processed nothing for {} s, and more would not either",
-            still.as_secs()
-        ));
-    }
-    None
+        Wait { clause, reason: Reason::Frozen }
+    })
 }
 
 /// After a write: what was asked for must work, or have had its time, before more is asked for. What is measured then

@@ -16,10 +16,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::decision::{Limit, Reason};
+use super::health;
 use super::history::{History, elapsed};
 use super::partitions::{rounded_up, whole};
-use super::proposal::{Proposal, Situation};
-use super::rates::{Basis, Rates, ServiceRate, Stuck};
+use super::proposal::{Proposal, Situation, saturated};
+use super::rates::{Basis, ServiceRate};
 use crate::plan::{DrainTime, Policy};
 use need::{Goal, Load, Work};
 use spread::{Dealing, Verdict};
@@ -29,48 +30,17 @@ const UP_TOLERANCE: u32 = 100;
 /// Less than this part below what is there is not worth a rebalance, in thousandths.
 const DOWN_TOLERANCE: u32 = 200;
 
-/// Nothing processed for so long is a stall, at least.
-const STALL: Duration = Duration::from_secs(60);
-
-/// From when on nothing processed is a stall: three commits are missing, or the time of five messages.
-fn stall_limit(rates: &Rates, per_message: Duration) -> Duration {
-    STALL.max(rates.commit_interval().unwrap_or_default().saturating_mul(3)).max(per_message)
-}
-
-/// Partitions that do not get on while others do. More replicas do not help them, so their backlog is not sized for.
-fn stuck(situation: &Situation, policy: Option<&DrainTime>) -> Vec<Stuck> {
-    let rates = &situation.history.rates;
-    let per_message = rates.service(policy.and_then(hint_per_second)).map_or(Duration::ZERO, |rate| {
-        Duration::try_from_secs_f64(5.0 / capacity(rate)).unwrap_or(Duration::MAX)
-    });
-    if situation.backlog.topics.is_empty() {
-        Vec::new()
-    } else {
-        rates.stuck(stall_limit(rates, per_message))
-    }
-}
-
-/// Messages that replicas can help.
-fn messages(situation: &Situation, stuck: &[Stuck]) -> u64 {
-    let of = |stuck: &Stuck| {
-        let topic = situation.backlog.topics.get(stuck.topic)?;
-        topic.partitions.get(stuck.partition)?.map(|partition| partition.backlog)
-    };
-    let left_out = stuck.iter().filter_map(of).fold(0, u64::saturating_add);
-    situation.backlog.messages.saturating_sub(left_out)
-}
-
 /// Proposes a count.
 pub(super) fn propose(situation: &Situation, policy: &DrainTime) -> Proposal {
     let hint = hint_per_second(policy);
     match situation.history.rates.service(hint) {
         Some(rate) if rate.basis != Basis::Assumed => {
-            let proposal = saturated(situation, sized(situation, policy, rate));
+            let proposal = saturated(situation, sized(situation, policy, rate), 0);
             let waits = gate::of_sizing(situation, policy, rate, &proposal);
             Proposal { waits, ..proposal }
         }
         guess => {
-            let proposal = saturated(situation, probe::propose(situation, policy, guess));
+            let proposal = saturated(situation, probe::propose(situation, policy, guess), 0);
             let waits = gate::of_probe(situation, &proposal);
             Proposal { waits, ..proposal }
         }
@@ -100,34 +70,12 @@ fn is_working_off(situation: &Situation) -> bool {
     let known =
         history.rates.service(policy.and_then(hint_per_second)).filter(|rate| rate.basis != Basis::Assumed);
     let served = known.map_or(0.0, |rate| capacity(rate) * real(situation.ready()) * polls.as_secs_f64());
-    real(messages(situation, &stuck(situation, policy))) > arriving.max(served)
+    real(situation.messages()) > arriving.max(served)
 }
 
 /// Messages per second of one replica among many, at least.
-fn capacity(rate: ServiceRate) -> f64 {
+pub(super) fn capacity(rate: ServiceRate) -> f64 {
     (rate.at_least * rate.scalability).max(f64::MIN_POSITIVE)
-}
-
-/// Replicas that only wait for something that all of them share are not added, and in part given back.
-fn saturated(situation: &Situation, proposal: Proposal) -> Proposal {
-    let Some(most) = situation.history.rates.saturated(situation.taken_at) else { return proposal };
-    let most = i32::try_from(most).unwrap_or(i32::MAX);
-    if proposal.wanted <= most {
-        return proposal;
-    }
-    let clause = format!(
-        "replicas that were added processed little more, so that something all of them share seems to be at its \
-         limit: no more than {most} for now"
-    );
-    let message = format!("{}; {clause}", proposal.message);
-    Proposal {
-        wanted: most,
-        trend: most,
-        limit: Some(Limit::Downstream),
-        fewer: Reason::Frozen,
-        message,
-        ..proposal
-    }
 }
 
 /// What the load needs, and what was made of it.
@@ -231,21 +179,11 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
     let goal = goal(situation, policy);
     let in_service = per_replica * real(situation.ready());
     // What is always there needs no catching up.
-    let stuck = stuck(situation, Some(policy));
-    let messages = if history.episode.is_some() { real(messages(situation, &stuck)) } else { 0.0 };
+    let stuck = history.health.stuck();
+    let messages = if history.episode.is_some() { real(situation.messages()) } else { 0.0 };
     let load = need::load(Work { backlog: messages, arrivals, in_service }, goal);
     let (ceiling, by, clause) = situation.ceiling();
-    let mut clauses = Vec::new();
-    if let Some(first) = stuck.first() {
-        let more = if stuck.len() > 1 { format!(" and {} more", stuck.len() - 1) } else { String::new() };
-        clauses.push(format!(
-            "partition {}-{}{more} got no further than offset {} for {} s while others did, and is left out",
-            first.name,
-            first.partition,
-            first.offset,
-            first.time.as_secs()
-        ));
-    }
+    let mut clauses: Vec<_> = health::left_out(stuck).into_iter().collect();
     let (needed, mut wanted);
     if backlog.single_consumer {
         needed = load.total() / per_replica;
@@ -269,7 +207,7 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
         clauses.push(clause);
     } else {
         let mut loads = loads(situation, goal.headroom, load.seconds);
-        for stuck in &stuck {
+        for stuck in stuck {
             let place = loads.get_mut(stuck.topic).and_then(|topic| topic.get_mut(stuck.partition));
             place.into_iter().for_each(|load| *load = 0.0);
         }
@@ -342,11 +280,7 @@ fn would_miss(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arri
 
 fn exceeds(situation: &Situation, rate: ServiceRate, arrivals: f64, limit: Duration) -> bool {
     let capacity = capacity(rate) * f64::from(situation.current);
-    let backlog = if situation.history.episode.is_some() {
-        real(messages(situation, &stuck(situation, None)))
-    } else {
-        0.0
-    };
+    let backlog = if situation.history.episode.is_some() { real(situation.messages()) } else { 0.0 };
     need::drain_seconds(backlog, arrivals, capacity).is_none_or(|seconds| seconds > limit.as_secs_f64())
 }
 

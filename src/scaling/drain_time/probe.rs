@@ -17,7 +17,7 @@ const MESSAGES: u64 = 1000;
 pub(super) fn propose(situation: &Situation, policy: &DrainTime, guess: Option<ServiceRate>) -> Proposal {
     let Situation { backlog, current, history, .. } = situation;
     let current = *current;
-    let messages = backlog.messages;
+    let messages = situation.messages();
     let words = count(messages, "message");
     let arrivals = history.rates.arrivals();
     let (ceiling, by, clause) = situation.ceiling();

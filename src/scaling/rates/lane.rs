@@ -16,6 +16,8 @@ use super::waiting::Waiting;
 const FEWEST_STEPS: u32 = 3;
 /// Nothing done for so long although there is something to do.
 const STUCK: Duration = Duration::from_secs(60);
+/// Between two commits so far apart, and three times as far as those before, nothing was worked on.
+const PAUSE: f64 = 120.0;
 /// Half-life of the arrivals of one stream, in seconds.
 const HALF_LIFE: f64 = 60.0;
 
@@ -25,6 +27,8 @@ pub(super) struct Lane {
     seen: Timestamp,
     end: u64,
     done: u64,
+    /// Messages that are still to be processed: fewer than lie between the two where some of those are none.
+    left: u64,
     /// The end before the poll that saw the last commit.
     guard: u64,
     /// Since when the consumer has had work all the time, and what was done by then.
@@ -52,12 +56,13 @@ struct Point {
 }
 
 impl Lane {
-    pub(super) fn new(at: Timestamp, end: u64, done: u64) -> Self {
+    pub(super) fn new(at: Timestamp, end: u64, done: u64, left: u64) -> Self {
         let to = Point { at, done };
         Self {
             seen: at,
             end,
             done,
+            left,
             guard: 0,
             from: None,
             to,
@@ -73,9 +78,9 @@ impl Lane {
 
     /// Takes a reading into account, and says whether something was processed since the last. What went back begins
     /// anew.
-    pub(super) fn observe(&mut self, at: Timestamp, end: u64, done: u64) -> bool {
+    pub(super) fn observe(&mut self, at: Timestamp, end: u64, done: u64, left: u64) -> bool {
         if end < self.end || done < self.done {
-            *self = Self::new(at, end, done);
+            *self = Self::new(at, end, done, left);
             return true;
         }
         let moved = done > self.done;
@@ -87,7 +92,7 @@ impl Lane {
         }
         if moved {
             let to = Point { at, done };
-            if self.from.is_some() && done < self.guard {
+            if self.from.is_some() && done < self.guard && !self.stood_still(at) {
                 self.steps += 1;
             } else {
                 (self.from, self.steps) = (Some(to), 0);
@@ -98,13 +103,24 @@ impl Lane {
             }
             (self.to, self.guard) = (to, self.end);
         }
-        if moved || done >= end {
+        if moved || left == 0 {
             self.moved = at;
         }
-        self.idled |= done >= end;
+        self.idled |= left == 0;
         self.waiting.observe((self.seen, self.end), at, end, done);
-        (self.seen, self.end, self.done) = (at, end, done);
+        (self.seen, self.end, self.done, self.left) = (at, end, done, left);
         moved
+    }
+
+    /// Nobody looked for a while: what stood still meanwhile is not known.
+    pub(super) fn blink(&mut self, at: Timestamp) {
+        self.moved = at;
+    }
+
+    /// Whether the time since the last commit was no work but a pause, such as an outage.
+    fn stood_still(&self, at: Timestamp) -> bool {
+        let usual = self.interval.map_or(0.0, |interval| interval * 3.0);
+        elapsed(self.to.at, at).as_secs_f64() > usual.max(PAUSE)
     }
 
     /// Forgets what was measured, because what it was measured of has changed.
@@ -146,6 +162,16 @@ impl Lane {
         self.moved
     }
 
+    /// When something was last done.
+    pub(super) fn advanced(&self) -> Timestamp {
+        self.to.at
+    }
+
+    /// Messages are left.
+    pub(super) fn waits(&self) -> bool {
+        self.left > 0
+    }
+
     /// The first message that is not done, by its place in the log.
     pub(super) fn next(&self) -> u64 {
         self.done
@@ -153,12 +179,12 @@ impl Lane {
 
     /// Since when the oldest message has waited. Absent: there is none.
     pub(super) fn waiting_since(&self) -> Option<Timestamp> {
-        self.waiting.since(self.done)
+        self.waits().then(|| self.waiting.since(self.done)).flatten()
     }
 
     /// Messages arrive, or are left.
     pub(super) fn has_work(&self) -> bool {
-        self.end > self.done || self.arrivals() > 0.0
+        self.waits() || self.arrivals() > 0.0
     }
 
     /// Seconds between the last two commits.
@@ -180,9 +206,9 @@ mod tests {
     fn lane(readings: &[(i64, u64, u64)]) -> Lane {
         let at = |second| Timestamp::from_second(second).unwrap();
         let (second, end, done) = readings[0];
-        let mut lane = Lane::new(at(second), end, done);
+        let mut lane = Lane::new(at(second), end, done, end - done);
         for (second, end, done) in &readings[1..] {
-            lane.observe(at(*second), *end, *done);
+            lane.observe(at(*second), *end, *done, end - done);
         }
         lane
     }
@@ -219,13 +245,23 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_is_not_measured_and_slow_work_is() {
+        let readings =
+            [(0, 900, 0), (5, 900, 50), (10, 900, 100), (600, 900, 150), (605, 900, 200), (610, 900, 250)];
+        assert_eq!(rate(&readings), None, "two commits since the outage");
+        assert_eq!(rate(&[&readings[..], &[(615, 900, 300)]].concat()), Some(10.0));
+        let slow: Vec<_> = (0..8_i64).map(|n| (n * 300, 900, n.unsigned_abs())).collect();
+        assert_eq!(rate(&slow), Some(1.0 / 300.0));
+    }
+
+    #[test]
     fn the_next_measurement_begins_where_this_one_ended() {
         let readings = [(0, 900, 0), (5, 900, 50), (10, 900, 100), (15, 900, 150), (20, 900, 200)];
         let mut lane = lane(&readings);
         lane.carry_on();
         assert_eq!(lane.rate(Duration::ZERO), None);
         for (second, done) in [(25, 220), (30, 240), (35, 260)] {
-            lane.observe(Timestamp::from_second(second).unwrap(), 900, done);
+            lane.observe(Timestamp::from_second(second).unwrap(), 900, done, 900 - done);
         }
         assert_eq!(lane.rate(Duration::ZERO), Some((4.0, Duration::from_secs(15))));
         assert_eq!(lane.rate(Duration::from_secs(16)), None);

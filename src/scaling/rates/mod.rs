@@ -22,7 +22,7 @@ pub use service::{Basis, Remembered, ServiceRate};
 
 use super::Target;
 use super::history::elapsed;
-use crate::brokers::observation::Backlog;
+use crate::brokers::observation::{Backlog, longest_age};
 use progress::Progress;
 pub(super) use progress::Stuck;
 use saturation::Saturation;
@@ -56,6 +56,9 @@ impl Rates {
     ) {
         if self.seen.is_some_and(|seen| seen >= taken_at) {
             return;
+        }
+        if self.seen.is_some_and(|seen| elapsed(seen, taken_at) > longest_age(poll_period)) {
+            self.progress.blink(taken_at);
         }
         self.seen = Some(taken_at);
         self.arrivals.observe(taken_at, backlog.arrived);
@@ -91,9 +94,16 @@ impl Rates {
         self.progress.arrivals()
     }
 
-    /// Partitions in which nothing was done for so long, while something was in others.
-    pub(super) fn stuck(&self, limit: Duration) -> Vec<Stuck> {
-        self.seen.map_or_else(Vec::new, |seen| self.progress.stuck(seen, limit))
+    /// Partitions in which nothing was done for so long although something is left, while something was in others:
+    /// those of `known` that have not moved since, and new ones. `backlog` is the reading that was last taken into
+    /// account.
+    pub(super) fn stuck(&self, backlog: &Backlog, known: &[Stuck], limit: Duration) -> Vec<Stuck> {
+        self.seen.map_or_else(Vec::new, |seen| self.progress.stuck(backlog, known, seen, limit))
+    }
+
+    /// The partition that has stood still for the longest time although something is left.
+    pub(super) fn stillest(&self) -> Option<Stuck> {
+        self.progress.stillest(self.seen?)
     }
 
     /// How long the oldest message has waited, from the readings of its partition's end. Absent: not known.
@@ -105,6 +115,11 @@ impl Rates {
     /// The most replicas that add throughput, as far as that is known.
     pub(super) fn saturated(&self, now: Timestamp) -> Option<u32> {
         self.saturation.limit(now)
+    }
+
+    /// As many replicas as were of any use when more were tried, as long as that counts.
+    pub(super) fn useful(&self, now: Timestamp) -> Option<u32> {
+        self.saturation.useful(now)
     }
 
     /// When something was last processed, or nothing was there to be. Absent: the broker does not tell.

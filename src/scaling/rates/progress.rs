@@ -21,6 +21,9 @@ const SETTLE: Duration = Duration::from_secs(10);
 const SHORTEST: Duration = Duration::from_secs(20);
 const SHORTEST_POLLS: u32 = 4;
 
+/// Nothing processed anywhere for so long is a pause of all streams.
+const PAUSE: Duration = Duration::from_secs(30);
+
 /// One replica as it was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Measurement {
@@ -41,6 +44,8 @@ pub(super) struct Progress {
     commit_interval: Option<f64>,
     /// When something was last processed, or nothing was there to be.
     moved: Option<Timestamp>,
+    /// When something was processed again after a pause of all streams.
+    resumed: Option<Timestamp>,
 }
 
 /// A partition that does not get on.
@@ -54,6 +59,8 @@ pub(in crate::scaling) struct Stuck {
     pub(in crate::scaling) offset: u64,
     /// For how long.
     pub(in crate::scaling) time: Duration,
+    /// Its member gets on with nothing of all that it has.
+    pub(in crate::scaling) hangs: bool,
 }
 
 /// Members are measured in so many groups at most, each of which is one measurement.
@@ -111,24 +118,74 @@ impl Progress {
         self.commit_interval
     }
 
-    /// Partitions in which nothing was done for so long, while something was in others. Those of a message that fails
-    /// again and again, or of a replica that hangs.
-    pub(super) fn stuck(&self, at: Timestamp, limit: Duration) -> Vec<Stuck> {
-        let still = |lane: &Lane| elapsed(lane.moved(), at);
-        let streams = self.topics.iter().enumerate().flat_map(|(topic, (name, lanes))| {
-            lanes.iter().enumerate().map(move |(partition, lane)| (topic, name, partition, lane))
+    /// Partitions in which nothing was done for so long although something is left, while something was in others:
+    /// those of `known` that have not moved since, and new ones. `backlog` is the reading that was last taken into
+    /// account.
+    ///
+    /// When all stop at once, some have stopped a little earlier than others, and some begin a little later: neither is
+    /// held against them.
+    pub(super) fn stuck(
+        &self,
+        backlog: &Backlog,
+        known: &[Stuck],
+        at: Timestamp,
+        limit: Duration,
+    ) -> Vec<Stuck> {
+        let advanced = |lane: &Lane| elapsed(lane.advanced(), at) < limit;
+        let all = || self.topics.iter().flat_map(|(_, lanes)| lanes);
+        let Some(latest) = all().map(Lane::advanced).max() else { return Vec::new() };
+        let together = self.resumed.is_none_or(|resumed| elapsed(resumed, at) >= limit / 2);
+        let is_new = |lane: &Lane| {
+            together && elapsed(lane.moved(), at) >= limit && elapsed(lane.moved(), latest) >= limit / 2
+        };
+        let is_known = |name: &Arc<str>, partition: usize, lane: &Lane| {
+            let same = |it: &&Stuck| it.name == *name && it.partition == partition;
+            known.iter().find(same).is_some_and(|it| it.offset == lane.next())
+        };
+        let stuck = |name: &Arc<str>, partition: usize, lane: &Lane| {
+            lane.waits() && (is_new(lane) || is_known(name, partition, lane))
+        };
+        if !self.streams().any(|(_, name, partition, lane)| stuck(name, partition, lane)) {
+            return Vec::new();
+        }
+        // Of each member: partitions with something to do, and whether it got on with any.
+        let mut members: BTreeMap<u16, (u32, bool)> = BTreeMap::new();
+        for (lane, owner) in all().zip(owners(backlog)) {
+            if let Some(owner) = owner {
+                let (waiting, active) = members.entry(owner).or_default();
+                *waiting += u32::from(lane.waits());
+                *active |= advanced(lane);
+            }
+        }
+        // One that has a single partition may as well have met a message that it cannot process.
+        let hangs = |owner| members.get(&owner).is_some_and(|(waiting, active)| *waiting > 1 && !active);
+        let streams = self.streams().zip(owners(backlog));
+        let stuck = streams.filter(|((_, name, partition, lane), _)| stuck(name, *partition, lane));
+        let stuck = stuck.map(|((topic, name, partition, lane), owner)| Stuck {
+            hangs: owner.is_some_and(hangs),
+            ..stuck_at(topic, name, partition, lane, at)
         });
-        let stuck =
-            streams.filter(|(.., lane)| still(lane) >= limit).map(|(topic, name, partition, lane)| Stuck {
-                topic,
-                name: Arc::clone(name),
-                partition,
-                offset: lane.next(),
-                time: still(lane),
-            });
-        let stuck: Vec<_> = stuck.collect();
-        let busy = |lane: &Lane| lane.has_work() && still(lane) < limit;
-        if self.topics.iter().flat_map(|(_, lanes)| lanes).any(busy) { stuck } else { Vec::new() }
+        stuck.collect()
+    }
+
+    /// The stream that has stood still for the longest time although something is left. Absent: there is none, or the
+    /// broker does not tell where.
+    pub(super) fn stillest(&self, at: Timestamp) -> Option<Stuck> {
+        let waiting = self.streams().filter(|(_, name, _, lane)| lane.waits() && !name.is_empty());
+        let (topic, name, partition, lane) = waiting.min_by_key(|(.., lane)| lane.moved())?;
+        Some(stuck_at(topic, name, partition, lane, at))
+    }
+
+    /// Nobody looked for a while: what stood still meanwhile is not known.
+    pub(super) fn blink(&mut self, at: Timestamp) {
+        self.lanes().for_each(|lane| lane.blink(at));
+        self.moved = self.moved.map(|_| at);
+    }
+
+    fn streams(&self) -> impl Iterator<Item = (usize, &Arc<str>, usize, &Lane)> {
+        self.topics.iter().enumerate().flat_map(|(topic, (name, lanes))| {
+            lanes.iter().enumerate().map(move |(partition, lane)| (topic, name, partition, lane))
+        })
     }
 
     /// Since when the oldest message has waited. Absent: there is none, or the broker does not tell.
@@ -157,15 +214,20 @@ impl Progress {
         if same {
             let known = self.topics.iter_mut().flat_map(|(_, lanes)| lanes);
             let mut moved = backlog.messages == 0;
-            for (lane, (end, done)) in known.zip(found.into_iter().flat_map(|(_, streams)| streams)) {
-                moved |= lane.observe(at, end, done);
+            for (lane, (end, done, left)) in known.zip(found.into_iter().flat_map(|(_, streams)| streams)) {
+                moved |= lane.observe(at, end, done, left);
             }
             if moved {
+                let commits = self.commit_interval.map_or(Duration::ZERO, Duration::from_secs_f64);
+                let pause = PAUSE.max(commits.saturating_mul(2));
+                if self.moved.is_some_and(|before| elapsed(before, at) >= pause) {
+                    self.resumed = Some(at);
+                }
                 self.moved = Some(at);
             }
         } else {
-            let lanes = |streams: Vec<(u64, u64)>| {
-                streams.into_iter().map(|(end, done)| Lane::new(at, end, done)).collect()
+            let lanes = |streams: Vec<(u64, u64, u64)>| {
+                streams.into_iter().map(|(end, done, left)| Lane::new(at, end, done, left)).collect()
             };
             self.topics = found.into_iter().map(|(name, streams)| (name, lanes(streams))).collect();
             self.calm_since = Some(at);
@@ -182,11 +244,7 @@ impl Progress {
     /// Measures those members that had work all the time, in any of their partitions. `None`: who reads what is not
     /// known.
     fn by_member(&mut self, backlog: &Backlog, ready: u32, shortest: Duration) -> Option<Vec<Measurement>> {
-        let owners: Vec<Option<u16>> = backlog
-            .topics
-            .iter()
-            .flat_map(|topic| topic.partitions.iter().map(|partition| partition.and_then(|it| it.owner)))
-            .collect();
+        let owners: Vec<Option<u16>> = owners(backlog).collect();
         let mut members: BTreeMap<u16, Member> = BTreeMap::new();
         for (lane, owner) in self.lanes().zip(&owners) {
             if let Some(owner) = owner {
@@ -265,18 +323,30 @@ impl Member {
     }
 }
 
-/// Topics, and of each partition its end and what is done.
-type Streams = Vec<(Arc<str>, Vec<(u64, u64)>)>;
+fn stuck_at(topic: usize, name: &Arc<str>, partition: usize, lane: &Lane, at: Timestamp) -> Stuck {
+    let (name, time) = (Arc::clone(name), elapsed(lane.moved(), at));
+    Stuck { topic, name, partition, offset: lane.next(), time, hangs: false }
+}
 
-/// Ends and what is done, by topic and partition; of RabbitMQ all queues are one stream.
+/// Who reads each partition, in the order of the reading.
+fn owners(backlog: &Backlog) -> impl Iterator<Item = Option<u16>> {
+    let partitions = backlog.topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.map(|partition| partition.and_then(|it| it.owner))
+}
+
+/// Topics, and of each partition its end, what is done, and what is left to do.
+type Streams = Vec<(Arc<str>, Vec<(u64, u64, u64)>)>;
+
+/// Ends, what is done and what is left, by topic and partition; of RabbitMQ all queues are one stream.
 fn streams(backlog: &Backlog) -> Streams {
     if let Some(processed) = backlog.processed {
-        return vec![("".into(), vec![(processed.saturating_add(backlog.messages), processed)])];
+        let left = backlog.messages;
+        return vec![("".into(), vec![(processed.saturating_add(left), processed, left)])];
     }
     let topics = backlog.topics.iter().map(|topic| {
         let stream = |partition: &Option<crate::brokers::observation::PartitionOffsets>| {
-            partition.map_or((0, 0), |it| {
-                (it.end, it.committed.unwrap_or_else(|| it.end.saturating_sub(it.backlog)))
+            partition.map_or((0, 0, 0), |it| {
+                (it.end, it.committed.unwrap_or_else(|| it.end.saturating_sub(it.backlog)), it.backlog)
             })
         };
         (Arc::clone(&topic.name), topic.partitions.iter().map(stream).collect())

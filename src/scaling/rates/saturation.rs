@@ -113,7 +113,13 @@ impl Saturation {
         }
     }
 
-    /// The most replicas that are of any use. After the pause a quarter more may be tried.
+    /// The most replicas that are of any use, as far as is known.
+    pub(super) fn useful(&self, now: Timestamp) -> Option<u32> {
+        let limit = self.limit.filter(|limit| elapsed(limit.until, now) < COMPARABLE)?;
+        Some(limit.replicas)
+    }
+
+    /// The same, with what may be tried: after the pause a quarter more.
     pub(super) fn limit(&self, now: Timestamp) -> Option<u32> {
         let limit = self.limit.filter(|limit| elapsed(limit.until, now) < COMPARABLE)?;
         Some(if now < limit.until { limit.replicas } else { limit.replicas + (limit.replicas / 4).max(1) })

@@ -126,6 +126,7 @@ impl Consumers {
             ready: Some(i32::try_from(self.ready).unwrap()),
             template: Some(self.template),
             rolling_out,
+            ..Target::default()
         };
         self.rates.observe(self.now(), backlog, target, POLL);
     }

@@ -4,6 +4,7 @@ mod agreement;
 mod behavior;
 mod bounds_and_modes;
 mod drain_time;
+mod health;
 mod hpa;
 mod policies;
 mod properties;
