@@ -176,6 +176,7 @@ async fn visit_valid(
     let (arrival_rate, service_rate) = (history.arrival_rate(), history.service_rate(&plan.scaling));
     let estimated_drain =
         backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog.messages, ready));
+    let expiring = backlog.and_then(|backlog| history.expiring(backlog, estimated_drain));
     // Whatever else is wrong comes first: a dispute stops nothing.
     let disputed = target.is_ok() && memory.writers.disputed(Instant::now());
     let disputed = disputed.then(external_writer);
@@ -192,6 +193,7 @@ async fn visit_valid(
         arrival_rate,
         service_rate,
         estimated_drain,
+        expiring,
         decision: decision.as_ref(),
     };
     let status = report::status(&situation, &memory.status, Timestamp::now());

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod happenings;
+mod losses;
 mod numbers;
 mod service_rate;
 
@@ -17,7 +18,7 @@ use crate::api::status::{DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::plan::Invalid;
-use crate::scaling::{Decision, ScaleEvent, ServiceRate};
+use crate::scaling::{Decision, Expiring, ScaleEvent, ServiceRate};
 use crate::workload::Workload;
 
 /// Everything that one visit of an object found out.
@@ -41,6 +42,8 @@ pub struct Situation<'a> {
     pub service_rate: Option<ServiceRate>,
     /// Seconds until the backlog is gone with the ready replicas.
     pub estimated_drain: Option<f64>,
+    /// Messages that the broker will delete before they are processed.
+    pub expiring: Option<Expiring>,
     /// What was decided. Absent while nothing may be decided.
     pub decision: Option<&'a Decision>,
 }

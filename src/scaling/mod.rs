@@ -35,6 +35,7 @@ mod behavior;
 mod decision;
 mod drain_time;
 mod evidence;
+mod expiring;
 mod history;
 mod observed;
 mod partitions;
@@ -49,6 +50,7 @@ mod tests;
 use jiff::Timestamp;
 
 pub use decision::{Decision, Limit, Reason};
+pub use expiring::Expiring;
 pub use history::{History, ScaleEvent};
 pub use partitions::{aligned, whole};
 pub use rates::{Arrivals, Basis, Remembered, ServiceRate};

@@ -7,7 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -38,6 +42,16 @@ pub struct State {
     pub topics: BTreeMap<String, Topic>,
     /// By group, topic and partition.
     pub commits: HashMap<(String, String, i32), i64>,
+    /// Batches of records by topic, the same in each partition.
+    pub logs: HashMap<String, Vec<u8>>,
+    /// Producer and first offset of the transactions that were aborted in all of them.
+    pub aborted: Vec<(i64, i64)>,
+    /// Error by topic, from Fetch.
+    pub fetch_errors: HashMap<String, i16>,
+    /// `retention.ms` and `cleanup.policy` by topic; of others the user may not know it.
+    pub settings: HashMap<String, [&'static str; 2]>,
+    /// Places that were fetched: partition, offset, and whether only what is committed.
+    pub fetched: Vec<(i32, i64, bool)>,
     /// Node by group; others have node 0.
     pub coordinators: HashMap<String, i32>,
     /// Error by group, from FindCoordinator and OffsetFetch.
@@ -50,6 +64,8 @@ pub struct State {
     pub advertised: HashMap<i32, (String, u16)>,
     /// Nodes that take requests and answer nothing.
     pub silent: Vec<i32>,
+    /// Requests that no node answers.
+    pub unanswered: Vec<ApiKey>,
     /// The one password that is right.
     pub password: Option<String>,
     /// How long a session lives after authentication, in ms; 0 is for ever.
@@ -96,12 +112,18 @@ impl FakeKafka {
         let state = Arc::new(Mutex::new(State {
             topics,
             commits: HashMap::new(),
+            logs: HashMap::new(),
+            aborted: Vec::new(),
+            fetch_errors: HashMap::new(),
+            settings: HashMap::new(),
+            fetched: Vec::new(),
             coordinators: HashMap::new(),
             group_errors: HashMap::new(),
             newest: HashMap::new(),
             believed_leaders: VecDeque::new(),
             advertised: HashMap::new(),
             silent: Vec::new(),
+            unanswered: Vec::new(),
             password: None,
             session_lifetime: 0,
             asked_topics: Vec::new(),
@@ -186,7 +208,7 @@ impl State {
         let key = ApiKey::try_from(header.request_api_key).unwrap();
         let version = header.request_api_version;
         self.requests.push((node, key));
-        if self.silent.contains(&node) {
+        if self.silent.contains(&node) || self.unanswered.contains(&key) {
             return None;
         }
         let mut body = BytesMut::new();
@@ -216,6 +238,8 @@ impl State {
             ApiKey::FindCoordinator => 4,
             ApiKey::OffsetFetch => 8,
             ApiKey::DescribeGroups => 5,
+            ApiKey::DescribeConfigs => 4,
+            ApiKey::Fetch => 17,
             ApiKey::SaslHandshake => 1,
             ApiKey::SaslAuthenticate => 2,
             other => panic!("{other:?} is not served here"),
@@ -234,6 +258,14 @@ impl State {
             ApiKey::ListOffsets => {
                 let request = ListOffsetsRequest::decode(&mut frame, version).unwrap();
                 self.offsets(node, request).encode(body, version)
+            }
+            ApiKey::DescribeConfigs => {
+                let request = DescribeConfigsRequest::decode(&mut frame, version).unwrap();
+                self.configs(request).encode(body, version)
+            }
+            ApiKey::Fetch => {
+                let request = FetchRequest::decode(&mut frame, version).unwrap();
+                self.records(node, request).encode(body, version)
             }
             ApiKey::FindCoordinator => {
                 let request = FindCoordinatorRequest::decode(&mut frame, version).unwrap();
@@ -270,6 +302,8 @@ impl State {
             ApiKey::FindCoordinator,
             ApiKey::OffsetFetch,
             ApiKey::DescribeGroups,
+            ApiKey::DescribeConfigs,
+            ApiKey::Fetch,
             ApiKey::SaslHandshake,
             ApiKey::SaslAuthenticate,
         ];
@@ -347,6 +381,58 @@ impl State {
                 .with_partitions(asked.partitions.into_iter().map(partition).collect())
         };
         ListOffsetsResponse::default().with_topics(request.topics.into_iter().map(topic).collect())
+    }
+
+    fn configs(&self, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+        let result = |asked: describe_configs_request::DescribeConfigsResource| {
+            let known = self.settings.get(asked.resource_name.as_str());
+            let setting = |(name, value)| {
+                DescribeConfigsResourceResult::default()
+                    .with_name(text(name))
+                    .with_value(Some(text(value)))
+                    .with_synonyms(vec![DescribeConfigsSynonym::default().with_name(text(name))])
+            };
+            let settings = known.map(|values| ["retention.ms", "cleanup.policy"].into_iter().zip(*values));
+            DescribeConfigsResult::default()
+                .with_error_code(if known.is_some() { 0 } else { TOPIC_AUTHORIZATION_FAILED })
+                .with_resource_type(asked.resource_type)
+                .with_resource_name(asked.resource_name)
+                .with_configs(settings.into_iter().flatten().map(setting).collect())
+        };
+        DescribeConfigsResponse::default().with_results(request.resources.into_iter().map(result).collect())
+    }
+
+    fn records(&mut self, node: i32, request: FetchRequest) -> FetchResponse {
+        let committed = request.isolation_level == 1;
+        let mut topics = Vec::new();
+        for topic in request.topics {
+            let mut partitions = Vec::new();
+            for asked in topic.partitions {
+                self.fetched.push((asked.partition, asked.fetch_offset, committed));
+                let leader =
+                    self.topics[topic.topic.as_str()].leaders[usize::try_from(asked.partition).unwrap()];
+                let error = self.fetch_errors.get(topic.topic.as_str()).copied();
+                let error = error.unwrap_or(if leader == node { 0 } else { NOT_LEADER });
+                let log = self.logs.get(topic.topic.as_str()).cloned().unwrap_or_default();
+                let aborted = |(producer, first): &(i64, i64)| {
+                    AbortedTransaction::default()
+                        .with_producer_id(ProducerId(*producer))
+                        .with_first_offset(*first)
+                };
+                partitions.push(
+                    PartitionData::default()
+                        .with_partition_index(asked.partition)
+                        .with_error_code(error)
+                        .with_aborted_transactions(
+                            committed.then(|| self.aborted.iter().map(aborted).collect()),
+                        )
+                        .with_records(Some(if error == 0 { log.into() } else { Bytes::new() })),
+                );
+            }
+            topics
+                .push(FetchableTopicResponse::default().with_topic(topic.topic).with_partitions(partitions));
+        }
+        FetchResponse::default().with_responses(topics)
     }
 
     fn home(&self, group: &str) -> i32 {

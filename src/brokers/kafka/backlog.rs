@@ -146,6 +146,7 @@ pub fn evaluate(
         members: state.members,
         rebalancing: state.rebalancing,
         notes,
+        ..Backlog::default()
     };
     match problem {
         Some(problem) => Reading::AtLeast(backlog, problem),
@@ -186,7 +187,7 @@ fn progress(
 
 impl Offsets {
     /// The first offset that is still to be processed.
-    fn base(&self, offset_reset: OffsetReset) -> i64 {
+    pub(super) fn base(&self, offset_reset: OffsetReset) -> i64 {
         match (self.commit, offset_reset) {
             (Some(commit), _) => commit.max(self.start),
             (None, OffsetReset::Earliest) => self.start,
