@@ -343,6 +343,34 @@ fn descriptions_of_both_protocols_are_read() {
     });
 }
 
+#[test]
+fn a_group_of_which_more_is_assigned_than_can_be_true_has_no_known_owners_and_its_members_all_the_same() {
+    // Topics without a name and a partition each; in the new protocol also with an identity.
+    let (topics, count) = (vec![0; 100_001 * 6], 100_001_i32.to_be_bytes());
+    let assignment = [&[0, 0][..], &count, &topics, &[0; 4]].concat();
+    let member = DescribedGroupMember::default().with_member_assignment(assignment.into());
+    let group = describe_groups_response::DescribedGroup::default()
+        .with_group_id(GroupId(text("billing")))
+        .with_protocol_type(text("consumer"))
+        .with_members(vec![member.clone(), member]);
+    let mut frame = BytesMut::new();
+    DescribeGroupsResponse::default().with_groups(vec![group]).encode(&mut frame, 5).unwrap();
+    let found = read(&DescribeGroups { groups: vec!["billing".into()] }, &frame, 5).unwrap();
+    assert_eq!((found[0].members, found[0].assigned.len()), (2, 0));
+
+    let place = consumer_group_describe_response::TopicPartitions::default();
+    let assignment =
+        consumer_group_describe_response::Assignment::default().with_topic_partitions(vec![place; 100_001]);
+    let member = consumer_group_describe_response::Member::default().with_assignment(assignment);
+    let group = consumer_group_describe_response::DescribedGroup::default()
+        .with_group_id(GroupId(text("billing")))
+        .with_members(vec![member]);
+    let mut frame = BytesMut::new();
+    ConsumerGroupDescribeResponse::default().with_groups(vec![group]).encode(&mut frame, 0).unwrap();
+    let found = read(&DescribeConsumerGroups { groups: vec!["billing".into()] }, &frame, 0).unwrap();
+    assert_eq!((found[0].members, found[0].assigned.len()), (1, 0));
+}
+
 fn assigned(member: u16, partitions: &[i32]) -> Assigned {
     Assigned { member, topic: "orders".to_owned(), partitions: partitions.to_vec() }
 }

@@ -45,7 +45,7 @@ pub(super) struct Counts {
     pub consumers: Option<u32>,
     /// Only one of them gets messages.
     pub single_active: bool,
-    /// When the first message that is ready was sent, in seconds since 1970, as its sender says.
+    /// When the message at the head was sent, in seconds since 1970, as its sender says.
     pub head: Option<i64>,
     /// Milliseconds after which messages are deleted. Absent: they are not.
     pub kept: Option<u64>,
@@ -112,13 +112,17 @@ impl Counts {
             // With several queues each may have another active consumer, and one that has many is not bound to one.
             single_active: self.single_active && other.single_active,
             consumers: self.consumers.zip(other.consumers).map(|(ours, theirs)| ours.saturating_add(theirs)),
-            head: self.head.into_iter().chain(other.head.filter(|_| other.ready > 0)).min(),
-            // How long an empty queue keeps messages does not matter.
-            kept: match other.ready.saturating_add(other.unacknowledged) {
-                0 => self.kept,
-                _ => self.kept.zip(other.kept).map(|(ours, theirs)| ours.max(theirs)),
+            // What an empty queue says of its messages does not matter.
+            head: self.head.into_iter().chain(other.head.filter(|_| !other.is_empty())).min(),
+            kept: match other.is_empty() {
+                true => self.kept,
+                false => self.kept.zip(other.kept).map(|(ours, theirs)| ours.max(theirs)),
             },
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ready == 0 && self.unacknowledged == 0
     }
 
     fn backlog(self) -> Backlog {
@@ -136,12 +140,12 @@ impl Counts {
         }
     }
 
-    /// Before the first message that is ready, the consumers have those that they have not acknowledged.
+    /// Where messages are processed in their order, the one at the head is the next.
     fn dated(&self) -> Option<Dated> {
         Some(Dated {
             topic: "".into(),
             partition: 0,
-            offset: self.processed?.saturating_add(self.unacknowledged),
+            offset: self.processed?,
             written: Timestamp::from_second(self.head?).ok()?,
         })
     }
@@ -212,11 +216,11 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_head_of_all_queues_with_ready_messages_dates_the_backlog() {
-        let with = |head, ready| Counts { head, ..numbers(ready, 3) };
+    fn the_oldest_head_of_all_queues_with_messages_dates_the_backlog() {
+        let with = |head, ready| Counts { head, ..numbers(ready, 0) };
         let dated = sum(&[with(Some(200), 5), with(Some(100), 1), with(Some(50), 0), with(None, 7)]).dated;
         assert_eq!(dated.len(), 1);
-        assert_eq!((dated[0].written.as_second(), dated[0].offset), (100, 40 + 12));
+        assert_eq!((dated[0].written.as_second(), dated[0].offset), (100, 40));
         assert_eq!(sum(&[with(None, 7)]).dated, []);
     }
 
