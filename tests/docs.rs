@@ -157,6 +157,7 @@ fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
 fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
     let page = read(OPERATIONS);
     let mut reasons = literals("src/report/conditions.rs");
+    reasons.extend(literals("src/report/losses.rs"));
     reasons.extend(variants("src/brokers/observation.rs", "SourceReason"));
     reasons.extend(variants("src/report/mod.rs", "TargetReason"));
     reasons.extend(variants("src/workload.rs", "TroubleReason"));

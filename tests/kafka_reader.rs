@@ -13,7 +13,7 @@ use queuescaler::brokers::kafka::KafkaReader;
 use queuescaler::brokers::{Note, Reading, SourceReason};
 use queuescaler::plan::NameSelector;
 use support::kafka_admin::KafkaAdmin;
-use support::kafka_reading::{known, plain, poll, poll_one, unique, unknown, watch, watch_by};
+use support::kafka_reading::{One, known, plain, poll, poll_one, unique, unknown, watch, watch_by};
 use support::relay::Relay;
 use support::skip::skipped;
 
@@ -189,6 +189,78 @@ async fn records_of_an_open_transaction_count_by_isolation_level() {
         ticks.tick().await;
         assert!(Instant::now() < deadline, "the transaction was not completed");
     }
+}
+
+/// A group that reads only what is committed, or everything.
+fn by(isolation: IsolationLevel, group: &str, topic: &str) -> One {
+    let names = NameSelector::Names(vec![topic.to_owned()]);
+    watch_by(group, names, OffsetReset::Latest, isolation)
+}
+
+/// Waits until a transaction's marker is written, which is after the answer: the log ends there.
+async fn until_end(reader: &mut KafkaReader, topic: &str, end: u64) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    let mut one = by(IsolationLevel::ReadCommitted, &unique("watcher"), topic);
+    while known(&poll_one(reader, &mut one).await).topics[0].partitions[0].unwrap().end != end {
+        ticks.tick().await;
+        assert!(Instant::now() < deadline, "the transaction was not completed");
+    }
+}
+
+#[tokio::test]
+async fn markers_of_transactions_are_no_backlog_from_the_second_reading_on() {
+    let Some(Setting { mut admin, mut reader, topic, group }) = setting(1).await else { return };
+    let transaction = admin.begin(&unique("transaction"), &topic, 0, 30).await;
+    admin.end(transaction, true).await;
+    until_end(&mut reader, &topic, 31).await;
+    admin.commit(&group, &topic, &[(0, 30)]).await;
+    let mut one = by(IsolationLevel::ReadCommitted, &group, &topic);
+    for messages in [1, 0, 0] {
+        assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, messages);
+    }
+    admin.produce(&topic, 0, 5).await;
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 5);
+}
+
+#[tokio::test]
+async fn aborted_records_are_no_backlog_of_those_who_read_only_what_is_committed() {
+    let Some(Setting { mut admin, mut reader, topic, group }) = setting(1).await else { return };
+    let transaction = admin.begin(&unique("transaction"), &topic, 0, 20).await;
+    admin.end(transaction, false).await;
+    until_end(&mut reader, &topic, 21).await;
+    admin.commit(&group, &topic, &[(0, 0)]).await;
+    let mut committed = by(IsolationLevel::ReadCommitted, &group, &topic);
+    let mut all = by(IsolationLevel::ReadUncommitted, &group, &topic);
+    for expected in [[21, 21], [0, 21], [0, 21]] {
+        let readings = poll(&mut reader, &mut [&mut committed, &mut all]).await.unwrap();
+        assert_eq!([known(&readings[0]).messages, known(&readings[1]).messages], expected);
+    }
+}
+
+#[tokio::test]
+async fn an_old_backlog_is_dated_by_its_first_record_and_its_retention_is_told() {
+    let Some(Setting { mut admin, mut reader, topic, group }) = setting(1).await else { return };
+    let before = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap();
+    admin.produce(&topic, 0, 10).await;
+    let after = jiff::Timestamp::now();
+    admin.commit(&group, &topic, &[(0, 4)]).await;
+    let reading = poll_one(&mut reader, &mut watch(&group, &[&topic], OffsetReset::Latest)).await;
+    let [dated] = &known(&reading).dated[..] else { panic!("{reading:?}") };
+    assert_eq!((&*dated.topic, dated.partition, dated.offset), (&*topic, 0, 4));
+    assert!((before..=after).contains(&dated.written), "{dated:?}");
+    let [kept] = &known(&reading).kept[..] else { panic!("{reading:?}") };
+    assert!(kept.time > Duration::from_secs(60), "{kept:?}");
+}
+
+#[tokio::test]
+async fn the_member_that_reads_a_partition_is_told() {
+    let Some(Setting { mut admin, mut reader, topic, group }) = setting(3).await else { return };
+    admin.join_to_read(&group, &topic, &[0, 2]).await;
+    let reading = poll_one(&mut reader, &mut watch(&group, &[&topic], OffsetReset::Latest)).await;
+    let partitions = known(&reading).topics[0].partitions.iter();
+    let owners: Vec<_> = partitions.map(|partition| partition.unwrap().owner).collect();
+    assert_eq!(owners, [Some(0), None, Some(0)]);
 }
 
 #[tokio::test]

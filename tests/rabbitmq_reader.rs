@@ -71,6 +71,29 @@ async fn r3_unacknowledged_messages_count_when_none_is_ready() {
 }
 
 #[tokio::test]
+async fn the_time_at_the_head_dates_the_backlog_and_how_long_messages_are_kept_is_told() {
+    let Some(broker) = Broker::from_env() else { return };
+    let vhost = broker.fresh_vhost("qs ages").await;
+    vhost.declare_with_ttl("own", 3_600_000).await;
+    vhost.declare("policy", "quorum").await;
+    vhost.ttl_policy(7_200_000).await;
+    let sent = 1_700_000_000;
+    vhost.publish_sent_at("own", 3, sent).await;
+    vhost.publish("policy", 2).await;
+    for (queue, kept, dated) in [("own", 3600, Some(1_700_000_000)), ("policy", 7200, None)] {
+        let told = |reading: &Reading| {
+            reading.backlog().is_some_and(|backlog| {
+                backlog.kept.first().is_some_and(|it| it.time.as_secs() == kept)
+                    && backlog.dated.first().map(|it| it.written.as_second()) == dated
+                    && backlog.processed == Some(0)
+            })
+        };
+        read_until(&mut reader(broker.access()), &mut vhost.queues(&[queue]), told).await;
+    }
+    vhost.delete().await;
+}
+
+#[tokio::test]
 async fn names_are_escaped_in_single_requests_listings_and_amqp() {
     let Some(broker) = Broker::from_env() else { return };
     let vhost = broker.fresh_vhost("qs/names & more?").await;

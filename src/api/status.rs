@@ -26,7 +26,8 @@ pub struct QueueScalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
     /// Seconds that the oldest message that is not processed has waited, rounded to two significant digits: to a poll
-    /// for what arrived since the operator reads the queue, at least for what was there before.
+    /// for what arrived since the operator reads the queue; for what was there before, by the time that the broker has
+    /// for the message, and at least since then where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_message_age_seconds: Option<i64>,
     /// Messages that arrive per minute, over the last minute, rounded to two significant digits.

@@ -87,8 +87,27 @@ pub struct Backlog {
     pub members: Option<u32>,
     /// The group is handing out its partitions anew.
     pub rebalancing: bool,
+    /// When messages were written that are still to be processed, as far as the broker was asked: of those partitions
+    /// whose backlog is older than the first reading.
+    pub dated: Vec<Dated>,
+    /// How long messages are kept that nobody processes, as far as it is known. Of a topic that is not here, nothing is
+    /// known, or they are kept for ever.
+    pub kept: Vec<Kept>,
     /// What the user should know besides the number.
     pub notes: Vec<Note>,
+}
+
+/// When the oldest message of a partition that is still to be processed was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dated {
+    /// The topic; empty for RabbitMQ, where all queues are one stream.
+    pub topic: Arc<str>,
+    /// The partition; 0 for RabbitMQ.
+    pub partition: usize,
+    /// The message's place: its offset, or for RabbitMQ as many messages as were processed before it.
+    pub offset: u64,
+    /// By the clock of whoever stamps messages, who may be wrong: the producer or the broker.
+    pub written: Timestamp,
 }
 
 /// The partitions of one topic.
@@ -107,13 +126,23 @@ pub struct PartitionOffsets {
     pub start: u64,
     /// Offset after the last that the consumer can read.
     pub end: u64,
-    /// Offset after the last that was processed, as far as the group has said. Absent: it never did.
+    /// Offset after the last that was processed, as far as the group has said; or after what follows it and is no
+    /// message, where that was found out. Absent: it never did.
     pub committed: Option<u64>,
     /// Messages between the two that are still to be processed.
     pub backlog: u64,
     /// The member that reads it, by a number that means something within one reading only. Absent: nobody, or it is
     /// not known.
     pub owner: Option<u16>,
+}
+
+/// How long messages are kept, processed or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The topic; empty for RabbitMQ, where all queues are one stream.
+    pub topic: Arc<str>,
+    /// From their writing on. For RabbitMQ: all its queues delete messages, and the last of them does after this time.
+    pub time: Duration,
 }
 
 /// A fact that a reading found besides the backlog.
@@ -127,6 +156,24 @@ pub enum Note {
     BacklogExpired {
         /// Messages lost.
         messages: u64,
+    },
+    /// A transaction is open for longer than brokers allow, and consumers that read only what is committed cannot go on
+    /// beyond its first record, however many they are.
+    HangingTransaction {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: usize,
+        /// Where the transaction began.
+        offset: u64,
+    },
+    /// No message is ready, because the consumers took more than they can work on at once: others that come will get
+    /// none of them.
+    HeldByConsumers {
+        /// Messages that are taken and not acknowledged.
+        messages: u64,
+        /// Consumers that have them.
+        consumers: u32,
     },
     /// A topic's partition count changed since the last reading.
     PartitionsChanged {

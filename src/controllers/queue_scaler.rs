@@ -178,6 +178,7 @@ async fn visit_valid(
         backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog.messages, ready));
     let consumers = history.consumers_health().map(<[_]>::to_vec);
     let missing_pods = history.missing_pods();
+    let expiring = backlog.and_then(|backlog| history.expiring(backlog, estimated_drain));
     // Whatever else is wrong comes first: a dispute stops nothing.
     let disputed = target.is_ok() && memory.writers.disputed(Instant::now());
     let disputed = disputed.then(external_writer);
@@ -196,6 +197,7 @@ async fn visit_valid(
         estimated_drain,
         consumers: consumers.as_deref(),
         missing_pods,
+        expiring,
         decision: decision.as_ref(),
     };
     let status = report::status(&situation, &memory.status, Timestamp::now());

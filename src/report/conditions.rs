@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{Situation, TargetReason};
+use super::{Situation, TargetReason, losses};
 use crate::api::Mode;
 use crate::api::condition::{
     ALL, BACKLOG_HEALTHY, CONSUMERS_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED,
@@ -112,12 +112,20 @@ fn source_observed(situation: &Situation<'_>) -> Finding {
             if backlog.notes.contains(&Note::TlsNotVerified) {
                 message.push_str("; the broker's certificate is not verified (tls.insecureSkipVerify)");
             }
+            message.push_str(&backlog.notes.iter().find_map(held).unwrap_or_default());
             finding("True", reason.into(), message)
         }
         Some(Reading::AtLeast(_, problem) | Reading::Unknown(problem)) => {
             finding("False", problem.reason.to_string(), problem.message.clone())
         }
     }
+}
+
+fn held(note: &Note) -> Option<String> {
+    let Note::HeldByConsumers { messages, consumers } = note else { return None };
+    Some(format!(
+        "; {consumers} consumers hold all {messages} messages, so that more replicas would get none: set a lower prefetch"
+    ))
 }
 
 fn target_scalable(situation: &Situation<'_>) -> Finding {
@@ -196,21 +204,15 @@ fn backlog_healthy(situation: &Situation<'_>) -> Finding {
     let Some(backlog) = reading.and_then(Reading::backlog) else {
         return Finding::new(BACKLOG_HEALTHY, "Unknown", "SourceUnknown", "the backlog is not known");
     };
-    let expired = backlog.notes.iter().find_map(|note| match note {
-        Note::BacklogExpired { messages } => Some(*messages),
-        _ => None,
-    });
-    match expired {
-        Some(messages) => Finding::new(
+    let wrong = losses::found(&backlog.notes, situation.expiring.as_ref());
+    match wrong {
+        Some((reason, message)) => Finding::new(BACKLOG_HEALTHY, "False", reason, message),
+        None => Finding::new(
             BACKLOG_HEALTHY,
-            "False",
-            "BacklogExpired",
-            format!(
-                "{messages} messages were deleted by the topic's retention before the group processed them; \
-                 raise the retention, or maxReplicas"
-            ),
+            "True",
+            "BelowThresholds",
+            "no message was lost to retention, or is about to be as far as it is known",
         ),
-        None => Finding::new(BACKLOG_HEALTHY, "True", "BelowThresholds", "no message was lost to retention"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod happenings;
+mod losses;
 mod numbers;
 mod service_rate;
 
@@ -17,7 +18,7 @@ use crate::api::status::{DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::plan::Invalid;
-use crate::scaling::{Decision, MissingPods, ScaleEvent, ServiceRate, Verdict};
+use crate::scaling::{Decision, Expiring, MissingPods, ScaleEvent, ServiceRate, Verdict};
 use crate::workload::Workload;
 
 /// Everything that one visit of an object found out.
@@ -45,6 +46,8 @@ pub struct Situation<'a> {
     pub consumers: Option<&'a [Verdict]>,
     /// Replicas that should be ready by now.
     pub missing_pods: Option<MissingPods>,
+    /// Messages that the broker will delete before they are processed.
+    pub expiring: Option<Expiring>,
     /// What was decided. Absent while nothing may be decided.
     pub decision: Option<&'a Decision>,
 }

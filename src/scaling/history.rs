@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::expiring::{self, Expiring};
 use super::health::{Facts, Health, MissingPods, Verdict};
 use super::rates::{Rates, Remembered, ServiceRate};
 use super::{Target, drain_time};
@@ -80,10 +81,18 @@ impl History {
     }
 
     /// How long the oldest message that is not processed has waited, as of the last complete reading: exact to a poll
-    /// for what arrived since the first reading, and at least that for what was there before. Absent: not known.
+    /// for what arrived since the first reading; for what was there before, by the time that the broker has for it, and
+    /// at least since the first reading where it has none. Absent: not known.
     #[must_use]
     pub fn oldest_message_age(&self) -> Option<Duration> {
         self.rates.oldest()
+    }
+
+    /// Messages that the broker is about to delete, or will before their turn comes, if the backlog is gone `drain`
+    /// seconds from now.
+    #[must_use]
+    pub fn expiring(&self, backlog: &Backlog, drain: Option<f64>) -> Option<Expiring> {
+        expiring::expiring(self, backlog, drain)
     }
 
     /// How fast one replica is, as far as it is known; the hint of the plan counts until it is learned.

@@ -35,6 +35,7 @@ mod behavior;
 mod decision;
 mod drain_time;
 mod evidence;
+mod expiring;
 mod health;
 mod history;
 mod observed;
@@ -50,6 +51,7 @@ mod tests;
 use jiff::Timestamp;
 
 pub use decision::{Decision, Limit, Reason};
+pub use expiring::Expiring;
 pub use health::{Ailment, MissingPods, Verdict};
 pub use history::{History, ScaleEvent};
 pub use partitions::{aligned, whole};

@@ -25,6 +25,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
+mod looks;
+
 pub const NOT_LEADER: i16 = 6;
 pub const NOT_COORDINATOR: i16 = 16;
 pub const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
@@ -38,6 +40,16 @@ pub struct State {
     pub topics: BTreeMap<String, Topic>,
     /// By group, topic and partition.
     pub commits: HashMap<(String, String, i32), i64>,
+    /// Batches of records by topic, the same in each partition.
+    pub logs: HashMap<String, Vec<u8>>,
+    /// Producer and first offset of the transactions that were aborted in all of them.
+    pub aborted: Vec<(i64, i64)>,
+    /// Error by topic, from Fetch.
+    pub fetch_errors: HashMap<String, i16>,
+    /// `retention.ms` and `cleanup.policy` by topic; of others the user may not know it.
+    pub settings: HashMap<String, [&'static str; 2]>,
+    /// Places that were fetched: partition, offset, and whether only what is committed.
+    pub fetched: Vec<(i32, i64, bool)>,
     /// Node by group; others have node 0.
     pub coordinators: HashMap<String, i32>,
     /// Error by group, from FindCoordinator and OffsetFetch.
@@ -50,6 +62,8 @@ pub struct State {
     pub advertised: HashMap<i32, (String, u16)>,
     /// Nodes that take requests and answer nothing.
     pub silent: Vec<i32>,
+    /// Requests that no node answers.
+    pub unanswered: Vec<ApiKey>,
     /// The one password that is right.
     pub password: Option<String>,
     /// How long a session lives after authentication, in ms; 0 is for ever.
@@ -96,12 +110,18 @@ impl FakeKafka {
         let state = Arc::new(Mutex::new(State {
             topics,
             commits: HashMap::new(),
+            logs: HashMap::new(),
+            aborted: Vec::new(),
+            fetch_errors: HashMap::new(),
+            settings: HashMap::new(),
+            fetched: Vec::new(),
             coordinators: HashMap::new(),
             group_errors: HashMap::new(),
             newest: HashMap::new(),
             believed_leaders: VecDeque::new(),
             advertised: HashMap::new(),
             silent: Vec::new(),
+            unanswered: Vec::new(),
             password: None,
             session_lifetime: 0,
             asked_topics: Vec::new(),
@@ -186,7 +206,7 @@ impl State {
         let key = ApiKey::try_from(header.request_api_key).unwrap();
         let version = header.request_api_version;
         self.requests.push((node, key));
-        if self.silent.contains(&node) {
+        if self.silent.contains(&node) || self.unanswered.contains(&key) {
             return None;
         }
         let mut body = BytesMut::new();
@@ -216,6 +236,8 @@ impl State {
             ApiKey::FindCoordinator => 4,
             ApiKey::OffsetFetch => 8,
             ApiKey::DescribeGroups => 5,
+            ApiKey::DescribeConfigs => 4,
+            ApiKey::Fetch => 17,
             ApiKey::SaslHandshake => 1,
             ApiKey::SaslAuthenticate => 2,
             other => panic!("{other:?} is not served here"),
@@ -234,6 +256,14 @@ impl State {
             ApiKey::ListOffsets => {
                 let request = ListOffsetsRequest::decode(&mut frame, version).unwrap();
                 self.offsets(node, request).encode(body, version)
+            }
+            ApiKey::DescribeConfigs => {
+                let request = DescribeConfigsRequest::decode(&mut frame, version).unwrap();
+                self.configs(request).encode(body, version)
+            }
+            ApiKey::Fetch => {
+                let request = FetchRequest::decode(&mut frame, version).unwrap();
+                self.records(node, request).encode(body, version)
             }
             ApiKey::FindCoordinator => {
                 let request = FindCoordinatorRequest::decode(&mut frame, version).unwrap();
@@ -270,6 +300,8 @@ impl State {
             ApiKey::FindCoordinator,
             ApiKey::OffsetFetch,
             ApiKey::DescribeGroups,
+            ApiKey::DescribeConfigs,
+            ApiKey::Fetch,
             ApiKey::SaslHandshake,
             ApiKey::SaslAuthenticate,
         ];

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -227,6 +227,23 @@ impl KafkaAdmin {
 
     /// Joins a group as a member of the classic protocol, alone or as the first; returns its name.
     pub async fn join(&mut self, group: &str, assignor: &str) -> String {
+        self.join_with(group, assignor, Bytes::new()).await
+    }
+
+    /// The same, to read these partitions.
+    pub async fn join_to_read(&mut self, group: &str, topic: &str, partitions: &[i32]) {
+        let mut assignment = BytesMut::new();
+        assignment.put_i16(0); // version
+        assignment.put_i32(1); // topics
+        assignment.put_i16(i16::try_from(topic.len()).unwrap());
+        assignment.put(topic.as_bytes());
+        assignment.put_i32(i32::try_from(partitions.len()).unwrap());
+        partitions.iter().for_each(|partition| assignment.put_i32(*partition));
+        assignment.put_i32(-1); // no data of the user's
+        self.join_with(group, "range", assignment.freeze()).await;
+    }
+
+    async fn join_with(&mut self, group: &str, assignor: &str, assignment: Bytes) -> String {
         let coordinator = self.coordinator(group, 0).await;
         let protocol =
             JoinGroupRequestProtocol::default().with_name(text(assignor)).with_metadata(Bytes::new());
@@ -245,7 +262,7 @@ impl KafkaAdmin {
         assert_eq!(joined.error_code, 0, "joining {group}");
         let assignment = SyncGroupRequestAssignment::default()
             .with_member_id(joined.member_id.clone())
-            .with_assignment(Bytes::new());
+            .with_assignment(assignment);
         let request = SyncGroupRequest::default()
             .with_group_id(GroupId(text(group)))
             .with_generation_id(joined.generation_id)

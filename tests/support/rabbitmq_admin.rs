@@ -168,6 +168,23 @@ impl Vhost {
         assert!(status.is_success(), "declare {queue}: {status} {answer}");
     }
 
+    /// A classic queue that deletes messages after so many milliseconds.
+    pub async fn declare_with_ttl(&self, queue: &str, milliseconds: u32) {
+        let path = format!("/queues/{}/{}", escape(&self.name), escape(queue));
+        let body = json!({"durable": true, "arguments": {"x-message-ttl": milliseconds}});
+        let (status, answer) = self.broker.call(Method::PUT, &path, body).await;
+        assert!(status.is_success(), "declare {queue}: {status} {answer}");
+    }
+
+    /// Has all queues of the virtual host delete messages after so many milliseconds.
+    pub async fn ttl_policy(&self, milliseconds: u32) {
+        let path = format!("/policies/{}/ttl", escape(&self.name));
+        let body =
+            json!({"pattern": ".*", "apply-to": "queues", "definition": {"message-ttl": milliseconds}});
+        let (status, answer) = self.broker.call(Method::PUT, &path, body).await;
+        assert!(status.is_success(), "policy: {status} {answer}");
+    }
+
     /// For a name that the management API has no URL for.
     pub async fn declare_by_amqp(&self, queue: &str) {
         let connection = self.connect().await;
@@ -186,13 +203,22 @@ impl Vhost {
 
     /// Publishes so many messages at once: a backlog must come faster than consumers can work it off.
     pub async fn publish(&self, queue: &str, count: usize) {
+        self.publish_as(queue, count, BasicProperties::default()).await;
+    }
+
+    /// The same, of messages that say that they were sent at this second.
+    pub async fn publish_sent_at(&self, queue: &str, count: usize, second: u64) {
+        self.publish_as(queue, count, BasicProperties::default().with_timestamp(second)).await;
+    }
+
+    async fn publish_as(&self, queue: &str, count: usize, properties: BasicProperties) {
         let connection = self.connect().await;
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let mut confirms = Vec::new();
         for _ in 0..count {
-            let properties = BasicProperties::default();
+            let properties = properties.clone();
             let sent = channel.basic_publish("".into(), queue.into(), mandatory, b"x", properties).await;
             confirms.push(sent.unwrap());
         }

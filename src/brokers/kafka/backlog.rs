@@ -3,7 +3,7 @@
 //! The caller reads the log's start first, then the commits, then the log's end. All three only grow, so a commit that
 //! lies before the start really expired, and one that lies beyond the end really belongs to another log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::metadata::TopicId;
@@ -134,18 +134,21 @@ pub fn evaluate(
     }
 
     let notes = found.notes(offset_reset, topics, history);
+    let mut owners: HashMap<&str, Vec<&Assigned>> = HashMap::new();
+    state.assigned.iter().for_each(|one| owners.entry(&one.topic).or_default().push(one));
     let mut backlog = Backlog {
         messages: found.messages,
         in_flight: 0,
         arrived: None,
         processed: None,
-        topics: topics.iter().filter_map(|topic| progress(topic, offset_reset, state)).collect(),
+        topics: topics.iter().filter_map(|topic| progress(topic, offset_reset, &owners)).collect(),
         assignor: history.assignor.clone(),
         single_consumer: false,
         partitions: Some(if range { found.largest_topic } else { found.partitions }),
         members: state.members,
         rebalancing: state.rebalancing,
         notes,
+        ..Backlog::default()
     };
     match problem {
         Some(problem) => Reading::AtLeast(backlog, problem),
@@ -160,7 +163,7 @@ pub fn evaluate(
 fn progress(
     topic: &TopicOffsets<'_>,
     offset_reset: OffsetReset,
-    state: &GroupState,
+    owners: &HashMap<&str, Vec<&Assigned>>,
 ) -> Option<observation::TopicOffsets> {
     let found = topic.partitions.as_ref().ok()?;
     let of_one = |offsets: &Result<Offsets, Arc<Problem>>| {
@@ -174,7 +177,7 @@ fn progress(
         })
     };
     let mut partitions: Vec<_> = found.iter().map(of_one).collect();
-    for assigned in state.assigned.iter().filter(|assigned| *assigned.topic == **topic.name) {
+    for assigned in owners.get(&**topic.name).into_iter().flatten() {
         for partition in &assigned.partitions {
             let place =
                 usize::try_from(*partition).ok().and_then(|index| partitions.get_mut(index)?.as_mut());
@@ -186,7 +189,7 @@ fn progress(
 
 impl Offsets {
     /// The first offset that is still to be processed.
-    fn base(&self, offset_reset: OffsetReset) -> i64 {
+    pub(super) fn base(&self, offset_reset: OffsetReset) -> i64 {
         match (self.commit, offset_reset) {
             (Some(commit), _) => commit.max(self.start),
             (None, OffsetReset::Earliest) => self.start,

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
@@ -38,6 +39,12 @@ pub(super) struct Poll {
 impl Poll {
     pub(super) fn new(deadline: Instant) -> Self {
         Self { deadline, failed: HashMap::new(), refused: None, requests: 0 }
+    }
+
+    /// From now on it is only about what a reading can do without: it may take so long at most, and half of that if a
+    /// broker does not answer.
+    pub(super) fn hurry(&mut self, most: Duration) {
+        self.deadline = self.deadline.min(Instant::now() + most);
     }
 
     /// How long a broker may take now: half of what is left, so that something is left to go on with after it failed.

@@ -54,6 +54,11 @@ pub trait Call: Send + Sync {
     /// The longest response that can be right, in bytes.
     fn limit(&self) -> usize;
 
+    /// Bytes of the response that are kept for [`answer`](Self::answer); what comes after them is passed over.
+    fn kept(&self) -> usize {
+        self.limit()
+    }
+
     /// Reads the response.
     ///
     /// # Errors
@@ -191,7 +196,7 @@ impl Connection {
             let mut answers = Vec::with_capacity(calls.len());
             let mut id = first_id;
             for call in calls {
-                let frame = read_frame(&mut reading, call.limit(), &peer).await?;
+                let frame = read_frame(&mut reading, call.limit(), call.kept(), &peer).await?;
                 answers.push(
                     decode(call, &frame, id, version).map_err(|error| invalid(&peer, &error.to_string()))?,
                 );
@@ -285,6 +290,7 @@ const FIRST_CHUNK: usize = 4096;
 async fn read_frame(
     stream: &mut (impl AsyncRead + Unpin),
     limit: usize,
+    kept: usize,
     peer: &Endpoint,
 ) -> Result<Vec<u8>, CallError> {
     let mut head = [0; 4];
@@ -293,10 +299,12 @@ async fn read_frame(
     if usize::try_from(length).map_or(true, |length| length > limit) {
         return Err(invalid(peer, &foreign(head)));
     }
+    let kept = u64::from(length).min(u64::try_from(kept).unwrap_or(u64::MAX));
     let mut frame = Vec::with_capacity(FIRST_CHUNK.min(limit));
-    let read =
-        stream.take(length.into()).read_to_end(&mut frame).await.map_err(|error| lost(peer, &error))?;
-    if u32::try_from(read) != Ok(length) {
+    let mut whole = stream.take(length.into());
+    (&mut whole).take(kept).read_to_end(&mut frame).await.map_err(|error| lost(peer, &error))?;
+    tokio::io::copy(&mut whole, &mut tokio::io::sink()).await.map_err(|error| lost(peer, &error))?;
+    if whole.limit() > 0 {
         return Err(lost(peer, &std::io::ErrorKind::UnexpectedEof.into()));
     }
     Ok(frame)

@@ -178,7 +178,7 @@ impl Consumers {
             let Some(consumer) = self.groups.get_mut(description.group.as_str()) else { continue };
             // What the old description calls dead does not exist, or is a group of the new protocol.
             consumer.dead = description.error == 0 && description.state == "Dead";
-            consumer.describe(&description);
+            consumer.describe(description);
         }
         self.describe_new(|consumer| consumer.dead, cluster, poll).await;
     }
@@ -189,7 +189,7 @@ impl Consumers {
         for description in flat(cluster.call_each(work, poll).await) {
             let Some(consumer) = self.groups.get_mut(description.group.as_str()) else { continue };
             consumer.memory.new_protocol = description.error == 0;
-            consumer.describe(&description);
+            consumer.describe(description);
         }
     }
 
@@ -260,13 +260,13 @@ impl Consumer {
         self.problem = Some(problem);
     }
 
-    fn describe(&mut self, found: &Description) {
+    fn describe(&mut self, found: Description) {
         if found.error == 0 {
             self.state = GroupState {
                 members: Some(found.members),
                 rebalancing: found.is_rebalancing(),
-                assignor: Some(found.assignor.clone()).filter(|assignor| !assignor.is_empty()),
-                assigned: found.assigned.clone(),
+                assignor: Some(found.assignor).filter(|assignor| !assignor.is_empty()),
+                assigned: found.assigned,
             };
         }
     }

@@ -1,7 +1,10 @@
 //! Our reading of responses against the codec's writing of them, in every version that we speak; and against rubbish.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
@@ -13,16 +16,19 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{
-    BrokerId, ConsumerGroupDescribeResponse, DescribeGroupsResponse, FindCoordinatorResponse, GroupId,
-    ListOffsetsResponse, MetadataResponse, OffsetFetchResponse, TopicName, consumer_group_describe_response,
-    describe_groups_response, find_coordinator_response,
+    BrokerId, ConsumerGroupDescribeResponse, DescribeConfigsResponse, DescribeGroupsResponse, FetchResponse,
+    FindCoordinatorResponse, GroupId, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse, ProducerId,
+    TopicName, consumer_group_describe_response, describe_configs_response, describe_groups_response,
+    find_coordinator_response,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use proptest::prelude::*;
 
 use super::backlog::Assigned;
 use super::commits::{AskedGroup, OffsetFetch};
+use super::configs::DescribeConfigs;
 use super::connection::Call;
+use super::fetch::Fetch;
 use super::groups::{DescribeConsumerGroups, DescribeGroups, FindCoordinator};
 use super::metadata::Metadata;
 use super::offsets::{ListOffsets, Which};
@@ -127,6 +133,101 @@ fn offsets_are_read() {
         let found: Vec<_> = found.into_iter().map(|(_, partition, offset)| (partition, offset)).collect();
         assert_eq!(found, [(0, Ok(i64::MAX)), (1, Err(6)), (2, Err(0))]);
     });
+}
+
+fn fetch() -> Fetch {
+    let isolation = IsolationLevel::ReadCommitted;
+    Fetch { topic: "orders".into(), partition: 4, from: 10, end: 90, isolation }
+}
+
+#[test]
+fn fetched_records_are_read_also_when_the_rest_of_a_large_batch_is_not_kept() {
+    // A batch of two records at 20 and 21 by producer 7, in a transaction; only its header can be read.
+    let mut batch = vec![0; 5000];
+    batch[..8].copy_from_slice(&20_i64.to_be_bytes());
+    batch[8..12].copy_from_slice(&(5000_i32 - 12).to_be_bytes());
+    batch[16] = 2;
+    batch[22] = 0b1_0100;
+    batch[26] = 1;
+    batch[43..51].copy_from_slice(&7_i64.to_be_bytes());
+    batch[60] = 2;
+    let response = |error, aborted: Vec<i64>| {
+        let aborted = aborted.into_iter().map(|first| {
+            AbortedTransaction::default().with_producer_id(ProducerId(7)).with_first_offset(first)
+        });
+        let partition = PartitionData::default()
+            .with_partition_index(4)
+            .with_error_code(error)
+            .with_aborted_transactions(Some(aborted.collect()))
+            .with_records(Some(batch.clone().into()));
+        let topic =
+            FetchableTopicResponse::default().with_topic(topic_name()).with_partitions(vec![partition]);
+        FetchResponse::default().with_responses(vec![topic])
+    };
+    for version in Fetch::VERSIONS.0..=Fetch::VERSIONS.1 {
+        let found = |response: FetchResponse, cut: usize| {
+            let mut frame = BytesMut::new();
+            response.encode(&mut frame, version).unwrap();
+            assert!(frame.len() <= fetch().limit());
+            read(&fetch(), &frame[..frame.len() - cut], version).map(|fetched| fetched.found)
+        };
+        for cut in [0, 4900] {
+            let scan = found(response(0, vec![]), cut).unwrap().unwrap();
+            assert_eq!(
+                (scan.head.map(|head| head.offset), scan.reached),
+                (Some(20), 20),
+                "version {version}"
+            );
+            let scan = found(response(0, vec![20]), cut).unwrap().unwrap();
+            assert_eq!((scan.head, scan.reached), (None, 22), "version {version}");
+        }
+        assert_eq!(found(response(29, vec![]), 0), Ok(Err(29)));
+        assert_eq!(found(FetchResponse::default(), 0), Ok(Err(-1)), "held back by a quota");
+        for cut in 5001..5030 {
+            assert!(found(response(0, vec![]), cut).is_err(), "version {version}, {cut}");
+        }
+    }
+}
+
+fn configs() -> DescribeConfigs {
+    DescribeConfigs { topics: vec!["orders".into(), "logs".into()] }
+}
+
+#[test]
+fn the_retention_of_topics_is_read() {
+    let response = |settings: &[(&str, &str)], error| {
+        let synonym = describe_configs_response::DescribeConfigsSynonym::default().with_name(text("x"));
+        let setting = |(name, value): &(&str, &str)| {
+            describe_configs_response::DescribeConfigsResourceResult::default()
+                .with_name(text(name))
+                .with_value(Some(text(value)))
+                .with_synonyms(vec![synonym.clone(); 2])
+        };
+        let result = describe_configs_response::DescribeConfigsResult::default()
+            .with_error_code(error)
+            .with_resource_type(2)
+            .with_resource_name(text("orders"))
+            .with_configs(settings.iter().map(setting).collect());
+        DescribeConfigsResponse::default().with_results(vec![result])
+    };
+    for (time, policy, error, milliseconds) in [
+        ("5000", "delete", 0, Some(5000)),
+        ("5000", "compact,delete", 0, Some(5000)),
+        ("5000", "compact", 0, None),
+        ("-1", "delete", 0, None),
+        ("soon", "delete", 0, None),
+        ("5000", "delete", 29, None),
+    ] {
+        let response =
+            |_| response(&[("cleanup.policy", policy), ("other", "7"), ("retention.ms", time)], error);
+        each_version(&configs(), response, |found, _| {
+            assert_eq!(
+                found,
+                [("orders".into(), milliseconds.map(Duration::from_millis))],
+                "{time} {policy}"
+            );
+        });
+    }
 }
 
 #[test]
@@ -242,6 +343,34 @@ fn descriptions_of_both_protocols_are_read() {
     });
 }
 
+#[test]
+fn a_group_of_which_more_is_assigned_than_can_be_true_has_no_known_owners_and_its_members_all_the_same() {
+    // Topics without a name and a partition each; in the new protocol also with an identity.
+    let (topics, count) = (vec![0; 100_001 * 6], 100_001_i32.to_be_bytes());
+    let assignment = [&[0, 0][..], &count, &topics, &[0; 4]].concat();
+    let member = DescribedGroupMember::default().with_member_assignment(assignment.into());
+    let group = describe_groups_response::DescribedGroup::default()
+        .with_group_id(GroupId(text("billing")))
+        .with_protocol_type(text("consumer"))
+        .with_members(vec![member.clone(), member]);
+    let mut frame = BytesMut::new();
+    DescribeGroupsResponse::default().with_groups(vec![group]).encode(&mut frame, 5).unwrap();
+    let found = read(&DescribeGroups { groups: vec!["billing".into()] }, &frame, 5).unwrap();
+    assert_eq!((found[0].members, found[0].assigned.len()), (2, 0));
+
+    let place = consumer_group_describe_response::TopicPartitions::default();
+    let assignment =
+        consumer_group_describe_response::Assignment::default().with_topic_partitions(vec![place; 100_001]);
+    let member = consumer_group_describe_response::Member::default().with_assignment(assignment);
+    let group = consumer_group_describe_response::DescribedGroup::default()
+        .with_group_id(GroupId(text("billing")))
+        .with_members(vec![member]);
+    let mut frame = BytesMut::new();
+    ConsumerGroupDescribeResponse::default().with_groups(vec![group]).encode(&mut frame, 0).unwrap();
+    let found = read(&DescribeConsumerGroups { groups: vec!["billing".into()] }, &frame, 0).unwrap();
+    assert_eq!((found[0].members, found[0].assigned.len()), (1, 0));
+}
+
 fn assigned(member: u16, partitions: &[i32]) -> Assigned {
     Assigned { member, topic: "orders".to_owned(), partitions: partitions.to_vec() }
 }
@@ -257,6 +386,8 @@ fn read_all(frame: &[u8]) {
     each(&Metadata { topics: None }, frame);
     each(&offsets(), frame);
     each(&commits(), frame);
+    each(&fetch(), frame);
+    each(&configs(), frame);
     each(&FindCoordinator { groups: groups.clone() }, frame);
     each(&DescribeGroups { groups: groups.clone() }, frame);
     each(&DescribeConsumerGroups { groups }, frame);

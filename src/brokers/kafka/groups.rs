@@ -109,6 +109,25 @@ pub(super) const GROUPS_PER_DESCRIPTION: usize = 200;
 /// A member's subscription is told with it and passed over, and so is an assignment that is not of consumers.
 const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
 
+/// Most assignments of a topic to a member that one answer may tell. A group with more has no known owners, so that
+/// nobody can fill the memory with them.
+const MOST_ASSIGNED: usize = 100_000;
+
+/// Adds what one member reads, as long as there is room.
+fn assign(assigned: &mut Vec<Assigned>, found: Vec<Assigned>, room: &mut usize) {
+    match room.checked_sub(found.len()) {
+        Some(left) => {
+            *room = left;
+            assigned.extend(found);
+        }
+        None => {
+            // Half of the owners would be taken for all of them.
+            *room = 0;
+            assigned.clear();
+        }
+    }
+}
+
 /// Asks how groups of the classic protocol stand.
 pub(super) struct DescribeGroups {
     pub(super) groups: Vec<Arc<str>>,
@@ -133,7 +152,7 @@ impl Call for DescribeGroups {
         if version >= 1 {
             fields.i32()?; // throttle time
         }
-        let mut groups = Vec::new();
+        let (mut groups, mut room) = (Vec::new(), MOST_ASSIGNED);
         for _ in 0..fields.array_up_to(self.groups.len())? {
             let error = fields.i16()?;
             let group = fields.string()?.to_owned();
@@ -153,7 +172,7 @@ impl Call for DescribeGroups {
                 fields.bytes()?; // subscription
                 let assignment = fields.bytes()?;
                 if of_consumers && let Ok(found) = classic_assignment(assignment, members - 1) {
-                    assigned.extend(found);
+                    assign(&mut assigned, found, &mut room);
                 }
                 fields.tags()?;
             }
@@ -179,6 +198,9 @@ fn classic_assignment(assignment: &[u8], member: u32) -> Result<Vec<Assigned>, M
     for _ in 0..fields.array()? {
         let topic = fields.string()?.to_owned();
         assigned.push(Assigned { member: number(member), topic, partitions: partitions(&mut fields)? });
+        if assigned.len() > MOST_ASSIGNED {
+            break;
+        }
     }
     Ok(assigned)
 }
@@ -218,7 +240,7 @@ impl Call for DescribeConsumerGroups {
 
     fn answer(&self, mut fields: Fields<'_>, _version: i16) -> Result<Vec<Description>, Malformed> {
         fields.i32()?; // throttle time
-        let mut groups = Vec::new();
+        let (mut groups, mut room) = (Vec::new(), MOST_ASSIGNED);
         for _ in 0..fields.array_up_to(self.groups.len())? {
             let error = fields.i16()?;
             fields.nullable_string()?; // the error's words
@@ -229,7 +251,7 @@ impl Call for DescribeConsumerGroups {
             let mut members = 0;
             let mut assigned = Vec::new();
             for _ in 0..fields.array()? {
-                assigned.extend(consumer(&mut fields, members)?);
+                assign(&mut assigned, consumer(&mut fields, members)?, &mut room);
                 members += 1;
             }
             fields.i32()?; // authorized operations
@@ -254,8 +276,13 @@ fn consumer(fields: &mut Fields<'_>, member: u32) -> Result<Vec<Assigned>, Malfo
     let mut assigned = Vec::new();
     for _ in 0..fields.array()? {
         fields.skip(16)?; // topic id
-        let topic = fields.string()?.to_owned();
-        assigned.push(Assigned { member: number(member), topic, partitions: partitions(fields)? });
+        let topic = fields.string()?;
+        if assigned.len() <= MOST_ASSIGNED {
+            let (member, topic) = (number(member), topic.to_owned());
+            assigned.push(Assigned { member, topic, partitions: partitions(fields)? });
+        } else {
+            fields.skip_i32_array()?;
+        }
         fields.tags()?;
     }
     fields.tags()?;

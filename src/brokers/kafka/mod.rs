@@ -6,7 +6,8 @@
 //! 3. what is committed, one request to each coordinator for all its groups;
 //! 4. where the logs end, one request to each leader;
 //! 5. how the groups stand, one request to each coordinator;
-//! 6. [`backlog`] judges, without I/O.
+//! 6. [`backlog`] judges, without I/O;
+//! 7. in few polls, some things are found out that make a reading better (`looks`).
 //!
 //! The log's start is read before the commits and its end after them: all three only grow, so nothing that happens in
 //! between can look like a lost or an impossible commit.
@@ -18,16 +19,22 @@ mod auth;
 pub mod backlog;
 mod cluster;
 mod commits;
+mod configs;
 pub mod connection;
 mod consumers;
 #[cfg(test)]
 mod decoding_tests;
 pub mod endpoint;
+mod fetch;
 mod groups;
+mod heads;
+mod looks;
 pub mod metadata;
 mod offsets;
+mod records;
 mod scram;
 mod topics;
+mod transactions;
 mod versions;
 pub mod wire;
 
@@ -38,10 +45,13 @@ use tokio::time::Instant;
 
 use self::backlog::{History, Offsets, TopicOffsets};
 use self::cluster::{Cluster, Poll};
+use self::configs::Retentions;
 use self::connection::Settings;
 use self::consumers::{Consumers, GroupMemory};
+use self::heads::Heads;
 use self::offsets::Which;
 use self::topics::{Matched, Topics};
+use self::transactions::Transactions;
 use super::access::KafkaAccess;
 use super::address::AddressPolicy;
 use super::reader::{Reader, Watched};
@@ -63,6 +73,9 @@ pub struct Memory {
     history: History,
     group: GroupMemory,
     matched: Matched,
+    heads: Heads,
+    transactions: Transactions,
+    retentions: Retentions,
 }
 
 impl KafkaReader {
@@ -128,18 +141,16 @@ impl KafkaReader {
         if let Some(problem) = &poll.refused {
             return Err(problem.clone());
         }
-        let readings =
-            due.iter_mut().zip(&selected).map(|(one, names)| judge(one, names, topics, &consumers));
-        let note = self.tls_not_verified.then_some(Note::TlsNotVerified);
-        Ok(readings.map(|reading| remark(reading, note.clone())).collect())
+        let mut readings: Vec<Reading> =
+            due.iter_mut().zip(&selected).map(|(one, names)| judge(one, names, topics, &consumers)).collect();
+        looks::look(due, &selected, &mut readings, topics, cluster, poll).await;
+        for reading in readings.iter_mut().filter(|_| self.tls_not_verified) {
+            if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = reading {
+                backlog.notes.push(Note::TlsNotVerified);
+            }
+        }
+        Ok(readings)
     }
-}
-
-fn remark(mut reading: Reading, note: Option<Note>) -> Reading {
-    if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = &mut reading {
-        backlog.notes.extend(note);
-    }
-    reading
 }
 
 type KafkaWatched = Watched<KafkaInterest, Memory>;
@@ -213,21 +224,31 @@ fn judge(one: &mut KafkaWatched, names: &[Arc<str>], topics: &Topics, consumers:
     // A topic that a pattern matched and that is gone is not missing: it does not match any more.
     let by_pattern = matches!(interest.topics, NameSelector::Pattern(_));
     let names = names.iter().filter(|name| !(by_pattern && topics.is_absent(name)));
-    let offsets: Vec<_> =
-        names.map(|name| offsets_of(name, interest.isolation, topics, consumer.commits.get(name))).collect();
+    let offsets: Vec<_> = names
+        .map(|name| offsets_of(name, interest, &memory.heads, topics, consumer.commits.get(name)))
+        .collect();
     if offsets.is_empty() {
         return unknown(SourceReason::TopicNotFound, format!("no topic matches {}", interest.topics));
     }
-    backlog::evaluate(&interest.group, interest.offset_reset, &offsets, &consumer.state, &mut memory.history)
+    let Memory { history, heads, .. } = memory;
+    let reading =
+        backlog::evaluate(&interest.group, interest.offset_reset, &offsets, &consumer.state, history);
+    match reading.problem().map(|problem| problem.reason) {
+        // What was found at an offset may be in another log now, or the group somewhere else.
+        Some(SourceReason::OffsetAheadOfLog | SourceReason::OffsetsVanished) => heads.clear(),
+        _ => heads.observe(&offsets, interest.offset_reset),
+    }
+    reading
 }
 
 fn offsets_of<'a>(
     name: &'a Arc<str>,
-    isolation: IsolationLevel,
+    interest: &KafkaInterest,
+    heads: &Heads,
     topics: &Topics,
     commits: Option<&Vec<consumers::Commit>>,
 ) -> TopicOffsets<'a> {
-    let logs = match topics.logs(name, isolation) {
+    let logs = match topics.logs(name, interest.isolation) {
         Ok(logs) => logs,
         Err(problem) => return TopicOffsets { name, id: Default::default(), partitions: Err(problem) },
     };
@@ -237,7 +258,8 @@ fn offsets_of<'a>(
         let commit = commit
             .unwrap_or(Err(consumers::UNANSWERED))
             .map_err(|error| Arc::new(consumers::no_commit(name, index, error)))?;
-        Ok(Offsets { start, commit, end })
+        let found = Offsets { start, commit, end };
+        Ok(heads.pass_over(name, logs.id, index, found, interest.offset_reset))
     };
     TopicOffsets {
         name,

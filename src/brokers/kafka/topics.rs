@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::cluster::{Cluster, Poll};
 use super::metadata::{Metadata, NO_LEADER, TopicId, TopicView};
 use super::offsets::{ListOffsets, Which};
+use super::transactions::Ends;
 use crate::api::IsolationLevel;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
@@ -166,6 +167,21 @@ impl Topics {
     /// Whether the topic does not exist.
     pub(super) fn is_absent(&self, name: &str) -> bool {
         self.known.get(name).is_some_and(|topic| topic.error == UNKNOWN_TOPIC)
+    }
+
+    /// Who leads a partition.
+    pub(super) fn leader(&self, name: &str, index: i32) -> Option<i32> {
+        let partition = self.known.get(name)?.partitions.get(usize::try_from(index).ok()?)?;
+        Some(partition.leader).filter(|leader| *leader != NO_LEADER)
+    }
+
+    /// Where each partition ends for those who read only what is committed, and where for all, if both were read.
+    pub(super) fn both_ends(&self, name: &str) -> Vec<Option<Ends>> {
+        let ends = |partition: &Partition| {
+            let [end, stable] = partition.ends;
+            (end != NO_OFFSET && stable != NO_OFFSET).then_some((stable, end))
+        };
+        self.known.get(name).map(|topic| topic.partitions.iter().map(ends).collect()).unwrap_or_default()
     }
 
     /// Whether the start of every log of the topic was read at some time.

@@ -1,10 +1,16 @@
 //! From what was found out about queues to a reading. Pure: no request is made here, and nothing is remembered.
 
-use crate::brokers::observation::quote;
-use crate::brokers::{Backlog, Problem, Reading, SourceReason};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::brokers::observation::{Dated, Kept, quote};
+use crate::brokers::{Backlog, Note, Problem, Reading, SourceReason};
 
 /// Names that a message lists before it says how many more there are.
 const NAMES_SHOWN: usize = 3;
+/// Messages that a consumer is not likely to work on at the same time.
+const HELD: u64 = 100;
 
 /// What was found out about one queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +45,10 @@ pub(super) struct Counts {
     pub consumers: Option<u32>,
     /// Only one of them gets messages.
     pub single_active: bool,
+    /// When the message at the head was sent, in seconds since 1970, as its sender says.
+    pub head: Option<i64>,
+    /// Milliseconds after which messages are deleted. Absent: they are not.
+    pub kept: Option<u64>,
 }
 
 /// The refusal of a stream.
@@ -64,6 +74,7 @@ pub(super) fn add_up<'a>(vhost: &str, findings: impl IntoIterator<Item = (&'a st
         processed: Some(0),
         consumers: Some(0),
         single_active: true,
+        kept: Some(0),
         ..Counts::default()
     };
     let mut counted = false;
@@ -101,7 +112,17 @@ impl Counts {
             // With several queues each may have another active consumer, and one that has many is not bound to one.
             single_active: self.single_active && other.single_active,
             consumers: self.consumers.zip(other.consumers).map(|(ours, theirs)| ours.saturating_add(theirs)),
+            // What an empty queue says of its messages does not matter.
+            head: self.head.into_iter().chain(other.head.filter(|_| !other.is_empty())).min(),
+            kept: match other.is_empty() {
+                true => self.kept,
+                false => self.kept.zip(other.kept).map(|(ours, theirs)| ours.max(theirs)),
+            },
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ready == 0 && self.unacknowledged == 0
     }
 
     fn backlog(self) -> Backlog {
@@ -112,8 +133,34 @@ impl Counts {
             processed: self.processed,
             single_consumer: self.single_active,
             members: self.consumers,
+            dated: self.dated().into_iter().collect(),
+            kept: self.kept().into_iter().collect(),
+            notes: self.held().into_iter().collect(),
             ..Backlog::default()
         }
+    }
+
+    /// Where messages are processed in their order, the one at the head is the next.
+    fn dated(&self) -> Option<Dated> {
+        Some(Dated {
+            topic: "".into(),
+            partition: 0,
+            offset: self.processed?,
+            written: Timestamp::from_second(self.head?).ok()?,
+        })
+    }
+
+    fn kept(&self) -> Option<Kept> {
+        let time = self.kept.filter(|time| *time > 0).map(Duration::from_millis)?;
+        Some(Kept { topic: "".into(), time })
+    }
+
+    /// Consumers have taken everything, and far more than they can work on.
+    fn held(&self) -> Option<Note> {
+        let consumers = self.consumers.filter(|consumers| *consumers > 0)?;
+        let many = self.unacknowledged / u64::from(consumers) >= HELD;
+        (many && self.ready == 0)
+            .then_some(Note::HeldByConsumers { messages: self.unacknowledged, consumers })
     }
 }
 
@@ -157,6 +204,41 @@ mod tests {
     fn arrivals_of_some_queues_are_no_arrivals_of_all() {
         let (a, b) = (counted(3, Some(10)), counted(4, None));
         assert_eq!(add_up("shop", [("a", &a), ("b", &b)]).backlog().unwrap().arrived, None);
+    }
+
+    fn numbers(ready: u64, unacknowledged: u64) -> Counts {
+        Counts { ready, unacknowledged, processed: Some(10), consumers: Some(2), ..Counts::default() }
+    }
+
+    fn sum(queues: &[Counts]) -> Backlog {
+        let findings: Vec<_> = queues.iter().map(|counts| Finding::Counted(*counts)).collect();
+        add_up("shop", findings.iter().map(|finding| ("q", finding))).backlog().unwrap().clone()
+    }
+
+    #[test]
+    fn the_oldest_head_of_all_queues_with_messages_dates_the_backlog() {
+        let with = |head, ready| Counts { head, ..numbers(ready, 0) };
+        let dated = sum(&[with(Some(200), 5), with(Some(100), 1), with(Some(50), 0), with(None, 7)]).dated;
+        assert_eq!(dated.len(), 1);
+        assert_eq!((dated[0].written.as_second(), dated[0].offset), (100, 40));
+        assert_eq!(sum(&[with(None, 7)]).dated, []);
+    }
+
+    #[test]
+    fn messages_are_deleted_when_all_queues_that_have_any_do_so() {
+        let with = |kept, ready| Counts { kept, ..numbers(ready, 0) };
+        let time = |queues: &[Counts]| sum(queues).kept.first().map(|kept| kept.time.as_millis());
+        assert_eq!(time(&[with(Some(5000), 1), with(Some(9000), 1), with(None, 0)]), Some(9000));
+        assert_eq!(time(&[with(Some(5000), 1), with(None, 1)]), None);
+        assert_eq!(time(&[with(Some(5000), 0)]), None);
+    }
+
+    #[test]
+    fn consumers_that_hold_everything_and_more_than_they_can_work_on_are_noted() {
+        assert_eq!(sum(&[numbers(0, 200)]).notes, [Note::HeldByConsumers { messages: 200, consumers: 2 }]);
+        for others in [numbers(1, 200), numbers(0, 199), Counts { consumers: Some(0), ..numbers(0, 200) }] {
+            assert_eq!(sum(&[others]).notes, [], "{others:?}");
+        }
     }
 
     #[test]

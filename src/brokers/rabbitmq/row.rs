@@ -15,7 +15,9 @@ const ABSURD: u64 = 1_000_000_000_000_000;
 /// The columns that a [`QueueRow`] needs.
 pub(super) const COLUMNS: &str = "name,type,state,leader,members,online,messages_ready,messages_unacknowledged,\
                                   consumers,message_stats.publish,message_stats.ack,message_stats.deliver_no_ack,\
-                                  message_stats.get_no_ack,arguments.x-single-active-consumer";
+                                  message_stats.get_no_ack,arguments.x-single-active-consumer,\
+                                  head_message_timestamp,arguments.x-message-ttl,\
+                                  effective_policy_definition.message-ttl";
 
 /// One queue in an answer of the management API.
 ///
@@ -62,7 +64,16 @@ impl QueueRow {
                 .get("consumers")
                 .and_then(Value::as_u64)
                 .and_then(|count| count.try_into().ok()),
+            head: self.0.get("head_message_timestamp").and_then(Value::as_i64).filter(|second| *second > 0),
+            kept: self.kept(),
         })
+    }
+
+    /// Milliseconds after which messages are deleted: the queue's own, a policy's, or an operator policy's.
+    fn kept(&self) -> Option<u64> {
+        let by = |rules: &str, name: &str| self.0.get(rules)?.get(name)?.as_u64();
+        let all = [by("arguments", "x-message-ttl"), by("effective_policy_definition", "message-ttl")];
+        all.into_iter().flatten().min()
     }
 
     /// A counter of the broker. Absent until it first counts.
@@ -74,7 +85,8 @@ impl QueueRow {
     fn processed(&self) -> Option<u64> {
         let counters =
             ["ack", "deliver_no_ack", "get_no_ack"].into_iter().filter_map(|name| self.counter(name));
-        counters.reduce(u64::wrapping_add)
+        // Where arrivals are counted and nothing of this, nothing was ever processed.
+        counters.reduce(u64::wrapping_add).or_else(|| self.counter("publish").map(|_| 0))
     }
 
     /// Why the numbers, if there are any, are those of another time.
@@ -161,6 +173,7 @@ mod tests {
             ready: 3,
             unacknowledged: 4,
             published: Some(9),
+            processed: Some(0),
             consumers: Some(2),
             ..Counts::default()
         };
@@ -176,6 +189,34 @@ mod tests {
         assert_eq!(with(r#"{"publish":9,"ack":5,"deliver_no_ack":2,"get_no_ack":1}"#), Some(8));
         assert_eq!(with(r#"{"ack":0}"#), Some(0));
         assert_eq!(with(r#"{"ack":-5}"#), None);
+    }
+
+    #[test]
+    fn the_time_of_the_message_at_the_head_is_read_where_there_is_one() {
+        let with = |time: &str| {
+            let field = format!(r#""head_message_timestamp":{time},"consumers":2"#);
+            counts(&CLASSIC.replace(r#""consumers":2"#, &field)).head
+        };
+        assert_eq!(with("1800000000"), Some(1_800_000_000));
+        for nothing in ["null", r#""""#, "0", "-1", "1e99"] {
+            assert_eq!(with(nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn messages_are_kept_for_the_shorter_time_of_the_queue_and_its_policies() {
+        let with = |rules: &str| {
+            counts(&CLASSIC.replace(r#""consumers":2"#, &format!(r#"{rules},"consumers":2"#))).kept
+        };
+        let (own, policy) = (r#""arguments":{"x-message-ttl":5000}"#, r#""effective_policy_definition":"#);
+        assert_eq!(with(own), Some(5000));
+        assert_eq!(with(&format!(r#"{policy}{{"message-ttl":7000}}"#)), Some(7000));
+        assert_eq!(with(&format!(r#"{own},{policy}{{"message-ttl":3000}}"#)), Some(3000));
+        for none in
+            [format!("{policy}[]"), format!("{policy}{{}}"), r#""arguments":{"x-message-ttl":"5"}"#.into()]
+        {
+            assert_eq!(with(&none), None, "{none}");
+        }
     }
 
     #[test]

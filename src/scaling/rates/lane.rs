@@ -123,6 +123,13 @@ impl Lane {
         elapsed(self.to.at, at).as_secs_f64() > usual.max(PAUSE)
     }
 
+    /// A message that is not done was written then.
+    pub(super) fn date(&mut self, written: Timestamp, place: u64) {
+        if place >= self.done {
+            self.waiting.date(written, place, (self.seen, self.end));
+        }
+    }
+
     /// Forgets what was measured, because what it was measured of has changed.
     pub(super) fn restart(&mut self) {
         (self.from, self.steps) = (None, 0);

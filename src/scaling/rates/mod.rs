@@ -112,6 +112,11 @@ impl Rates {
         Some(self.progress.waiting_since().map_or(Duration::ZERO, |since| elapsed(since, seen)))
     }
 
+    /// How long the oldest message of one topic has waited. Absent: there is none, or it is not known.
+    pub(super) fn oldest_of(&self, topic: &str) -> Option<Duration> {
+        Some(elapsed(self.progress.waiting_since_in(topic)?, self.seen?))
+    }
+
     /// The most replicas that add throughput, as far as that is known.
     pub(super) fn saturated(&self, now: Timestamp) -> Option<u32> {
         self.saturation.limit(now)

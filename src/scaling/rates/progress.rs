@@ -193,6 +193,12 @@ impl Progress {
         self.topics.iter().flat_map(|(_, lanes)| lanes).filter_map(Lane::waiting_since).min()
     }
 
+    /// The same of one topic.
+    pub(super) fn waiting_since_in(&self, topic: &str) -> Option<Timestamp> {
+        let topic = self.topics.iter().find(|(name, _)| **name == *topic);
+        topic.into_iter().flat_map(|(_, lanes)| lanes).filter_map(Lane::waiting_since).min()
+    }
+
     /// Whether the broker tells enough to know how old messages are.
     pub(super) fn knows_ages(&self) -> bool {
         !self.topics.is_empty()
@@ -232,6 +238,12 @@ impl Progress {
             self.topics = found.into_iter().map(|(name, streams)| (name, lanes(streams))).collect();
             self.calm_since = Some(at);
             self.moved = Some(at).filter(|_| !self.topics.is_empty());
+        }
+        for dated in &backlog.dated {
+            let topic = self.topics.iter_mut().find(|(name, _)| *name == dated.topic);
+            if let Some(lane) = topic.and_then(|(_, lanes)| lanes.get_mut(dated.partition)) {
+                lane.date(dated.written, dated.offset);
+            }
         }
     }
 

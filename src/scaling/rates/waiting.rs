@@ -47,6 +47,23 @@ impl Waiting {
         }
     }
 
+    /// The message at this place was written then: what was seen of the log before it says nothing any more. `seen` is
+    /// the last reading, and the end that it saw.
+    pub(super) fn date(&mut self, written: Timestamp, place: u64, seen: (Timestamp, u64)) {
+        if place >= seen.1 {
+            return;
+        }
+        while self.ends.front().is_some_and(|(_, end)| *end <= place) {
+            self.ends.pop_front();
+        }
+        if self.ends.is_empty() {
+            self.ends.push_back(seen);
+        }
+        // Whoever stamps messages may have a clock that is ahead: it was there when an end beyond it was seen.
+        let latest = self.ends.front().map_or(written, |(at, _)| *at);
+        self.ends.push_front((written.min(latest), place));
+    }
+
     /// Since when the first message that is not done has waited; at least, when it is from before the first reading.
     pub(super) fn since(&self, done: u64) -> Option<Timestamp> {
         let place = self.ends.iter().position(|(_, end)| *end > done)?;
@@ -100,6 +117,33 @@ mod tests {
             ages(600, |second| if second >= 100 { 1000 } else { 0 }, |second| second.saturating_sub(100));
         let at_300 = burst[59];
         assert!((200.0..=205.0).contains(&at_300), "{at_300}");
+    }
+
+    #[test]
+    fn what_was_there_before_the_first_reading_is_as_old_as_the_record_says() {
+        let mut waiting = Waiting::default();
+        waiting.date(at(1000), 500, (at(4000), 900));
+        assert_eq!(waiting.since(500), Some(at(1000)));
+        waiting.observe((at(4000), 900), at(4005), 950, 700);
+        assert_eq!(waiting.since(700), Some(at(2500)), "in between arrivals are taken as even");
+        waiting.date(at(3000), 700, (at(4005), 950));
+        assert_eq!(waiting.since(700), Some(at(3000)));
+        assert_eq!(waiting.since(800), Some(at(3500)));
+        assert_eq!(waiting.since(900), Some(at(4000)));
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_makes_no_message_younger_than_its_arrival() {
+        let mut waiting = Waiting::default();
+        waiting.date(at(9000), 500, (at(4000), 900));
+        assert_eq!(waiting.since(500), Some(at(4000)));
+    }
+
+    #[test]
+    fn what_is_dated_beyond_the_end_is_not_there() {
+        let mut waiting = Waiting::default();
+        waiting.date(at(1000), 900, (at(4000), 900));
+        assert_eq!(waiting.since(500), None);
     }
 
     #[test]

@@ -1,0 +1,181 @@
+//! DescribeConfigs: for how long topics keep their records.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, DescribeConfigsResponse};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
+
+use super::connection::Call;
+use super::wire::{Fields, Malformed};
+use crate::brokers::Backlog;
+use crate::brokers::observation::{Kept, TopicOffsets};
+
+const TOPIC: i8 = 2;
+const TIME: &str = "retention.ms";
+const CLEANUP: &str = "cleanup.policy";
+
+/// Asks any broker about these topics.
+pub(super) struct DescribeConfigs {
+    pub(super) topics: Vec<Arc<str>>,
+}
+
+/// A topic, and after which time it deletes records. Absent: never, or the user may not know.
+pub(super) type Retention = (Arc<str>, Option<Duration>);
+
+impl Call for DescribeConfigs {
+    const KEY: i16 = ApiKey::DescribeConfigs as i16;
+    type Request = DescribeConfigsRequest;
+    type Response = DescribeConfigsResponse;
+    type Answer = Vec<Retention>;
+    const VERSIONS: (i16, i16) = (1, 3);
+
+    fn request(&self, _version: i16) -> DescribeConfigsRequest {
+        let topic = |name: &Arc<str>| {
+            DescribeConfigsResource::default()
+                .with_resource_type(TOPIC)
+                .with_resource_name(StrBytes::from_string(name.to_string()))
+                .with_configuration_keys(Some([TIME, CLEANUP].map(StrBytes::from_static_str).to_vec()))
+        };
+        DescribeConfigsRequest::default().with_resources(self.topics.iter().map(topic).collect())
+    }
+
+    fn limit(&self) -> usize {
+        // Two short values, or the words of an error.
+        4096 + self.topics.iter().map(|name| 2 * name.len() + 1024).sum::<usize>()
+    }
+
+    fn answer(&self, mut fields: Fields<'_>, version: i16) -> Result<Vec<Retention>, Malformed> {
+        let asked: HashSet<&Arc<str>> = self.topics.iter().collect();
+        fields.i32()?; // throttle time
+        let mut found = Vec::new();
+        for _ in 0..fields.array_up_to(asked.len())? {
+            let error = fields.i16()?;
+            fields.nullable_string()?; // the error's words
+            fields.skip(1)?; // kind of resource
+            let topic = asked.get(&Arc::<str>::from(fields.string()?)).copied();
+            let (mut time, mut deletes) = (None, false);
+            for _ in 0..fields.array()? {
+                let (name, value) = setting(&mut fields, version)?;
+                match name {
+                    TIME => time = value.and_then(|value| value.parse().ok()).map(Duration::from_millis),
+                    CLEANUP => deletes = value.is_some_and(|value| value.contains("delete")),
+                    _ => {}
+                }
+            }
+            // Of time without end it says -1.
+            let time = time.filter(|_| error == 0 && deletes);
+            found.extend(topic.map(|topic| (Arc::clone(topic), time)));
+        }
+        Ok(found)
+    }
+}
+
+fn setting<'a>(fields: &mut Fields<'a>, version: i16) -> Result<(&'a str, Option<&'a str>), Malformed> {
+    let setting = (fields.string()?, fields.nullable_string()?);
+    fields.skip(3)?; // whether it can be changed, where it comes from, whether it is a secret
+    for _ in 0..fields.array()? {
+        fields.string()?;
+        fields.nullable_string()?;
+        fields.skip(1)?; // where it comes from
+    }
+    if version >= 3 {
+        fields.skip(1)?; // type
+        fields.nullable_string()?; // documentation
+    }
+    Ok(setting)
+}
+
+/// How old an answer may be: settings change rarely, and rights too.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
+
+/// What is known of the topics of one interest.
+#[derive(Debug, Default)]
+pub(super) struct Retentions {
+    topics: BTreeMap<Arc<str>, (Instant, Option<Duration>)>,
+}
+
+impl Retentions {
+    /// Topics with a backlog that are to be asked for.
+    pub(super) fn wanted(&self, backlog: &Backlog, now: Instant) -> impl Iterator<Item = Arc<str>> {
+        let fresh = move |name: &Arc<str>| {
+            self.topics.get(name).is_some_and(|(at, _)| now.saturating_duration_since(*at) < ASK_AGAIN)
+        };
+        let waits = |topic: &TopicOffsets| topic.partitions.iter().flatten().any(|it| it.backlog > 0);
+        let wanted = backlog.topics.iter().filter(move |topic| !fresh(&topic.name) && waits(topic));
+        wanted.map(|topic| Arc::clone(&topic.name))
+    }
+
+    /// These were asked for, whatever comes of it. What was known of them counts until there is an answer.
+    pub(super) fn tried(&mut self, asked: &BTreeSet<Arc<str>>, backlog: &Backlog, now: Instant) {
+        self.topics.retain(|name, _| backlog.topics.iter().any(|topic| topic.name == *name));
+        for topic in backlog.topics.iter().filter(|topic| asked.contains(&topic.name)) {
+            self.topics.entry(Arc::clone(&topic.name)).or_insert((now, None)).0 = now;
+        }
+    }
+
+    /// Takes an answer into account, if it is about one of these topics.
+    pub(super) fn answer(&mut self, (topic, time): &Retention) {
+        if let Some((_, known)) = self.topics.get_mut(topic) {
+            *known = *time;
+        }
+    }
+
+    /// Which topics delete records, and after which time.
+    pub(super) fn kept(&self) -> Vec<Kept> {
+        let kept = |(topic, (_, time)): (&Arc<str>, &(Instant, Option<Duration>))| {
+            Some(Kept { topic: Arc::clone(topic), time: (*time)? })
+        };
+        self.topics.iter().filter_map(kept).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::brokers::observation::PartitionOffsets;
+
+    fn topic(name: &str, backlog: u64) -> TopicOffsets {
+        let partition = PartitionOffsets { start: 0, end: backlog, committed: Some(0), backlog, owner: None };
+        TopicOffsets { name: name.into(), partitions: vec![None, Some(partition)] }
+    }
+
+    fn wanted(retentions: &Retentions, backlog: &Backlog, now: Instant) -> BTreeSet<Arc<str>> {
+        retentions.wanted(backlog, now).collect()
+    }
+
+    #[test]
+    fn a_topic_is_asked_for_while_it_has_a_backlog_and_every_ten_minutes() {
+        let (mut retentions, now) = (Retentions::default(), Instant::now());
+        let backlog = Backlog { topics: vec![topic("orders", 5), topic("idle", 0)], ..Backlog::default() };
+        let asked = wanted(&retentions, &backlog, now);
+        assert_eq!(asked, BTreeSet::from(["orders".into()]));
+        retentions.tried(&asked, &backlog, now);
+        assert!(
+            wanted(&retentions, &backlog, now + Duration::from_secs(599)).is_empty(),
+            "also without an answer"
+        );
+        assert_eq!(wanted(&retentions, &backlog, now + ASK_AGAIN), asked);
+    }
+
+    #[test]
+    fn what_was_answered_counts_until_it_is_answered_anew_or_the_topic_is_gone() {
+        let (mut retentions, now) = (Retentions::default(), Instant::now());
+        let backlog = Backlog { topics: vec![topic("orders", 5), topic("logs", 5)], ..Backlog::default() };
+        let asked = wanted(&retentions, &backlog, now);
+        retentions.tried(&asked, &backlog, now);
+        let hour = Duration::from_secs(3600);
+        retentions.answer(&("orders".into(), Some(hour)));
+        retentions.answer(&("logs".into(), None));
+        retentions.answer(&("unknown".into(), Some(hour)));
+        let expected = [Kept { topic: "orders".into(), time: hour }];
+        assert_eq!(retentions.kept(), expected);
+        retentions.tried(&asked, &backlog, now + ASK_AGAIN);
+        assert_eq!(retentions.kept(), expected);
+        retentions.tried(&asked, &Backlog::default(), now + ASK_AGAIN);
+        assert_eq!(retentions.kept(), []);
+    }
+}

@@ -1,0 +1,201 @@
+use jiff::Timestamp;
+
+use super::super::records::Scan;
+use super::*;
+
+const RESET: OffsetReset = OffsetReset::Latest;
+const ISOLATION: IsolationLevel = IsolationLevel::ReadCommitted;
+
+/// One partition of one topic, read again and again.
+struct Partition {
+    heads: Heads,
+    name: Arc<str>,
+    id: TopicId,
+    now: Instant,
+}
+
+impl Partition {
+    fn new() -> Self {
+        Self { heads: Heads::default(), name: "orders".into(), id: [1; 16], now: Instant::now() }
+    }
+
+    /// A reading; the backlog that it comes to.
+    fn read(&mut self, commit: i64, end: i64) -> i64 {
+        self.now += Duration::from_secs(5);
+        let found = Offsets { start: 0, commit: Some(commit), end };
+        let found = self.heads.pass_over(&self.name, self.id, 0, found, RESET);
+        let topic = TopicOffsets { name: &self.name, id: self.id, partitions: Ok(vec![Ok(found)]) };
+        self.heads.observe(&[topic], RESET);
+        end - found.base(RESET)
+    }
+
+    /// Where a look is wanted now.
+    fn wanted(&self) -> Option<i64> {
+        self.heads.wanted(ISOLATION, self.now).next().map(|(_, fetch)| fetch.from)
+    }
+
+    /// The look that is wanted is taken, and finds this.
+    fn look(&mut self, found: Result<Scan, i16>) {
+        let (_, asked) = self.heads.wanted(ISOLATION, self.now).next().unwrap();
+        self.heads.tried(&asked, self.now);
+        self.heads.answer(&Fetched { asked, found }, self.now);
+    }
+
+    fn dated(&self) -> Vec<(u64, i64)> {
+        self.heads.dated().iter().map(|one| (one.offset, one.written.as_second())).collect()
+    }
+
+    fn looks(&self) -> usize {
+        self.heads.topics.values().map(|topic| topic.looks.len()).sum()
+    }
+}
+
+fn record(offset: i64, second: i64) -> Result<Scan, i16> {
+    let written = Some(Timestamp::from_second(second).unwrap());
+    Ok(Scan { head: Some(Head { offset, written }), reached: offset })
+}
+
+fn nothing_before(reached: i64) -> Result<Scan, i16> {
+    Ok(Scan { head: None, reached })
+}
+
+#[test]
+fn an_old_backlog_is_looked_at_once_and_again_a_minute_later_when_its_head_has_moved_on() {
+    let mut partition = Partition::new();
+    partition.read(100, 90_000);
+    assert_eq!(partition.wanted(), Some(100));
+    partition.look(record(100, 7));
+    assert_eq!(partition.dated(), [(100, 7)]);
+    for _ in 0..100 {
+        partition.read(100, 90_000);
+        assert_eq!(partition.wanted(), None, "nothing moved");
+    }
+    partition.read(200, 95_000);
+    partition.look(record(200, 8));
+    for _ in 0..11 {
+        partition.read(300, 95_000);
+        assert_eq!(partition.wanted(), None, "not within a minute");
+    }
+    assert_eq!(partition.dated(), [], "that record is processed");
+    partition.read(300, 95_000);
+    assert_eq!(partition.wanted(), Some(300));
+}
+
+#[test]
+fn a_backlog_that_grew_while_it_was_watched_is_not_looked_at() {
+    let mut partition = Partition::new();
+    partition.read(100, 100);
+    for end in 101..200 {
+        partition.read(100, end * 1000);
+        assert_eq!(partition.wanted(), None);
+    }
+}
+
+#[test]
+fn an_old_backlog_that_is_processed_is_forgotten() {
+    let mut partition = Partition::new();
+    partition.read(100, 90_000);
+    partition.look(record(100, 7));
+    partition.read(90_000, 95_000);
+    assert_eq!((partition.wanted(), partition.dated().len(), partition.looks()), (None, 0, 0));
+}
+
+#[test]
+fn a_few_offsets_that_stay_for_three_readings_are_looked_at_and_passed_over_when_they_are_no_records() {
+    let mut partition = Partition::new();
+    partition.read(100, 100);
+    assert_eq!(partition.read(100, 102), 2);
+    partition.read(100, 102);
+    assert_eq!(partition.wanted(), None, "it may be on its way");
+    partition.read(100, 102);
+    assert_eq!(partition.wanted(), Some(100));
+    partition.look(nothing_before(102));
+    for _ in 0..50 {
+        assert_eq!(partition.read(100, 102), 0);
+        assert_eq!(partition.wanted(), None);
+    }
+    assert_eq!(partition.read(100, 105), 3, "what arrives counts, what is known to be none does not");
+    assert_eq!(partition.read(104, 105), 1);
+    assert_eq!(partition.looks(), 0, "the consumer has passed it");
+}
+
+#[test]
+fn a_few_records_that_nobody_processes_are_looked_at_once_and_stay_a_backlog() {
+    let mut partition = Partition::new();
+    partition.read(100, 100);
+    for _ in 0..3 {
+        partition.read(100, 102);
+    }
+    partition.look(record(100, 7));
+    for _ in 0..50 {
+        assert_eq!(partition.read(100, 102), 2);
+        assert_eq!(partition.wanted(), None);
+    }
+    assert_eq!(partition.dated(), [], "its age is known from the readings");
+}
+
+#[test]
+fn markers_before_the_first_record_are_no_backlog() {
+    let mut partition = Partition::new();
+    partition.read(100, 110);
+    partition.look(record(104, 7));
+    assert_eq!(partition.read(100, 110), 6);
+    assert_eq!(partition.dated(), [(104, 7)]);
+}
+
+#[test]
+fn what_one_look_cannot_see_to_the_end_the_next_goes_on_with() {
+    let mut partition = Partition::new();
+    partition.read(100, 900);
+    partition.look(nothing_before(400));
+    assert_eq!(partition.read(100, 900), 500);
+    assert_eq!(partition.wanted(), Some(400));
+    partition.look(nothing_before(900));
+    assert_eq!(partition.read(100, 900), 0);
+    assert_eq!(partition.read(300, 900), 0);
+}
+
+#[test]
+fn a_group_that_is_set_back_gets_its_backlog_back() {
+    let mut partition = Partition::new();
+    partition.read(100, 102);
+    partition.look(nothing_before(102));
+    assert_eq!(partition.read(100, 102), 0);
+    assert_eq!(partition.read(40, 102), 62);
+}
+
+#[test]
+fn another_topic_of_the_name_begins_anew() {
+    let mut partition = Partition::new();
+    partition.read(100, 102);
+    partition.look(nothing_before(102));
+    assert_eq!(partition.read(100, 102), 0);
+    partition.id = [2; 16];
+    assert_eq!(partition.read(100, 102), 2);
+    assert_eq!(partition.wanted(), Some(100));
+}
+
+#[test]
+fn a_look_that_fails_is_tried_again_after_a_minute_and_one_that_is_forbidden_after_ten() {
+    for (error, polls) in [(6, 12), (TOPIC_AUTHORIZATION_FAILED, 120)] {
+        let mut partition = Partition::new();
+        partition.read(100, 90_000);
+        partition.look(Err(error));
+        for _ in 1..polls {
+            partition.read(100, 90_000);
+            assert_eq!(partition.wanted(), None, "error {error}");
+        }
+        partition.read(100, 90_000);
+        assert_eq!(partition.wanted(), Some(100), "error {error}");
+    }
+}
+
+#[test]
+fn a_large_backlog_that_stands_still_is_a_backlog() {
+    let mut partition = Partition::new();
+    partition.read(100, 100);
+    for _ in 0..20 {
+        partition.read(100, 1101);
+        assert_eq!(partition.wanted(), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! What a reading can do without, and is better with: looks into logs, transactions that hang, how long topics keep
+//! records. Few requests, in few polls, after everything else. What fails here is left out, and fails nothing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, Poll};
+use super::configs::DescribeConfigs;
+use super::fetch::Fetch;
+use super::offsets::Which;
+use super::topics::Topics;
+use super::{KafkaWatched, Memory, names};
+use crate::api::IsolationLevel;
+use crate::brokers::{Backlog, Reading};
+
+/// Places in logs that one poll looks at, whoever asks for them.
+const LOOKS_PER_POLL: usize = 16;
+/// Topics asked about in one request.
+const TOPICS_PER_REQUEST: usize = 500;
+/// What all this may add to the time of a poll; half of it when a broker does not answer.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Looks, and adds to the readings what is known by then.
+pub(super) async fn look(
+    due: &mut [&mut KafkaWatched],
+    selected: &[Vec<Arc<str>>],
+    readings: &mut [Reading],
+    topics: &mut Topics,
+    cluster: &mut Cluster,
+    poll: &mut Poll,
+) {
+    poll.hurry(LONGEST);
+    look_into_logs(due, topics, cluster, poll).await;
+    compare_ends(due, selected, topics, cluster, poll).await;
+    ask_retention(due, readings, topics, cluster, poll).await;
+    for (one, reading) in due.iter().zip(readings) {
+        if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = reading {
+            let Memory { heads, transactions, retentions, .. } = &one.memory;
+            backlog.dated = heads.dated();
+            backlog.kept = retentions.kept();
+            backlog.notes.extend(transactions.hanging());
+        }
+    }
+}
+
+/// Looks where it was longest ago that somebody looked.
+async fn look_into_logs(
+    due: &mut [&mut KafkaWatched],
+    topics: &Topics,
+    cluster: &mut Cluster,
+    poll: &mut Poll,
+) {
+    let now = Instant::now();
+    let leader = |fetch: &Fetch| topics.leader(&fetch.topic, fetch.partition);
+    let all = due.iter().flat_map(|one| one.memory.heads.wanted(one.interest.isolation, now));
+    let mut wanted: Vec<_> =
+        all.filter(|(_, fetch)| leader(fetch).is_some_and(|node| cluster.supports::<Fetch>(node))).collect();
+    wanted.sort_by_key(|(last, _)| *last);
+    let mut chosen: HashSet<&Fetch> = HashSet::new();
+    let mut work: HashMap<i32, Vec<Fetch>> = HashMap::new();
+    for (_, fetch) in &wanted {
+        if chosen.len() == LOOKS_PER_POLL {
+            break;
+        }
+        if let Some(node) = leader(fetch)
+            && chosen.insert(fetch)
+        {
+            work.entry(node).or_default().push(fetch.clone());
+        }
+    }
+    if chosen.is_empty() {
+        return;
+    }
+    for one in &mut *due {
+        let own = chosen.iter().filter(|fetch| fetch.isolation == one.interest.isolation);
+        own.for_each(|fetch| one.memory.heads.tried(fetch, now));
+    }
+    for answered in cluster.call_each(work, poll).await {
+        for fetched in answered.answers.into_iter().flatten() {
+            for one in due.iter_mut().filter(|one| one.interest.isolation == fetched.asked.isolation) {
+                one.memory.heads.answer(&fetched, now);
+            }
+        }
+    }
+}
+
+/// Reads where the logs end that were read up to their last stable offset.
+async fn compare_ends(
+    due: &mut [&mut KafkaWatched],
+    selected: &[Vec<Arc<str>>],
+    topics: &mut Topics,
+    cluster: &mut Cluster,
+    poll: &mut Poll,
+) {
+    let now = Instant::now();
+    let is_due = |one: &KafkaWatched| {
+        one.interest.isolation == IsolationLevel::ReadCommitted && one.memory.transactions.is_due(now)
+    };
+    let wanted = names(due, selected, |one, _| is_due(one));
+    if wanted.is_empty() {
+        return;
+    }
+    topics.read(Which::End(IsolationLevel::ReadUncommitted), &wanted, cluster, poll).await;
+    for (one, names) in due.iter_mut().zip(selected).filter(|(one, _)| is_due(one)) {
+        let ends: Vec<_> = names.iter().map(|name| (Arc::clone(name), topics.both_ends(name))).collect();
+        one.memory.transactions.observe(&ends, now);
+    }
+}
+
+/// Asks how long those topics keep records that have a backlog. Users who may not know it get no answer.
+async fn ask_retention(
+    due: &mut [&mut KafkaWatched],
+    readings: &[Reading],
+    topics: &Topics,
+    cluster: &mut Cluster,
+    poll: &mut Poll,
+) {
+    let now = Instant::now();
+    fn backlogs<'a>(
+        due: &'a mut [&mut KafkaWatched],
+        readings: &'a [Reading],
+    ) -> impl Iterator<Item = (&'a mut Memory, &'a Backlog)> {
+        let pairs = due.iter_mut().zip(readings);
+        pairs.filter_map(|(one, reading)| Some((&mut one.memory, reading.backlog()?)))
+    }
+    let wanted: BTreeSet<Arc<str>> = backlogs(due, readings)
+        .flat_map(|(memory, backlog)| memory.retentions.wanted(backlog, now).collect::<Vec<_>>())
+        .collect();
+    let mut by_node: HashMap<i32, Vec<Arc<str>>> = HashMap::new();
+    for name in &wanted {
+        if let Some(node) = topics.leader(name, 0).filter(|node| cluster.supports::<DescribeConfigs>(*node)) {
+            by_node.entry(node).or_default().push(Arc::clone(name));
+        }
+    }
+    if wanted.is_empty() {
+        return;
+    }
+    backlogs(due, readings).for_each(|(memory, backlog)| memory.retentions.tried(&wanted, backlog, now));
+    let batch = |names: &[Arc<str>]| DescribeConfigs { topics: names.to_vec() };
+    let batches = |names: Vec<Arc<str>>| names.chunks(TOPICS_PER_REQUEST).map(batch).collect();
+    let work = by_node.into_iter().map(|(node, names)| (node, batches(names))).collect();
+    for answered in cluster.call_each(work, poll).await {
+        for retention in answered.answers.into_iter().flatten().flatten() {
+            due.iter_mut().for_each(|one| one.memory.retentions.answer(&retention));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What the condition `BacklogHealthy` says of messages that are lost, will be, or cannot be reached.
+
+use crate::brokers::Note;
+use crate::brokers::observation::quote;
+use crate::scaling::Expiring;
+
+/// The worst that was found: a reason and a sentence.
+pub(super) fn found(notes: &[Note], soon: Option<&Expiring>) -> Option<(&'static str, String)> {
+    expired(notes).or_else(|| hanging(notes)).or_else(|| soon.map(expiring))
+}
+
+/// Messages are gone, which is the worst.
+fn expired(notes: &[Note]) -> Option<(&'static str, String)> {
+    let lost = |note: &Note| match note {
+        Note::BacklogExpired { messages } => Some(*messages),
+        _ => None,
+    };
+    let messages = notes.iter().find_map(lost)?;
+    let message = format!(
+        "{messages} messages were deleted by the topic's retention before the group processed them; \
+         raise the retention, or maxReplicas"
+    );
+    Some(("BacklogExpired", message))
+}
+
+/// Consumers cannot go on.
+fn hanging(notes: &[Note]) -> Option<(&'static str, String)> {
+    let places = notes.iter().filter_map(|note| match note {
+        Note::HangingTransaction { topic, partition, offset } => {
+            Some(format!("{}-{partition} at offset {offset}", quote(topic)))
+        }
+        _ => None,
+    });
+    let places: Vec<_> = places.collect();
+    let message = format!(
+        "a transaction is open for more than 15 minutes in {}: consumers that read only what is committed stop \
+         there, and more of them do not help; find it with kafka-transactions.sh find-hanging and abort it",
+        places.join(", ")
+    );
+    (!places.is_empty()).then_some(("HangingTransaction", message))
+}
+
+/// Messages will be gone.
+fn expiring(found: &Expiring) -> (&'static str, String) {
+    let Expiring { topic, kept, age, drain } = found;
+    let place = if topic.is_empty() { "the queues".to_owned() } else { format!("topic {}", quote(topic)) };
+    let (kept, age) = (kept.as_secs(), age.as_secs());
+    let waits = match drain {
+        Some(drain) => format!("those that arrive now will wait for {} s", drain.as_secs()),
+        None => format!("the oldest that is not processed is {age} s old"),
+    };
+    let message = format!(
+        "messages of {place} are deleted after {kept} s, and {waits}; keep them longer, or process them faster"
+    );
+    ("BacklogExpiring", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn hangs(partition: usize) -> Note {
+        Note::HangingTransaction { topic: "orders".to_owned(), partition, offset: 42 }
+    }
+
+    fn soon(topic: &str, drain: Option<u64>) -> Expiring {
+        let seconds = Duration::from_secs;
+        Expiring { topic: topic.into(), kept: seconds(3600), age: seconds(3000), drain: drain.map(seconds) }
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_a_backlog_without_findings() {
+        let notes = [Note::NoCommittedOffsets, Note::TlsNotVerified];
+        assert_eq!(found(&notes, None), None);
+    }
+
+    #[test]
+    fn what_is_lost_comes_before_what_hangs_and_that_before_what_will_be_lost() {
+        let reason = |notes: &[Note], soon| found(notes, soon).map(|(reason, _)| reason);
+        let (lost, soon) = (Note::BacklogExpired { messages: 7 }, soon("orders", None));
+        assert_eq!(reason(&[hangs(0), lost], Some(&soon)), Some("BacklogExpired"));
+        assert_eq!(reason(&[hangs(0)], Some(&soon)), Some("HangingTransaction"));
+        assert_eq!(reason(&[], Some(&soon)), Some("BacklogExpiring"));
+    }
+
+    #[test]
+    fn a_hanging_transaction_is_told_with_its_places() {
+        let (_, message) = found(&[hangs(3), hangs(8)], None).unwrap();
+        assert!(message.contains("orders-3 at offset 42, orders-8 at offset 42"), "{message}");
+    }
+
+    #[test]
+    fn expiring_messages_are_told_with_their_times() {
+        let message = |soon: Expiring| found(&[], Some(&soon)).unwrap().1;
+        let told = message(soon("orders", None));
+        assert!(
+            told.contains("topic orders are deleted after 3600 s") && told.contains("3000 s old"),
+            "{told}"
+        );
+        let told = message(soon("", Some(9000)));
+        assert!(told.contains("the queues are deleted") && told.contains("wait for 9000 s"), "{told}");
+    }
+}

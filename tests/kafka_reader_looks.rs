@@ -1,0 +1,204 @@
+//! What the Kafka reader finds out besides the backlog, by few requests in few polls; against a cluster of this process.
+
+#![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::records::{
+    Compression, NO_PARTITION_LEADER_EPOCH, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
+use queuescaler::api::{IsolationLevel, OffsetReset};
+use queuescaler::brokers::kafka::KafkaReader;
+use queuescaler::brokers::observation::Dated;
+use queuescaler::plan::NameSelector;
+use support::fake_kafka::*;
+use support::kafka_reading::{One, at_least, known, plain, poll, poll_one, watch, watch_by};
+
+/// One partition with so many offsets, of which the first ten are processed, and these batches of records.
+async fn one_partition(end: i64, log: Vec<u8>) -> (FakeKafka, KafkaReader) {
+    let kafka = FakeKafka::start(1).await;
+    {
+        let mut state = kafka.state();
+        state.topics.insert("orders".to_owned(), Topic::led_by(&[0], end));
+        state.commits.insert(("billing".to_owned(), "orders".to_owned(), 0), 10);
+        state.logs.insert("orders".to_owned(), log);
+    }
+    let reader = plain(&kafka.bootstrap());
+    (kafka, reader)
+}
+
+fn committed_only() -> One {
+    let names = NameSelector::Names(vec!["orders".to_owned()]);
+    watch_by("billing", names, OffsetReset::Latest, IsolationLevel::ReadCommitted)
+}
+
+fn everything() -> One {
+    watch("billing", &["orders"], OffsetReset::Latest)
+}
+
+/// One record, written at the second of its offset.
+fn record(offset: i64, control: bool) -> Record {
+    Record {
+        transactional: control,
+        control,
+        delete_horizon: false,
+        partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
+        producer_id: 7,
+        producer_epoch: 0,
+        timestamp_type: TimestampType::Creation,
+        offset,
+        sequence: 0,
+        timestamp: offset * 1000,
+        key: control.then(|| Bytes::from_static(&[0, 0, 0, 1])),
+        value: Some(Bytes::from_static(b"x")),
+        headers: Default::default(),
+    }
+}
+
+fn batch(record: Record) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut bytes, &[record], &options).unwrap();
+    bytes.to_vec()
+}
+
+fn seconds(dated: &[Dated]) -> Vec<(u64, i64)> {
+    dated.iter().map(|one| (one.offset, one.written.as_second())).collect()
+}
+
+#[tokio::test]
+async fn the_first_reading_of_an_old_backlog_tells_when_its_first_record_was_written_and_later_ones_ask_no_more()
+ {
+    let (kafka, mut reader) = one_partition(90, batch(record(10, false))).await;
+    let mut one = everything();
+    for _ in 0..5 {
+        let reading = poll_one(&mut reader, &mut one).await;
+        assert_eq!(known(&reading).messages, 80);
+        assert_eq!(seconds(&known(&reading).dated), [(10, 10)]);
+    }
+    assert_eq!(kafka.state().fetched, [(0, 10, false)]);
+}
+
+#[tokio::test]
+async fn a_marker_at_the_end_is_no_backlog_from_the_second_reading_on() {
+    let (kafka, mut reader) = one_partition(11, batch(record(10, true))).await;
+    let mut one = committed_only();
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 1);
+    for _ in 0..5 {
+        let reading = poll_one(&mut reader, &mut one).await;
+        let backlog = known(&reading);
+        assert_eq!((backlog.messages, backlog.topics[0].partitions[0].unwrap().committed), (0, Some(11)));
+    }
+    assert_eq!(kafka.state().fetched, [(0, 10, true)]);
+    kafka.state().topics.get_mut("orders").unwrap().end = 14;
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 3);
+}
+
+#[tokio::test]
+async fn aborted_records_are_a_backlog_to_those_only_who_read_them() {
+    let (kafka, mut reader) =
+        one_partition(11, batch(Record { transactional: true, ..record(10, false) })).await;
+    kafka.state().aborted.push((7, 10));
+    let (mut committed, mut all) = (committed_only(), everything());
+    for expected in [[1, 1], [0, 1], [0, 1]] {
+        let readings = poll(&mut reader, &mut [&mut committed, &mut all]).await.unwrap();
+        assert_eq!([known(&readings[0]).messages, known(&readings[1]).messages], expected);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_a_megabyte_is_passed_over_and_costs_no_connection() {
+    let large = Record { value: Some(vec![b'x'; 1 << 20].into()), ..record(10, false) };
+    let (kafka, mut reader) = one_partition(11, batch(large)).await;
+    let mut one = everything();
+    for _ in 0..3 {
+        assert_eq!(seconds(&known(&poll_one(&mut reader, &mut one).await).dated), [(10, 10)]);
+    }
+    let state = kafka.state();
+    assert_eq!((state.opened, state.fetched.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn who_may_not_fetch_reads_the_backlog_all_the_same() {
+    let (kafka, mut reader) = one_partition(90, batch(record(10, false))).await;
+    kafka.state().fetch_errors.insert("orders".to_owned(), TOPIC_AUTHORIZATION_FAILED);
+    let mut one = everything();
+    for _ in 0..5 {
+        let reading = poll_one(&mut reader, &mut one).await;
+        assert_eq!((known(&reading).messages, known(&reading).dated.len()), (80, 0));
+    }
+    assert_eq!(kafka.state().fetched.len(), 1, "and does not ask again for a while");
+}
+
+#[tokio::test]
+async fn groups_at_the_same_place_of_a_log_share_the_look_and_a_poll_looks_at_sixteen_places() {
+    let (kafka, mut reader) = one_partition(90, batch(record(80, false))).await;
+    let groups: Vec<String> = (0..100).map(|group| format!("group-{group}")).collect();
+    for (group, offset) in groups.iter().zip((40..60).cycle()) {
+        kafka.state().commits.insert((group.clone(), "orders".to_owned(), 0), offset);
+    }
+    let mut all: Vec<_> = groups.iter().map(|group| watch(group, &["orders"], OffsetReset::Latest)).collect();
+    let mut due: Vec<_> = all.iter_mut().collect();
+    for (dated, fetched) in [(80, 16), (100, 20), (100, 20)] {
+        let readings = poll(&mut reader, &mut due).await.unwrap();
+        assert_eq!(readings.iter().filter(|reading| !known(reading).dated.is_empty()).count(), dated);
+        assert_eq!(kafka.state().fetched.len(), fetched);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_answers_everything_but_a_look_costs_the_poll_a_second_and_nothing_else() {
+    let (kafka, mut reader) = one_partition(90, batch(record(10, false))).await;
+    kafka.state().unanswered.push(ApiKey::Fetch);
+    let mut one = everything();
+    let began = std::time::Instant::now();
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 80);
+    assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 80);
+    assert!(began.elapsed() < Duration::from_millis(900), "it is not tried again at once");
+}
+
+#[tokio::test]
+async fn the_retention_of_a_topic_with_a_backlog_is_asked_for_once_and_may_be_unknown() {
+    let (kafka, mut reader) = one_partition(90, Vec::new()).await;
+    kafka.state().topics.insert("secret".to_owned(), Topic::led_by(&[0], 5));
+    kafka.state().settings.insert("orders".to_owned(), ["3600000", "compact,delete"]);
+    let mut one = watch("billing", &["orders", "secret"], OffsetReset::Earliest);
+    for _ in 0..5 {
+        let reading = poll_one(&mut reader, &mut one).await;
+        let kept: Vec<_> =
+            known(&reading).kept.iter().map(|kept| (&*kept.topic, kept.time.as_secs())).collect();
+        assert_eq!(kept, [("orders", 3600)]);
+    }
+    assert_eq!(kafka.count(ApiKey::DescribeConfigs), 1);
+}
+
+#[tokio::test]
+async fn the_true_ends_of_logs_are_read_once_a_minute_for_those_who_read_what_is_committed() {
+    let (kafka, mut reader) = one_partition(10, Vec::new()).await;
+    let mut one = committed_only();
+    for _ in 0..5 {
+        assert_eq!(known(&poll_one(&mut reader, &mut one).await).notes, []);
+    }
+    // Starts until it is known that nothing is left over, ends five times, and the true ends once.
+    assert_eq!(kafka.count(ApiKey::ListOffsets), 2 + 5 + 1);
+}
+
+#[tokio::test]
+async fn what_a_dead_broker_leads_is_not_looked_into() {
+    let kafka = FakeKafka::start(2).await;
+    kafka.state().topics.insert("orders".to_owned(), Topic::led_by(&[0, 1], 20));
+    kafka.state().logs.insert("orders".to_owned(), batch(record(10, false)));
+    kafka.stop(1).await;
+    let mut reader = plain(&kafka.bootstrap());
+    let mut one = watch("billing", &["orders"], OffsetReset::Earliest);
+    let reading = poll_one(&mut reader, &mut one).await;
+    let (backlog, _) = at_least(&reading);
+    assert_eq!((backlog.messages, seconds(&backlog.dated)), (20, vec![(10, 10)]));
+    assert_eq!(kafka.state().fetched, [(0, 0, false)]);
+}

@@ -1,0 +1,67 @@
+//! Records and settings of the cluster.
+
+use bytes::Bytes;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, DescribeConfigsResponse, FetchRequest, FetchResponse, ProducerId,
+    describe_configs_request,
+};
+
+use super::{NOT_LEADER, State, TOPIC_AUTHORIZATION_FAILED, text};
+
+impl State {
+    pub(super) fn configs(&self, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+        let result = |asked: describe_configs_request::DescribeConfigsResource| {
+            let known = self.settings.get(asked.resource_name.as_str());
+            let setting = |(name, value)| {
+                DescribeConfigsResourceResult::default()
+                    .with_name(text(name))
+                    .with_value(Some(text(value)))
+                    .with_synonyms(vec![DescribeConfigsSynonym::default().with_name(text(name))])
+            };
+            let settings = known.map(|values| ["retention.ms", "cleanup.policy"].into_iter().zip(*values));
+            DescribeConfigsResult::default()
+                .with_error_code(if known.is_some() { 0 } else { TOPIC_AUTHORIZATION_FAILED })
+                .with_resource_type(asked.resource_type)
+                .with_resource_name(asked.resource_name)
+                .with_configs(settings.into_iter().flatten().map(setting).collect())
+        };
+        DescribeConfigsResponse::default().with_results(request.resources.into_iter().map(result).collect())
+    }
+
+    pub(super) fn records(&mut self, node: i32, request: FetchRequest) -> FetchResponse {
+        let committed = request.isolation_level == 1;
+        let mut topics = Vec::new();
+        for topic in request.topics {
+            let mut partitions = Vec::new();
+            for asked in topic.partitions {
+                self.fetched.push((asked.partition, asked.fetch_offset, committed));
+                let leader =
+                    self.topics[topic.topic.as_str()].leaders[usize::try_from(asked.partition).unwrap()];
+                let error = self.fetch_errors.get(topic.topic.as_str()).copied();
+                let error = error.unwrap_or(if leader == node { 0 } else { NOT_LEADER });
+                let log = self.logs.get(topic.topic.as_str()).cloned().unwrap_or_default();
+                let aborted = |(producer, first): &(i64, i64)| {
+                    AbortedTransaction::default()
+                        .with_producer_id(ProducerId(*producer))
+                        .with_first_offset(*first)
+                };
+                partitions.push(
+                    PartitionData::default()
+                        .with_partition_index(asked.partition)
+                        .with_error_code(error)
+                        .with_aborted_transactions(
+                            committed.then(|| self.aborted.iter().map(aborted).collect()),
+                        )
+                        .with_records(Some(if error == 0 { log.into() } else { Bytes::new() })),
+                );
+            }
+            topics
+                .push(FetchableTopicResponse::default().with_topic(topic.topic).with_partitions(partitions));
+        }
+        FetchResponse::default().with_responses(topics)
+    }
+}
