@@ -176,10 +176,30 @@ impl Bench {
             + Send
             + 'static,
     {
+        self.until_within(PATIENCE, name, what, wanted).await
+    }
+
+    /// The same for what takes longer by its nature.
+    pub async fn until_within<K>(
+        &self,
+        patience: Duration,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&K) -> bool,
+    ) -> K
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + serde::de::DeserializeOwned
+            + serde::Serialize
+            + Clone
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let mut objects = watcher(self.api::<K>(), config).default_backoff().applied_objects().boxed();
         let mut last = None;
-        let found = tokio::time::timeout(PATIENCE, async {
+        let found = tokio::time::timeout(patience, async {
             loop {
                 match objects.next().await.unwrap() {
                     Ok(object) if wanted(&object) => return object,

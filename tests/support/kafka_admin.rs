@@ -177,9 +177,15 @@ impl KafkaAdmin {
         let mut left = count;
         while left > 0 {
             let records = left.min(10_000);
-            self.append(&leader, topic, partition, records, None).await;
+            self.append(&leader, topic, partition, records, b"x", None).await;
             left -= records;
         }
+    }
+
+    /// Appends one record with this value to a partition.
+    pub async fn produce_value(&mut self, topic: &str, partition: i32, value: &'static [u8]) {
+        let leader = self.leader(topic, partition).await;
+        self.append(&leader, topic, partition, 1, value, None).await;
     }
 
     /// Opens a transaction with so many records in a partition.
@@ -211,7 +217,7 @@ impl KafkaAdmin {
         let error = answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code;
         assert_eq!(error, 0);
         let leader = self.leader(topic, partition).await;
-        self.append(&leader, topic, partition, count, Some(&transaction)).await;
+        self.append(&leader, topic, partition, count, b"x", Some(&transaction)).await;
         transaction
     }
 
@@ -304,6 +310,7 @@ impl KafkaAdmin {
         topic: &str,
         partition: i32,
         count: usize,
+        value: &'static [u8],
         transaction: Option<&Transaction>,
     ) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -321,7 +328,7 @@ impl KafkaAdmin {
             sequence: if transaction.is_some() { sequence } else { sequence - 1 },
             timestamp: now, // brokers delete what is old
             key: None,
-            value: Some(Bytes::from_static(b"x")),
+            value: Some(Bytes::from_static(value)),
             headers: Default::default(),
         };
         let records: Vec<_> = (0..i32::try_from(count).unwrap()).map(record).collect();

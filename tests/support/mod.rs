@@ -10,10 +10,12 @@
 
 pub mod api_proxy;
 pub mod bench;
+pub mod consumers;
 pub mod fake_kafka;
 pub mod installed;
 pub mod kafka_admin;
 pub mod kafka_cluster;
+pub mod kafka_consumers;
 pub mod kafka_queue;
 pub mod kafka_reading;
 pub mod operator;

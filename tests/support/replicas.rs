@@ -48,6 +48,20 @@ impl Followed {
     }
 }
 
+impl Followed {
+    /// All counts up to now.
+    pub fn seen(&self) -> Vec<i32> {
+        self.counts.borrow().clone()
+    }
+
+    /// Waits until the Deployment asks for another count than this one, and returns it.
+    pub async fn until_other(&mut self, than: i32) -> i32 {
+        let other = self.counts.wait_for(|counts| counts.last() != Some(&than));
+        let other = tokio::time::timeout(Duration::from_secs(90), other).await;
+        *other.unwrap_or_else(|_| panic!("never came from {than}")).unwrap().last().unwrap()
+    }
+}
+
 impl Drop for Followed {
     fn drop(&mut self) {
         self.watching.abort();

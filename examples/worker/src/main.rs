@@ -2,8 +2,10 @@
 //!
 //! `consume` shows what a consumer must do to be scaled without losing or repeating work: take no more than it can
 //! process, settle a message only after processing it, and hand everything back at once on SIGTERM. `produce` fills
-//! a topic or a queue and answers for every message. Neither knows anything of Kubernetes or of the operator.
+//! a topic or a queue and answers for every message. `limit` stands for a database that all consumers share. None of
+//! them knows anything of Kubernetes or of the operator.
 
+mod database;
 mod errors;
 mod kafka;
 mod pace;
@@ -11,15 +13,16 @@ mod progress;
 mod publish;
 mod rabbitmq;
 mod stop;
+mod work;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A rate-limited consumer of Kafka or RabbitMQ, and a producer that counts acknowledgements.
+/// A rate-limited consumer of Kafka or RabbitMQ, a producer that counts acknowledgements, and a shared limit.
 ///
 /// Every option can be given as an environment variable instead.
-/// Exit codes: 0 done or stopped by a signal (consume), 1 failed, 2 wrong usage.
+/// Exit codes: 0 done or stopped by a signal (consume, limit), 1 failed, 2 wrong usage.
 #[derive(Parser)]
 #[command(name = "worker", version)]
 struct Cli {
@@ -35,6 +38,8 @@ enum Task {
     /// Send messages and wait until the broker has acknowledged every one.
     #[command(subcommand)]
     Produce(Produce),
+    /// Be the database of consumers with --database: grant so many permits per second until stopped.
+    Limit(database::Args),
 }
 
 #[derive(Subcommand)]
@@ -75,6 +80,7 @@ async fn run(task: Task) -> anyhow::Result<()> {
         }
         Task::Produce(Produce::Kafka(args)) => kafka::produce::run(&args, stop).await,
         Task::Produce(Produce::Rabbitmq(args)) => rabbitmq::produce::run(&args, stop).await,
+        Task::Limit(args) => database::run(&args, stop).await,
     }
 }
 
@@ -95,14 +101,15 @@ mod tests {
     #[test]
     fn every_option_can_be_given_as_an_environment_variable() {
         for task in Cli::command().get_subcommands() {
-            for broker in task.get_subcommands() {
-                for option in broker.get_arguments().filter(|a| a.get_long() != Some("help")) {
-                    let name = format!("{} {} --{}", task.get_name(), broker.get_name(), option.get_id());
+            for command in std::iter::once(task).chain(task.get_subcommands()) {
+                for option in command.get_arguments().filter(|a| a.get_long() != Some("help")) {
+                    let name = format!("{} {} --{}", task.get_name(), command.get_name(), option.get_id());
                     assert!(option.get_env().is_some(), "{name} has no environment variable");
                 }
             }
         }
     }
+
     #[test]
     fn the_manifests_beside_it_use_only_options_that_exist() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::decision::{Limit, Reason};
+use super::decision::{Limit, Reason, count};
 use super::health;
 use super::history::{History, elapsed};
 use super::partitions::{rounded_up, whole};
@@ -199,37 +199,35 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
         needed = need::competing(load, arrivals, per_replica);
         wanted = rounded_up(needed);
     }
-    let limit = (rounded_up(needed) > ceiling).then_some(by);
+    let mut limit = (rounded_up(needed) > ceiling).then_some(by);
     if wanted > ceiling {
         wanted = ceiling;
     }
-    if limit.is_some() {
-        clauses.push(clause);
-    } else {
-        let mut loads = loads(situation, goal.headroom, load.seconds);
-        for stuck in stuck {
-            let place = loads.get_mut(stuck.topic).and_then(|topic| topic.get_mut(stuck.partition));
-            place.into_iter().for_each(|load| *load = 0.0);
-        }
-        let dealing = match backlog.assignor.as_deref() {
-            Some("range") => Dealing::Range,
-            _ => Dealing::OneByOne,
-        };
-        match spread::judge(&loads, dealing, wanted, ceiling, per_replica) {
-            Verdict::Enough => {}
-            Verdict::Raise(count) => {
-                clauses.push(format!("uneven partitions need {count}, so that none of them has too much"));
-                wanted = count;
+    let mut loads = loads(situation, goal.headroom, load.seconds);
+    for stuck in stuck {
+        let place = loads.get_mut(stuck.topic).and_then(|topic| topic.get_mut(stuck.partition));
+        place.into_iter().for_each(|load| *load = 0.0);
+    }
+    match spread::judge(&loads, dealing(situation), wanted, ceiling, per_replica) {
+        Verdict::Hot { topic, partition, share, useful } if limit.is_none() || useful < wanted => {
+            let topic = backlog.topics.get(topic).map_or("?", |topic| &topic.name);
+            let percent = share * 100.0;
+            let mut clause = format!(
+                "partition {topic}-{partition} has {percent:.0} % of the load, more than one replica can do, and no \
+                 count of them helps it"
+            );
+            if useful < wanted {
+                clause.push_str(&format!("; more than {} would be of no use", count(useful, "replica")));
+                (wanted, limit) = (useful, Some(Limit::Partitions));
             }
-            Verdict::Hot { topic, partition, share } => {
-                let topic = backlog.topics.get(topic).map_or("?", |topic| &topic.name);
-                let percent = share * 100.0;
-                clauses.push(format!(
-                    "partition {topic}-{partition} has {percent:.0} % of the load, more than one replica can do, and \
-                     no count of them helps it"
-                ));
-            }
+            clauses.push(clause);
         }
+        _ if limit.is_some() => clauses.push(clause),
+        Verdict::Raise(count) => {
+            clauses.push(format!("uneven partitions need {count}, so that none of them has too much"));
+            wanted = count;
+        }
+        Verdict::Enough | Verdict::Hot { .. } => {}
     }
     Sizing { load, arrivals, needed, wanted, limit, clauses }
 }
@@ -252,6 +250,14 @@ fn goal(situation: &Situation, policy: &DrainTime) -> Goal {
         dead_time,
         poll: plan.poll_period,
         headroom: f64::from(policy.headroom_percent) / 100.0,
+    }
+}
+
+/// How the group deals its partitions out.
+fn dealing(situation: &Situation) -> Dealing {
+    match situation.backlog.assignor.as_deref() {
+        Some("range") => Dealing::Range,
+        _ => Dealing::OneByOne,
     }
 }
 

@@ -4,11 +4,11 @@
 //! many at a time, so that measurements come in between. Without one: a quarter fewer at a time, since consumers that
 //! always keep up show no limit; when there are too few, the backlog that follows shows it.
 
-use super::super::decision::{Reason, count};
+use super::super::decision::{Limit, Reason, count};
 use super::super::partitions::{rounded_up, whole};
 use super::super::proposal::{Proposal, Situation};
 use super::super::rates::ServiceRate;
-use super::{capacity, goal, need, real};
+use super::{capacity, dealing, goal, loads, need, real, spread};
 use crate::plan::DrainTime;
 
 /// Messages for which a replica is tried.
@@ -61,6 +61,13 @@ pub(super) fn propose(situation: &Situation, policy: &DrainTime, guess: Option<S
         && wanted > current
     {
         wanted = whole(f64::from(wanted), partitions);
+    }
+    // Where the load is in few partitions, it cannot be shared out among more.
+    let loads = loads(situation, 0.0, 1.0);
+    let useful = spread::useful(&loads, dealing(situation), ceiling, 0.0).max(current);
+    if !loads.is_empty() && wanted > useful {
+        (wanted, limit) = (useful, Some(Limit::Partitions));
+        message.push_str(&format!("; its partitions can be shared out among {useful}"));
     }
     let most = if backlog.single_consumer { 1 } else { ceiling };
     if wanted > most {

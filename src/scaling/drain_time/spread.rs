@@ -27,6 +27,8 @@ pub(in crate::scaling) enum Verdict {
         partition: usize,
         /// Its part of all load, from 0 to 1.
         share: f64,
+        /// The most replicas that are of any use beside it.
+        useful: i32,
     },
 }
 
@@ -48,7 +50,8 @@ pub(in crate::scaling) fn judge(
         return Verdict::Enough;
     };
     if hottest > per_replica {
-        return Verdict::Hot { topic, partition, share: hottest / total };
+        let useful = useful(loads, dealing, most, per_replica);
+        return Verdict::Hot { topic, partition, share: hottest / total, useful };
     }
     let enough = |replicas: i32| fullest(loads, dealing, replicas) <= per_replica;
     let partitions = loads.iter().map(Vec::len).sum::<usize>();
@@ -64,6 +67,17 @@ pub(in crate::scaling) fn judge(
     candidates.into_iter().find(|count| enough(*count)).map_or(Verdict::Enough, Verdict::Raise)
 }
 
+/// The fewest of at most `most` replicas of which each can do its part, or has little more than one partition that is
+/// too much for any. More of them would clear no partition sooner. Without a rate, by 0, each loaded partition counts
+/// as too much.
+pub(in crate::scaling) fn useful(loads: &[Vec<f64>], dealing: Dealing, most: i32, per_replica: f64) -> i32 {
+    let suffices = |replicas: &i32| {
+        let enough = |held: &Held| held.load <= per_replica.max(held.hottest * SKEWED);
+        deal(loads, dealing, *replicas).iter().all(enough)
+    };
+    (1..most).find(suffices).unwrap_or(most)
+}
+
 fn hottest(loads: &[Vec<f64>]) -> Option<(usize, usize, f64)> {
     let all = loads.iter().enumerate().flat_map(|(topic, partitions)| {
         partitions.iter().enumerate().map(move |(partition, load)| (topic, partition, *load))
@@ -73,8 +87,21 @@ fn hottest(loads: &[Vec<f64>]) -> Option<(usize, usize, f64)> {
 
 /// Load of the fullest replica.
 fn fullest(loads: &[Vec<f64>], dealing: Dealing, replicas: i32) -> f64 {
+    deal(loads, dealing, replicas).into_iter().map(|held| held.load).fold(0.0, f64::max)
+}
+
+/// What one replica gets.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    load: f64,
+    /// Of one of its partitions.
+    hottest: f64,
+}
+
+/// What each replica gets.
+fn deal(loads: &[Vec<f64>], dealing: Dealing, replicas: i32) -> Vec<Held> {
     let count = usize::try_from(replicas).unwrap_or_default().max(1);
-    let mut held = vec![0.0; count];
+    let mut held = vec![Held::default(); count];
     let mut dealt = 0;
     for partitions in loads {
         let (each, over) = (partitions.len() / count, partitions.len() % count);
@@ -84,11 +111,14 @@ fn fullest(loads: &[Vec<f64>], dealing: Dealing, replicas: i32) -> f64 {
                 Dealing::Range if partition < over * (each + 1) => partition / (each + 1),
                 Dealing::Range => over + (partition - over * (each + 1)) / each.max(1),
             };
-            held.get_mut(replica).into_iter().for_each(|held| *held += load);
+            if let Some(held) = held.get_mut(replica) {
+                held.load += load;
+                held.hottest = held.hottest.max(*load);
+            }
             dealt += 1;
         }
     }
-    held.into_iter().fold(0.0, f64::max)
+    held
 }
 
 #[cfg(test)]
@@ -133,7 +163,24 @@ mod tests {
     fn a_partition_that_is_more_than_a_replica_can_do_is_named() {
         let hot = [vec![1.0, 1.0], vec![1.0, 17.0]];
         let verdict = judge(&hot, Dealing::OneByOne, 2, 4, 10.0);
-        assert_eq!(verdict, Verdict::Hot { topic: 1, partition: 1, share: 0.85 });
+        assert_eq!(verdict, Verdict::Hot { topic: 1, partition: 1, share: 0.85, useful: 2 });
+    }
+
+    #[test]
+    fn beside_a_hot_partition_only_what_helps_the_others_is_of_use() {
+        let useful =
+            |loads: &[f64], per_replica| super::useful(&[loads.to_vec()], Dealing::OneByOne, 6, per_replica);
+        assert_eq!(useful(&[60.0, 0.0, 0.0, 0.0, 0.0, 0.0], 10.0), 1);
+        // 3 give it 5 more, a twelfth, and two others each 10; 2 would give it 10 more.
+        assert_eq!(useful(&[60.0, 5.0, 5.0, 5.0, 5.0, 5.0], 10.0), 3);
+        // Two partitions together would be too much for a replica that could do one.
+        assert_eq!(useful(&[60.0, 8.0, 8.0, 8.0, 8.0, 8.0], 10.0), 6);
+        assert_eq!(
+            useful(&[60.0; 6], 10.0),
+            6,
+            "all are hot: partitions are the bound, and none is to blame"
+        );
+        assert_eq!(useful(&[60.0, 50.0, 0.0, 0.0, 0.0, 0.0], 0.0), 2);
     }
 
     proptest! {

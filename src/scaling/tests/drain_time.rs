@@ -75,6 +75,50 @@ fn what_caps_the_size_is_named() {
     assert!(message.ends_with("; 24 is the maximum"), "{message}");
 }
 
+/// A topic whose partitions have these backlogs.
+fn partitions_of(backlogs: &[u64]) -> Backlog {
+    let partition = |backlog: &u64| {
+        Some(PartitionOffsets { start: 0, end: *backlog, committed: Some(0), backlog: *backlog, owner: None })
+    };
+    let topic = TopicOffsets { name: "orders".into(), partitions: backlogs.iter().map(partition).collect() };
+    let partitions = u32::try_from(backlogs.len()).ok();
+    Backlog { topics: vec![topic], ..messages_on(backlogs.iter().sum(), partitions) }
+}
+
+#[test]
+fn a_hot_partition_is_named_and_gets_no_replicas_that_could_not_help() {
+    let hot = "partition orders-2 has 100 % of the load, more than one replica can do, and no count of them helps it";
+    for messages in [900, 90_000] {
+        let reading = Reading::Known(partitions_of(&[0, 0, messages, 0, 0, 0]));
+        let (replicas, message) = wanted(&hinted(300, 120), reading);
+        assert_eq!(replicas, 1, "{message}");
+        assert!(
+            message.contains(hot) && message.contains("; more than 1 replica would be of no use"),
+            "{message}"
+        );
+    }
+    // What else there is, is little beside the hot one, or the work of two more.
+    let (replicas, message) =
+        wanted(&hinted(300, 120), Reading::Known(partitions_of(&[5_000, 100, 100, 100])));
+    assert_eq!(replicas, 1, "{message}");
+    let (replicas, message) =
+        wanted(&hinted(300, 120), Reading::Known(partitions_of(&[5_000, 400, 400, 400])));
+    assert_eq!(replicas, 3, "{message}");
+    // All are as full: there are too few of them.
+    let (replicas, message) = wanted(&hinted(300, 120), Reading::Known(partitions_of(&[5_000; 4])));
+    assert_eq!(replicas, 4, "{message}");
+    assert!(message.contains("; no more than 4 replicas can work on 4 partitions"), "{message}");
+}
+
+#[test]
+fn a_probe_goes_no_further_than_the_partitions_with_messages_can_be_shared_out() {
+    let unknown = ScalingPlan { policy: policy(300, None), ..plan() };
+    let (replicas, message) = wanted(&unknown, Reading::Known(partitions_of(&[0, 0, 9_000, 0, 0, 0])));
+    assert_eq!(replicas, 1, "{message}");
+    let (replicas, message) = wanted(&unknown, Reading::Known(partitions_of(&[9_000; 6])));
+    assert_eq!(replicas, 2, "{message}");
+}
+
 #[test]
 fn a_single_active_consumer_gets_one_replica() {
     let single = Backlog { single_consumer: true, ..messages(90_000) };

@@ -3,6 +3,9 @@
 //! At least once: an offset is stored only after its message was processed, and librdkafka commits what is stored
 //! every second, when a partition goes to another member, and when the consumer closes. So a rebalance, which every
 //! change of replicas causes, repeats no work, and a crash repeats at most one second of it.
+//!
+//! A record with the value `poison` is one that cannot be processed. Its partition stops there, because what follows may
+//! need it, and the others go on: no amount of consumers helps, somebody has to look at it.
 
 use std::future::Future;
 use std::pin::pin;
@@ -11,15 +14,20 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use rdkafka::consumer::{Consumer, StreamConsumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::oneshot;
 
 use super::{Connection, Warnings};
-use crate::pace::{Pace, parse_rate};
 use crate::progress::Progress;
+use crate::work::{self, Work};
 
 /// How long leaving the group may take: less than the 30 s that Kubernetes grants by default.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The value of a record that cannot be processed.
+const POISON: &[u8] = b"poison";
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -31,9 +39,8 @@ pub struct Args {
     #[arg(long, env = "KAFKA_GROUP")]
     group: String,
 
-    /// Messages per second that this process can do, 0 for no limit
-    #[arg(long, env = "RATE", default_value = "0", value_parser = parse_rate)]
-    rate: f64,
+    #[command(flatten)]
+    work: work::Args,
 
     /// How the members share the partitions; cooperative-sticky moves the fewest when their number changes
     #[arg(long, env = "KAFKA_ASSIGNOR", value_enum, default_value = "cooperative-sticky")]
@@ -78,7 +85,7 @@ enum OffsetReset {
 /// a broker that is away or a topic that does not exist yet, is reported on standard error and waited out.
 pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let consumer = join(args)?;
-    let mut pace = Pace::new(args.rate);
+    let mut work = Work::new(&args.work);
     let mut progress = Progress::start("processed");
     let mut stop = pin!(stop);
     println!("reading {} as a member of the group {}", args.topics.join(", "), args.group);
@@ -89,10 +96,18 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
             () = &mut stop => break,
             () = progress.due() => println!("{}", progress.line()),
             received = consumer.recv() => match received {
+                Ok(message) if message.payload() == Some(POISON) => {
+                    let place = format!("{}-{} offset {}", message.topic(), message.partition(), message.offset());
+                    eprintln!("kafka: {place} cannot be processed, and what follows it waits");
+                    hold(&consumer, &message).context("cannot pause a partition")?;
+                }
                 Ok(message) => {
-                    // Here a real consumer does its work; this one takes the time for it.
-                    pace.next().await;
-                    progress.count();
+                    tokio::select! {
+                        biased;
+                        // Not processed, and so not committed: the next owner of the partition begins with it.
+                        () = &mut stop => break,
+                        () = work.do_one() => progress.count(),
+                    }
                     if let Err(error) = consumer.store_offset_from_message(&message) {
                         // The partition went to another member meanwhile, which will process the message again.
                         eprintln!("kafka: the offset was not stored: {error}");
@@ -109,6 +124,13 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
     leave(consumer).await?;
     println!("{}, offsets committed, left the group", progress.summary());
     Ok(())
+}
+
+/// Stops reading the partition of a message, until another member gets it.
+fn hold(consumer: &StreamConsumer<Warnings>, message: &BorrowedMessage) -> KafkaResult<()> {
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition(message.topic(), message.partition());
+    consumer.pause(&partitions)
 }
 
 /// Dropping the consumer commits what is stored and leaves the group, so that the others take over at once and not

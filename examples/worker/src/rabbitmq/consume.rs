@@ -15,8 +15,8 @@ use lapin::types::FieldTable;
 
 use super::Connection;
 use crate::errors;
-use crate::pace::{Pace, parse_rate};
 use crate::progress::Progress;
+use crate::work::{self, Work};
 
 /// How long to wait before the next attempt to connect.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -28,9 +28,8 @@ pub struct Args {
     #[arg(long, env = "AMQP_QUEUE")]
     queue: String,
 
-    /// Messages per second that this process can do, 0 for no limit
-    #[arg(long, env = "RATE", default_value = "0", value_parser = parse_rate)]
-    rate: f64,
+    #[command(flatten)]
+    work: work::Args,
 
     /// Messages that the broker may hand out before they are acknowledged; about a second's work is a good number
     #[arg(long, env = "AMQP_PREFETCH", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
@@ -40,16 +39,16 @@ pub struct Args {
     connection: Connection,
 }
 
-/// Processes messages until `stop`, then acknowledges the one in hand and gives back the others. Without the broker
+/// Processes messages until `stop`, then gives back the one in hand and the others. Without the broker
 /// or the queue it waits for them: ending instead would only make Kubernetes restart the pod, ever more slowly.
 pub async fn run(args: &Args, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
-    let mut work = Work { pace: Pace::new(args.rate), progress: Progress::start("processed") };
+    let mut state = State { work: Work::new(&args.work), progress: Progress::start("processed") };
     let mut wait = FIRST_WAIT;
     loop {
-        let before = work.progress.total();
-        let Err(error) = session(args, stop.as_mut(), &mut work).await else { break };
-        if work.progress.total() > before {
+        let before = state.progress.total();
+        let Err(error) = session(args, stop.as_mut(), &mut state).await else { break };
+        if state.progress.total() > before {
             wait = FIRST_WAIT;
         }
         eprintln!("rabbitmq: {}; next attempt in {} s", errors::line(&error), wait.as_secs());
@@ -59,12 +58,12 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) {
         }
         wait = LONGEST_WAIT.min(wait * 2);
     }
-    println!("{}", work.progress.summary());
+    println!("{}", state.progress.summary());
 }
 
 /// What outlives a connection.
-struct Work {
-    pace: Pace,
+struct State {
+    work: Work,
     progress: Progress,
 }
 
@@ -72,7 +71,7 @@ struct Work {
 async fn session<S: Future<Output = ()>>(
     args: &Args,
     mut stop: Pin<&mut S>,
-    work: &mut Work,
+    state: &mut State,
 ) -> anyhow::Result<()> {
     let connection = args.connection.open().await?;
     let channel = connection.create_channel().await?;
@@ -92,15 +91,18 @@ async fn session<S: Future<Output = ()>>(
         tokio::select! {
             biased;
             () = &mut stop => break,
-            () = work.progress.due() => println!("{}", work.progress.line()),
+            () = state.progress.due() => println!("{}", state.progress.line()),
             delivery = deliveries.next() => {
                 let Some(delivery) = delivery else {
                     bail!("the broker ended the subscription to the queue {}", args.queue)
                 };
                 let delivery = delivery.context("lost the connection")?;
-                // Here a real consumer does its work; this one takes the time for it.
-                work.pace.next().await;
-                work.progress.count();
+                tokio::select! {
+                    biased;
+                    // Not acknowledged: it goes back to the queue.
+                    () = &mut stop => break,
+                    () = state.work.do_one() => state.progress.count(),
+                }
                 delivery.ack(BasicAckOptions::default()).await.context("cannot acknowledge")?;
             },
         }

@@ -1,0 +1,87 @@
+//! The policy `drainTime` on real consumers: what one of them can do is known here, and has to be learned by the operator.
+
+use std::time::{Duration, Instant};
+
+use queuescaler::api::QueueScaler;
+use queuescaler::api::status::RateBasis;
+use serde_json::json;
+
+use crate::support::consumers::{ORDERS, is_near, rate};
+use crate::support::kafka_consumers::KafkaConsumers;
+use crate::support::replicas::Followed;
+
+/// Messages per second of one consumer.
+const RATE: i64 = 10;
+/// Messages per second that arrive: two consumers keep up.
+const ARRIVALS: u32 = 6;
+/// What arrives between two commits and two readings.
+const USUAL: f64 = 20.0;
+
+/// Three consumers of six partitions with a backlog that takes them some two minutes.
+async fn consumers(name: &str) -> Option<(KafkaConsumers, Followed)> {
+    let mut consumers = KafkaConsumers::start(name, 6).await?;
+    consumers.backlog(2700, 6).await;
+    consumers.deploy(3, &[("RATE", &RATE.to_string())]).await;
+    let counts = consumers.orders.bench.follow(ORDERS).await;
+    Some((consumers, counts))
+}
+
+#[tokio::test]
+async fn drain_time_kafka_rate_is_learned_and_the_backlog_is_gone_in_time() {
+    const TARGET: u64 = 80;
+    let Some((consumers, mut counts)) = consumers("learned").await else { return };
+    let _arrivals = consumers.arrivals(ARRIVALS);
+    consumers.scale(json!({"targetSeconds": TARGET}), json!({"minReplicas": 3, "maxReplicas": 6})).await;
+    let orders = &consumers.orders;
+    orders.until_backlog(2700).await;
+    let seen = Instant::now();
+    let (learned, gone) = tokio::join!(orders.until_learned(), orders.until_gone(USUAL));
+    is_near(&learned, RATE);
+    let took = gone - seen;
+    println!("the backlog was gone after {took:?}");
+    assert!(took <= Duration::from_secs(TARGET * 120 / 100), "{took:?} instead of {TARGET} s");
+    assert_eq!(counts.until(3).await, [3, 6, 3], "up in one step, and back");
+}
+
+#[tokio::test]
+async fn drain_time_rate_is_not_forgotten_when_the_operator_is_restarted() {
+    let Some((mut consumers, mut counts)) = consumers("restart").await else { return };
+    consumers.scale(json!({"targetSeconds": 60}), json!({"minReplicas": 3, "maxReplicas": 3})).await;
+    let learned = consumers.orders.until_learned().await;
+
+    let bench = &mut consumers.orders.bench;
+    let mut one = bench.operator.take().unwrap();
+    one.signal("TERM");
+    assert_eq!(one.wait(Duration::from_secs(10)), Some(0));
+    consumers.scale(json!({"targetSeconds": 60}), json!({"minReplicas": 3, "maxReplicas": 6})).await;
+    let bench = &mut consumers.orders.bench;
+    bench.operator = Some(bench.start_operator("two"));
+    // A probe would be content with the three: there are less than 3,000 messages left.
+    assert_eq!(counts.until(6).await, [3, 6]);
+    let scaled =
+        |object: &QueueScaler| object.status.as_ref().is_some_and(|status| status.last_scale.is_some());
+    let object = bench.until(ORDERS, "a scale in its status", scaled).await;
+    let told = &object.status.as_ref().unwrap().last_scale.as_ref().unwrap().message;
+    assert!(told.contains(&format!("at least, from {} measurements", learned.samples)), "{told}");
+    let kept = rate(&object).unwrap();
+    is_near(kept, RATE);
+    assert_eq!((kept.basis, &kept.pod_template_hash), (RateBasis::Learned, &learned.pod_template_hash));
+}
+
+#[tokio::test]
+async fn drain_time_rolling_update_lowers_nothing_and_leaves_the_rate_as_a_first_guess() {
+    let Some((consumers, mut counts)) = consumers("rollout").await else { return };
+    let _arrivals = consumers.arrivals(ARRIVALS);
+    consumers.scale(json!({"targetSeconds": 120}), json!({"minReplicas": 3, "maxReplicas": 6})).await;
+    let orders = &consumers.orders;
+    let learned = orders.until_learned().await;
+    counts.until(6).await;
+    orders.roll_out().await;
+    let guessed = |object: &QueueScaler| rate(object).is_some_and(|rate| rate.samples == 1);
+    let object = orders.bench.until(ORDERS, "one measurement to go by", guessed).await;
+    let guess = rate(&object).unwrap();
+    is_near(guess, RATE);
+    assert_eq!((guess.basis, &guess.pod_template_hash), (RateBasis::Learned, &learned.pod_template_hash));
+    orders.until_gone(USUAL).await;
+    assert_eq!(counts.until(3).await, [3, 6, 3], "nothing is lowered before the backlog is gone");
+}

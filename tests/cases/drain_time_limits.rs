@@ -1,0 +1,105 @@
+//! When more consumers would not help: `drainTime` names what is wrong, and does not climb to the maximum.
+
+use std::time::Duration;
+
+use queuescaler::api::QueueScaler;
+use serde_json::{Value, json};
+
+use crate::support::consumers::{ORDERS, message};
+use crate::support::kafka_consumers::KafkaConsumers;
+
+/// Messages per second of one consumer, as the specification says too: learning is tested elsewhere.
+const RATE: u32 = 20;
+/// Several readings.
+const A_WHILE: Duration = Duration::from_secs(8);
+
+/// A goal that needs many consumers for a backlog of thousands.
+fn known_rate(target_seconds: u32) -> Value {
+    json!({"targetSeconds": target_seconds, "serviceRate": {"perReplicaPerMinute": RATE * 60}})
+}
+
+#[tokio::test]
+async fn drain_time_poison_message_is_named_and_its_partition_left_out() {
+    let Some(mut consumers) = KafkaConsumers::start("poison", 6).await else { return };
+    let (topic, bounds) = (consumers.queue.topic.clone(), json!({"minReplicas": 2, "maxReplicas": 6}));
+    consumers.queue.produce(3, 40).await;
+    consumers.queue.admin.produce_value(&topic, 3, b"poison").await;
+    let _arrivals = consumers.arrivals(12);
+    consumers.deploy(2, &[("RATE", &RATE.to_string())]).await;
+    let KafkaConsumers { orders, queue } = &mut consumers;
+    orders.scale(queue.source(), known_rate(60), bounds).await;
+    let steps = async {
+        let words = format!("{topic}-3 got no further than offset 40 ");
+        orders.until_unhealthy("PoisonMessage", &words).await;
+        // What comes after it would be the work of six.
+        queue.produce(3, 4000).await;
+        orders.until_backlog(4000).await;
+        orders.bench.keeps_replicas(ORDERS, 2, A_WHILE).await;
+    };
+    orders.bench.unchanged(ORDERS, 2, steps).await;
+}
+
+#[tokio::test]
+async fn drain_time_stalled_group_gets_no_more_consumers_until_it_moves_again() {
+    let Some(mut consumers) = KafkaConsumers::start("stalled", 6).await else { return };
+    let (database, address) = consumers.database(1000);
+    consumers.backlog(240, 6).await;
+    let _arrivals = consumers.arrivals(12);
+    consumers.deploy(2, &[("RATE", &RATE.to_string()), ("DATABASE", &address)]).await;
+    let mut counts = consumers.orders.bench.follow(ORDERS).await;
+    consumers.scale(known_rate(120), json!({"minReplicas": 2, "maxReplicas": 6})).await;
+    consumers.orders.until_backlog(200).await;
+    consumers.orders.until_gone(40.0).await;
+    database.signal("STOP");
+    let waited = |object: &QueueScaler| {
+        let oldest = object.status.as_ref().and_then(|status| status.oldest_message_age_seconds);
+        oldest.is_some_and(|seconds| seconds > 65)
+    };
+    let (bench, patience) = (&consumers.orders.bench, Duration::from_secs(120));
+    bench.until_within(patience, ORDERS, "messages of a stalled group", waited).await;
+    // Each partition has work for a consumer of its own.
+    consumers.backlog(6000, 6).await;
+    consumers.orders.until_unhealthy("Stalled", "processed nothing for").await;
+    consumers.orders.bench.keeps_replicas(ORDERS, 2, A_WHILE).await;
+    database.signal("CONT");
+    assert_eq!(counts.until(6).await, [2, 6], "as soon as it moves");
+    let healthy = |object: &QueueScaler| !message(object).contains("processed nothing");
+    consumers.orders.bench.until(ORDERS, "no stall", healthy).await;
+}
+
+#[tokio::test]
+async fn drain_time_saturated_database_is_not_answered_with_all_consumers() {
+    const MAXIMUM: i32 = 12;
+    let Some(mut consumers) = KafkaConsumers::start("saturated", 12).await else { return };
+    // What three consumers can do, and a tenth more.
+    let (_database, address) = consumers.database(33);
+    consumers.backlog(2760, 12).await;
+    let _arrivals = consumers.arrivals(12);
+    consumers.deploy(3, &[("RATE", "10"), ("DATABASE", &address)]).await;
+    let bounds = json!({"minReplicas": 3, "maxReplicas": MAXIMUM});
+    consumers.scale(json!({"targetSeconds": 120}), bounds).await;
+    let bench = &consumers.orders.bench;
+    let mut counts = bench.follow(ORDERS).await;
+    let limited = "something all of them share seems to be at its limit";
+    consumers.orders.until_unhealthy("DownstreamSaturated", limited).await;
+    let highest = counts.seen().into_iter().max().unwrap();
+    assert!((4..MAXIMUM).contains(&highest), "{:?}", counts.seen());
+    let lowered = counts.until_other(highest).await;
+    assert!(lowered < highest, "{:?}", counts.seen());
+    bench.keeps_replicas(ORDERS, lowered, A_WHILE).await;
+}
+
+#[tokio::test]
+async fn drain_time_hot_key_is_named_and_gets_no_consumers_that_could_not_help() {
+    let Some(mut consumers) = KafkaConsumers::start("hot", 6).await else { return };
+    let topic = consumers.queue.topic.clone();
+    // For one consumer more than three minutes, and so it would be for six.
+    consumers.queue.produce(4, 4000).await;
+    consumers.deploy(2, &[("RATE", &RATE.to_string())]).await;
+    let counts = consumers.orders.bench.follow(ORDERS).await;
+    consumers.scale(known_rate(60), json!({"minReplicas": 1, "maxReplicas": 6})).await;
+    let words = format!("partition {topic}-4 has 100 % of the load");
+    consumers.orders.until_unhealthy("HotPartition", &words).await;
+    consumers.orders.bench.keeps_replicas(ORDERS, 2, A_WHILE).await;
+    assert_eq!(counts.seen(), [2]);
+}
