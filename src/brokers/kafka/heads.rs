@@ -139,13 +139,19 @@ impl Heads {
                 if found.reached > from {
                     let since = look.empty.filter(|(_, to)| *to == from).map_or(from, |(since, _)| since);
                     look.empty = Some((since, found.reached));
-                    // There is more to look at: what is empty so far is known, and the next look goes on from there.
-                    look.not_before = None;
+                    // Without a record there may be more to look at, and the next look goes on from there.
+                    look.not_before = look.not_before.filter(|_| found.head.is_some());
                 }
             }
-            Err(TOPIC_AUTHORIZATION_FAILED) => look.not_before = Some(now + DENIED_FOR),
+            Err(TOPIC_AUTHORIZATION_FAILED) => self.deny(&fetched.asked.topic, now + DENIED_FOR),
             Err(_) => {}
         }
+    }
+
+    /// Who may not look at one partition may not look at the others.
+    fn deny(&mut self, topic: &str, until: Instant) {
+        let looks = self.topics.get_mut(topic).into_iter().flat_map(|topic| topic.looks.values_mut());
+        looks.for_each(|look| look.not_before = Some(until));
     }
 
     /// A look was tried, whatever comes of it.

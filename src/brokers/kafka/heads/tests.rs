@@ -144,6 +144,19 @@ fn markers_before_the_first_record_are_no_backlog() {
 }
 
 #[test]
+fn a_record_behind_markers_is_no_reason_to_look_again_within_a_minute() {
+    let mut partition = Partition::new();
+    partition.read(100, 90_000);
+    partition.look(record(101, 7));
+    for commit in (110..220).step_by(10) {
+        partition.read(commit, 90_000);
+        assert_eq!(partition.wanted(), None);
+    }
+    partition.read(220, 90_000);
+    assert_eq!(partition.wanted(), Some(220));
+}
+
+#[test]
 fn what_one_look_cannot_see_to_the_end_the_next_goes_on_with() {
     let mut partition = Partition::new();
     partition.read(100, 900);
