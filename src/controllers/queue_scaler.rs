@@ -177,7 +177,7 @@ async fn visit_valid(
     let estimated_drain =
         backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog.messages, ready));
     let consumers = history.consumers_health().map(<[_]>::to_vec);
-    let missing_pods = history.missing_pods();
+    let (consumers_are_new, missing_pods) = (history.knows_consumers_briefly(), history.missing_pods());
     let expiring = backlog.and_then(|backlog| history.expiring(backlog, estimated_drain));
     // Whatever else is wrong comes first: a dispute stops nothing.
     let disputed = target.is_ok() && memory.writers.disputed(Instant::now());
@@ -196,6 +196,7 @@ async fn visit_valid(
         service_rate,
         estimated_drain,
         consumers: consumers.as_deref(),
+        consumers_are_new,
         missing_pods,
         expiring,
         decision: decision.as_ref(),

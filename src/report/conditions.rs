@@ -39,7 +39,7 @@ pub(super) fn conditions(situation: &Situation<'_>, before: &[Condition], now: T
     let target = target_scalable(situation);
     let source = source_observed(situation);
     let health = target_healthy(situation);
-    let consumers = consumers_healthy(situation);
+    let consumers = consumers_healthy(situation, before);
     let ready = ready(situation, [&target, &source, &health, &consumers]);
     let findings = [
         ready,
@@ -161,12 +161,23 @@ fn target_healthy(situation: &Situation<'_>) -> Finding {
     }
 }
 
-fn consumers_healthy(situation: &Situation<'_>) -> Finding {
+fn consumers_healthy(situation: &Situation<'_>, before: &[Condition]) -> Finding {
     let finding =
         |status, reason: String, message: String| Finding::new(CONSUMERS_HEALTHY, status, reason, message);
     let reading = situation.observation.map(|observation| &observation.reading);
     let readable = reading.is_some_and(|reading| reading.backlog().is_some());
-    match situation.consumers.filter(|_| readable) {
+    let consumers = situation.consumers.filter(|_| readable);
+    // What was wrong before a restart is not over because nothing has been seen of it since then.
+    let nothing_new = reading.is_none() || consumers == Some(&[]) && situation.consumers_are_new;
+    let was_wrong = |known: &&Condition| {
+        known.type_ == CONSUMERS_HEALTHY
+            && known.status == "False"
+            && known.observed_generation == situation.generation
+    };
+    if let Some(known) = before.iter().find(was_wrong).filter(|_| nothing_new) {
+        return finding("False", known.reason.clone(), known.message.clone());
+    }
+    match consumers {
         None => {
             finding("Unknown", "SourceUnknown".into(), "no complete reading shows what consumers do".into())
         }
@@ -224,3 +235,6 @@ fn fallback(situation: &Situation<'_>) -> Finding {
         _ => Finding::new(FALLBACK, "False", "NotNeeded", "decisions follow the backlog"),
     }
 }
+
+#[cfg(test)]
+mod tests;

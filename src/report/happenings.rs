@@ -109,8 +109,12 @@ mod tests {
     use super::*;
 
     fn limited(status: &str, reason: &str) -> Condition {
+        condition(SCALING_LIMITED, status, reason)
+    }
+
+    fn condition(type_: &str, status: &str, reason: &str) -> Condition {
         Condition {
-            type_: SCALING_LIMITED.to_owned(),
+            type_: type_.to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
             message: String::new(),
@@ -135,6 +139,28 @@ mod tests {
             let happening = transition(Some(&limited(before.0, before.1)), &limited(after.0, after.1));
             let expected = told.then_some(after.1);
             assert_eq!(happening.as_ref().map(|it| it.reason.as_str()), expected, "{before:?} to {after:?}");
+        }
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_with_consumers_is_told_once_and_that_it_is_over() {
+        let (well, unknown) = (("True", "Healthy"), ("Unknown", "SourceUnknown"));
+        let (stalled, stuck) = (("False", "Stalled"), ("False", "PodStuck"));
+        let cases = [
+            (well, stalled, Some(("Stalled", true))),
+            (stalled, stalled, None),
+            (stalled, stuck, Some(("PodStuck", true))),
+            (stalled, well, Some(("ConsumersRecovered", false))),
+            (stalled, unknown, None),
+            (unknown, stalled, Some(("Stalled", true))),
+            (unknown, well, None),
+        ];
+        for (before, after, told) in cases {
+            let [before, after] =
+                [before, after].map(|(status, reason)| condition(CONSUMERS_HEALTHY, status, reason));
+            let happening = transition(Some(&before), &after);
+            let happening = happening.as_ref().map(|it| (it.reason.as_str(), it.warning));
+            assert_eq!(happening, told, "{} to {}", before.reason, after.reason);
         }
     }
 }

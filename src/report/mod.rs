@@ -44,6 +44,8 @@ pub struct Situation<'a> {
     pub estimated_drain: Option<f64>,
     /// What is wrong with the consumers, the worst first. Absent: not known.
     pub consumers: Option<&'a [Verdict]>,
+    /// Nothing could be found wrong with them yet: since the start of the process there were too few readings.
+    pub consumers_are_new: bool,
     /// Replicas that should be ready by now.
     pub missing_pods: Option<MissingPods>,
     /// Messages that the broker will delete before they are processed.

@@ -117,6 +117,12 @@ impl History {
         self.health.verdicts()
     }
 
+    /// Whether complete readings are too few yet to find anything wrong with the consumers.
+    #[must_use]
+    pub fn knows_consumers_briefly(&self) -> bool {
+        self.health.is_new()
+    }
+
     /// Replicas that should be ready by now and are not, if they are many.
     #[must_use]
     pub fn missing_pods(&self) -> Option<MissingPods> {

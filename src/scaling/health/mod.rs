@@ -95,6 +95,8 @@ pub(super) struct Health {
 #[derive(Clone, Debug, PartialEq)]
 struct Judgement {
     at: Timestamp,
+    /// Since when complete readings have followed each other.
+    since: Timestamp,
     /// Since when there have been replicas that could work.
     present_since: Option<Timestamp>,
     /// Since when none of them has been in the group, or at the queue, although there is work.
@@ -126,6 +128,11 @@ impl Health {
     /// What is wrong, the worst first. Absent: not known.
     pub(super) fn verdicts(&self) -> Option<&[Verdict]> {
         self.judged.as_ref().map(|judged| judged.verdicts.as_slice())
+    }
+
+    /// Whether there were no complete readings for long enough to find anything wrong.
+    pub(super) fn is_new(&self) -> bool {
+        self.judged.as_ref().is_none_or(|judged| elapsed(judged.since, judged.at) < PATIENCE)
     }
 
     /// Partitions that no replica helps.
@@ -163,6 +170,7 @@ impl Judgement {
     fn after(before: Option<Self>, facts: &Facts) -> Self {
         let &Facts { target, backlog, taken_at: at, rates, .. } = facts;
         let was = |ailment| before.as_ref().is_some_and(|before| before.finds(ailment));
+        let since = before.as_ref().map_or(at, |before| before.since);
         let (was_stalled, was_absent) = (was(Ailment::Stalled), was(Ailment::NoConsumers));
         let (present_since, absent_since, hot, known) = before.map_or((None, None, None, Vec::new()), |it| {
             (it.present_since, it.absent_since, it.hot, it.stuck)
@@ -173,6 +181,7 @@ impl Judgement {
         let is_absent = target.ready.is_some_and(|ready| ready > 0) && away && backlog.messages > 0;
         let mut judged = Self {
             at,
+            since,
             // Those that come at last get their time.
             present_since: is_present.then(|| present_since.filter(|_| !was_absent || away).unwrap_or(at)),
             absent_since: is_absent.then(|| absent_since.unwrap_or(at)),

@@ -368,6 +368,36 @@ fn a_saturated_database_is_not_answered_with_the_maximum() {
 }
 
 #[test]
+fn a_saturated_database_is_told_until_it_is_fast_again_and_no_policy_climbs_to_the_maximum() {
+    let step = StepRule { when: Threshold::Above(2000), step: Step::Add(3) };
+    let policies = [
+        policy(300, None),
+        Policy::BacklogPerReplica { messages: 3000 },
+        Policy::Steps { period: Duration::from_secs(180), rules: vec![step] },
+    ];
+    for policy in policies {
+        let mut consumers = Loop::new(ScalingPlan { policy: policy.clone(), ..learning(300) }, 48, 4, 10.0);
+        consumers.database = 100.0;
+        consumers.arrivals = 120.0;
+        let saturated = |consumers: &Loop| {
+            let verdicts = consumers.world.history.consumers_health().unwrap();
+            verdicts.iter().any(|verdict| verdict.ailment == Ailment::DownstreamSaturated)
+        };
+        let told = (0..7200).find(|_| {
+            consumers.run(1);
+            consumers.second > 5 && saturated(&consumers)
+        });
+        assert!(told.is_some(), "{policy:?}: {:?}", consumers.changes);
+        consumers.run(3600);
+        let most = consumers.changes.iter().map(|(_, replicas)| *replicas).max().unwrap();
+        assert!(most < 40, "{policy:?}: {:?}", consumers.changes);
+        consumers.database = f64::INFINITY;
+        consumers.run(7200);
+        assert!(!saturated(&consumers), "{policy:?}: {:?}", consumers.changes);
+    }
+}
+
+#[test]
 fn messages_may_not_wait_longer_than_the_user_says() {
     let mut plan = learning(3600);
     plan.policy = Policy::DrainTime(DrainTime {

@@ -1,0 +1,194 @@
+//! What the conditions say of consumers and pods.
+
+use std::time::Duration;
+
+use super::*;
+use crate::brokers::{Backlog, Observation, Problem, SourceReason};
+use crate::report::TargetProblem;
+use crate::scaling::{Ailment, Decision, MissingPods, Verdict};
+use crate::workload::{Trouble, TroubleReason, Workload};
+
+/// Everything that a situation borrows, of an object with whom all is well.
+struct Scene {
+    target: Result<Workload, TargetProblem>,
+    reading: Option<Reading>,
+    consumers: Option<Vec<Verdict>>,
+    consumers_are_new: bool,
+    missing_pods: Option<MissingPods>,
+    decision: Option<Decision>,
+    before: Vec<Condition>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let workload = Workload {
+            uid: String::new(),
+            resource_version: String::new(),
+            replicas: 5,
+            ready: Some(5),
+            selector: Some("app=orders".into()),
+            template: None,
+            rolling_out: false,
+            trouble: None,
+        };
+        Self {
+            target: Ok(workload),
+            reading: Some(Reading::Known(Backlog::default())),
+            consumers: Some(Vec::new()),
+            consumers_are_new: false,
+            missing_pods: None,
+            decision: None,
+            before: Vec::new(),
+        }
+    }
+
+    fn with(ailments: &[Ailment]) -> Self {
+        let verdict =
+            |ailment: &Ailment| Verdict { ailment: *ailment, message: format!("words on {ailment}") };
+        Self { consumers: Some(ailments.iter().map(verdict).collect()), ..Self::new() }
+    }
+
+    fn conditions(&self) -> Vec<Condition> {
+        let observation = self.reading.clone().map(|reading| Observation {
+            taken_at: Timestamp::UNIX_EPOCH,
+            reading,
+            failed_polls: 0,
+        });
+        let situation = Situation {
+            generation: Some(1),
+            mode: Mode::Active,
+            target: self.target.as_ref(),
+            observed_target: None,
+            observation: observation.as_ref(),
+            oldest_age: None,
+            arrival_rate: None,
+            service_rate: None,
+            estimated_drain: None,
+            consumers: self.consumers.as_deref(),
+            consumers_are_new: self.consumers_are_new,
+            missing_pods: self.missing_pods,
+            expiring: None,
+            decision: self.decision.as_ref(),
+        };
+        conditions(&situation, &self.before, Timestamp::UNIX_EPOCH)
+    }
+
+    /// Status, reason and message of a condition.
+    fn says(&self, type_: &str) -> (String, String, String) {
+        let found = self.conditions().into_iter().find(|condition| condition.type_ == type_).unwrap();
+        (found.status, found.reason, found.message)
+    }
+
+    fn short(&self, type_: &str) -> (String, String) {
+        let (status, reason, _) = self.says(type_);
+        (status, reason)
+    }
+}
+
+fn is(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+fn unknown() -> Reading {
+    Reading::Unknown(Problem::new(SourceReason::Timeout, "late"))
+}
+
+#[test]
+fn all_conditions_are_there_in_their_order() {
+    let types: Vec<_> = Scene::new().conditions().into_iter().map(|condition| condition.type_).collect();
+    assert_eq!(types, ALL);
+}
+
+#[test]
+fn consumers_are_healthy_until_something_is_wrong_and_the_worst_is_the_reason() {
+    assert_eq!(Scene::new().short(CONSUMERS_HEALTHY), is("True", "Healthy"));
+    for ailment in [
+        Ailment::NoConsumers,
+        Ailment::Stalled,
+        Ailment::PodStuck,
+        Ailment::PoisonMessage,
+        Ailment::DownstreamSaturated,
+        Ailment::HotPartition,
+    ] {
+        let scene = Scene::with(&[ailment]);
+        assert_eq!(scene.short(CONSUMERS_HEALTHY), is("False", &ailment.to_string()));
+        assert_eq!(scene.short(READY), is("False", &ailment.to_string()), "nothing else is wrong");
+    }
+    let (_, reason, message) =
+        Scene::with(&[Ailment::PoisonMessage, Ailment::HotPartition]).says(CONSUMERS_HEALTHY);
+    assert_eq!(reason, "PoisonMessage");
+    assert_eq!(message, "words on PoisonMessage. Besides, words on HotPartition");
+}
+
+#[test]
+fn ready_repeats_target_source_pods_and_consumers_in_this_order() {
+    let mut scene = Scene::with(&[Ailment::Stalled]);
+    scene.missing_pods = Some(MissingPods { ready: 1, replicas: 5, time: Duration::from_secs(130) });
+    assert_eq!(scene.short(READY), is("False", "PodsPending"));
+    scene.reading = Some(unknown());
+    assert_eq!(scene.short(READY), is("False", "Timeout"));
+    let message = String::new();
+    scene.target = Err(TargetProblem { reason: TargetReason::TargetNotFound, message });
+    assert_eq!(scene.short(READY), is("False", "TargetNotFound"));
+}
+
+#[test]
+fn consumers_are_unknown_while_the_source_is() {
+    for (reading, consumers) in [
+        (None, None),
+        (Some(unknown()), None),
+        // What was judged a moment ago.
+        (Some(unknown()), Some(Vec::new())),
+        (Some(Reading::Known(Backlog::default())), None),
+    ] {
+        let scene = Scene { reading, consumers, ..Scene::new() };
+        assert_eq!(scene.short(CONSUMERS_HEALTHY), is("Unknown", "SourceUnknown"));
+    }
+}
+
+#[test]
+fn what_was_wrong_before_a_restart_is_not_over_before_it_was_looked_at() {
+    let mut scene = Scene::with(&[Ailment::Stalled]);
+    scene.before = scene.conditions();
+    // Nothing is read, then there are the first readings.
+    (scene.reading, scene.consumers, scene.consumers_are_new) = (None, None, true);
+    assert_eq!(scene.short(CONSUMERS_HEALTHY), is("False", "Stalled"));
+    (scene.reading, scene.consumers) = (Some(Reading::Known(Backlog::default())), Some(Vec::new()));
+    assert_eq!(scene.short(CONSUMERS_HEALTHY), is("False", "Stalled"));
+    scene.consumers_are_new = false;
+    assert_eq!(scene.short(CONSUMERS_HEALTHY), is("True", "Healthy"));
+    // Another specification may be about something else.
+    (scene.consumers_are_new, scene.before[0].observed_generation) = (true, Some(0));
+    scene.before.iter_mut().for_each(|known| known.observed_generation = Some(0));
+    assert_eq!(scene.short(CONSUMERS_HEALTHY), is("True", "Healthy"));
+}
+
+#[test]
+fn pods_that_are_missing_are_told_with_the_way_to_find_them_and_the_workload_knows_better() {
+    let mut scene = Scene::new();
+    scene.missing_pods = Some(MissingPods { ready: 1, replicas: 5, time: Duration::from_secs(130) });
+    let (status, reason, message) = scene.says(TARGET_HEALTHY);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "PodsPending"));
+    let begin = "only 1 of 5 replicas is ready, for more than 120 s: kubectl get pods -l app=orders shows";
+    assert!(message.starts_with(begin), "{message}");
+    if let Ok(workload) = &mut scene.target {
+        workload.trouble = Some(Trouble { reason: TroubleReason::QuotaExceeded, message: String::new() });
+    }
+    assert_eq!(scene.short(TARGET_HEALTHY), is("False", "QuotaExceeded"));
+}
+
+#[test]
+fn a_decision_that_health_or_saturation_holds_is_limited_by_it() {
+    for limit in [Limit::Health, Limit::Downstream] {
+        let decision = Decision {
+            desired: 9,
+            replicas: 5,
+            reason: Reason::Frozen,
+            message: "words".into(),
+            limited_by: Some(limit),
+            fallback: false,
+        };
+        let scene = Scene { decision: Some(decision), ..Scene::new() };
+        assert_eq!(scene.short(SCALING_LIMITED), is("True", "FrozenUnhealthy"));
+    }
+}
