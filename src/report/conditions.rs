@@ -182,7 +182,7 @@ fn consumers_healthy(situation: &Situation<'_>, before: &[Condition]) -> Finding
             finding("Unknown", "SourceUnknown".into(), "no complete reading shows what consumers do".into())
         }
         Some([]) => {
-            let message = "nothing shows that more consumers would not process more";
+            let message = "as far as readings tell, the consumers get on with their work";
             finding("True", "Healthy".into(), message.into())
         }
         Some(wrong @ [worst, ..]) => {
