@@ -232,6 +232,7 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
     let in_service = per_replica * real(situation.ready());
     // What is always there needs no catching up.
     let stuck = stuck(situation, Some(policy));
+    let arrivals = arrivals * helped(&history.rates.arrivals_by_partition(), &stuck);
     let messages = if history.episode.is_some() { real(messages(situation, &stuck)) } else { 0.0 };
     let load = need::load(Work { backlog: messages, arrivals, in_service }, goal);
     let (ceiling, by, clause) = situation.ceiling();
@@ -292,6 +293,13 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
         Verdict::Enough | Verdict::Hot { .. } => {}
     }
     Sizing { load, arrivals, needed, wanted, limit, clauses }
+}
+
+/// The part of the arrivals, by topic and partition, that replicas can help: not what goes to partitions that are stuck.
+fn helped(arrivals: &[Vec<f64>], stuck: &[Stuck]) -> f64 {
+    let all: f64 = arrivals.iter().flatten().sum();
+    let lost = stuck.iter().filter_map(|stuck| arrivals.get(stuck.topic)?.get(stuck.partition)).sum::<f64>();
+    if all > 0.0 { 1.0 - lost / all } else { 1.0 }
 }
 
 /// The time that is left for the backlog. It is counted from when the backlog was first seen, or the size would fall

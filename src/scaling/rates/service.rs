@@ -101,7 +101,7 @@ impl Service {
 
     /// The pods are made of this template. Of another one than before, what was learned is only a first guess.
     pub(super) fn of_template(&mut self, template: u32) {
-        if self.template.replace(template).is_some_and(|before| before != template)
+        if self.template.is_some_and(|before| before != template)
             && let Some(learned) = self.learned()
         {
             self.prior = Some(Remembered {
@@ -112,6 +112,7 @@ impl Service {
             });
             self.samples.clear();
         }
+        self.template = Some(template);
     }
 
     /// One replica of so many processed so many messages per second, for so long.
