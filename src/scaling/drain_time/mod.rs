@@ -384,3 +384,23 @@ pub(super) fn estimated_drain(
 fn real(count: u64) -> f64 {
     count as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrivals_of_a_stuck_partition_are_not_sized_for() {
+        let stuck = |partition| Stuck {
+            topic: 0,
+            name: "orders".into(),
+            partition,
+            offset: 0,
+            time: Duration::from_secs(60),
+        };
+        let arrivals = [vec![1.0, 6.0], vec![3.0]];
+        assert_eq!(helped(&arrivals, &[]), 1.0);
+        assert!((helped(&arrivals, &[stuck(1)]) - 0.4).abs() < 1e-9);
+        assert_eq!(helped(&[vec![0.0]], &[stuck(0)]), 1.0);
+    }
+}

@@ -29,6 +29,8 @@ pub(super) struct Lane {
     guard: u64,
     /// Since when the consumer has had work all the time, and what was done by then.
     from: Option<Point>,
+    /// Messages of the commit at `from`.
+    first: u64,
     /// The last commit.
     to: Point,
     /// Commits since `from`.
@@ -56,7 +58,9 @@ struct Point {
 pub(super) struct Busy {
     pub(super) from: Timestamp,
     pub(super) to: Timestamp,
-    /// Messages of this stream that were processed.
+    /// Messages of this stream that the commit at `from` was for.
+    pub(super) first: f64,
+    /// Messages of this stream that were processed since then.
     pub(super) done: f64,
     /// There were enough commits for a rate.
     pub(super) enough: bool,
@@ -71,6 +75,7 @@ impl Lane {
             done,
             guard: 0,
             from: None,
+            first: 0,
             to,
             steps: 0,
             waiting: Waiting::default(),
@@ -101,7 +106,7 @@ impl Lane {
             if self.from.is_some() && done < self.guard {
                 self.steps += 1;
             } else {
-                (self.from, self.steps) = (Some(to), 0);
+                (self.from, self.first, self.steps) = (Some(to), done - self.done, 0);
             }
             // A pause in which there was nothing to commit says nothing.
             if !std::mem::take(&mut self.idled) {
@@ -126,14 +131,16 @@ impl Lane {
     /// The next measurement begins where this one ended, at `last`. A stream that waited by then begins when it is
     /// next worked on.
     pub(super) fn carry_on(&mut self, last: Timestamp) {
-        (self.from, self.steps) = (self.from.filter(|_| self.to.at >= last).map(|_| self.to), 0);
+        self.from = self.from.filter(|_| self.to.at >= last).map(|_| self.to);
+        (self.first, self.steps) = (0, 0);
     }
 
     /// Time in which the consumer had work all the time, as far as this stream shows it.
     pub(super) fn busy(&self) -> Option<Busy> {
         let from = self.from.filter(|_| self.steps > 0)?;
         let done = real(self.to.done.saturating_sub(from.done));
-        Some(Busy { from: from.at, to: self.to.at, done, enough: self.steps >= FEWEST_STEPS })
+        let (first, enough) = (real(self.first), self.steps >= FEWEST_STEPS);
+        Some(Busy { from: from.at, to: self.to.at, first, done, enough })
     }
 
     /// Messages per second that the consumer processed while it always had work, and for how long it did. Absent

@@ -209,8 +209,8 @@ impl Progress {
         }
         members.retain(|_, member| member.is_measured(shortest));
         for (lane, owner) in self.lanes().zip(&owners) {
-            if let Some(span) = owner.and_then(|owner| members.get(&owner)?.span) {
-                lane.carry_on(span.to);
+            if let Some((_, to)) = owner.and_then(|owner| members.get(&owner)?.span()) {
+                lane.carry_on(to);
             }
         }
         // Several members in one replica are one worker.
@@ -252,44 +252,46 @@ impl Progress {
 
 /// One member of a group. It may work on its partitions in turn, each for as long as what it has fetched of it lasts:
 /// so what it did is counted over the time from the first commit of any of them to the last.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Member {
-    span: Option<Busy>,
+    busy: Vec<Busy>,
     /// Messages per second of partitions that it keeps up with besides.
     kept_up: f64,
 }
 
 impl Member {
     fn add(&mut self, lane: &Lane) {
-        match (lane.busy(), &mut self.span) {
-            (Some(busy), Some(span)) => {
-                span.from = span.from.min(busy.from);
-                span.to = span.to.max(busy.to);
-                span.done += busy.done;
-                span.enough |= busy.enough;
-            }
-            (Some(busy), span) => *span = Some(busy),
-            (None, _) => self.kept_up += lane.kept_up(),
+        match lane.busy() {
+            Some(busy) => self.busy.push(busy),
+            None => self.kept_up += lane.kept_up(),
         }
     }
 
-    /// How long it is known to have had work.
+    /// The time in which it is known to have had work.
+    fn span(&self) -> Option<(Timestamp, Timestamp)> {
+        let from = self.busy.iter().map(|busy| busy.from).min()?;
+        Some((from, self.busy.iter().map(|busy| busy.to).max()?))
+    }
+
     fn time(&self) -> Duration {
-        self.span.map_or(Duration::ZERO, |span| elapsed(span.from, span.to))
+        self.span().map_or(Duration::ZERO, |(from, to)| elapsed(from, to))
     }
 
     fn is_measured(&self, shortest: Duration) -> bool {
-        self.span.is_some_and(|span| span.enough) && self.time() >= shortest
+        self.busy.iter().any(|busy| busy.enough) && self.time() >= shortest
     }
 
     /// A commit or two are missing, and it has not stopped to make some.
     fn is_measured_soon(&self, at: Timestamp, shortest: Duration) -> bool {
-        let goes_on = self.span.is_some_and(|span| elapsed(span.to, at) <= shortest / 2);
+        let goes_on = self.span().is_some_and(|(_, to)| elapsed(to, at) <= shortest / 2);
         goes_on && self.time() >= shortest.mul_f64(0.75) && !self.is_measured(shortest)
     }
 
     fn rate(&self) -> f64 {
-        let done = self.span.map_or(0.0, |span| span.done);
+        // Of a partition that was begun on later, the first commit was for work in that time, too.
+        let begun = |busy: &Busy| self.span().is_some_and(|(from, _)| busy.from > from);
+        let of = |busy: &Busy| busy.done + if begun(busy) { busy.first } else { 0.0 };
+        let done: f64 = self.busy.iter().map(of).sum();
         done / self.time().as_secs_f64().max(f64::MIN_POSITIVE) + self.kept_up
     }
 }

@@ -314,7 +314,12 @@ mod tests {
         service.of_template(1);
         assert_eq!(service.rate(None).unwrap().samples, 20, "the first template that is seen is no new one");
         service.of_template(2);
-        assert_eq!(service.rate(None).unwrap().per_second, 10.0, "better than nothing");
+        let guess = service.rate(None).unwrap();
+        assert_eq!(
+            (guess.per_second, guess.template),
+            (10.0, Some(1)),
+            "better than nothing, but of the old one"
+        );
         for minute in 0..3 {
             service.measured(at(2000 + minute * 60), 30.0, Duration::from_secs(30), 2);
         }
