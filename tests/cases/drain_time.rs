@@ -13,27 +13,28 @@ use crate::support::replicas::Followed;
 /// Messages per second of one consumer.
 const RATE: i64 = 10;
 /// Messages per second that arrive: two consumers keep up.
-const ARRIVALS: u32 = 6;
+const ARRIVALS: u32 = 8;
 /// What arrives between two commits and two readings.
-const USUAL: f64 = 20.0;
+const USUAL: f64 = 25.0;
 
-/// Three consumers of six partitions with a backlog that takes them some two minutes.
+/// Three consumers of six partitions at work, and a backlog that takes them some two minutes.
 async fn consumers(name: &str) -> Option<(KafkaConsumers, Followed)> {
     let mut consumers = KafkaConsumers::start(name, 6).await?;
-    consumers.backlog(2700, 6).await;
     consumers.deploy(3, &[("RATE", &RATE.to_string())]).await;
+    consumers.orders.until_ready(3).await;
+    consumers.backlog(2880, 6).await;
     let counts = consumers.orders.bench.follow(ORDERS).await;
     Some((consumers, counts))
 }
 
 #[tokio::test]
 async fn drain_time_kafka_rate_is_learned_and_the_backlog_is_gone_in_time() {
-    const TARGET: u64 = 80;
+    const TARGET: u64 = 100;
     let Some((consumers, mut counts)) = consumers("learned").await else { return };
     let _arrivals = consumers.arrivals(ARRIVALS);
     consumers.scale(json!({"targetSeconds": TARGET}), json!({"minReplicas": 3, "maxReplicas": 6})).await;
     let orders = &consumers.orders;
-    orders.until_backlog(2700).await;
+    orders.until_backlog(2500).await;
     let seen = Instant::now();
     let (learned, gone) = tokio::join!(orders.until_learned(), orders.until_gone(USUAL));
     is_near(&learned, RATE);

@@ -27,7 +27,7 @@ async fn drain_time_poison_message_is_named_and_its_partition_left_out() {
     let _arrivals = consumers.arrivals(12);
     consumers.deploy(2, &[("RATE", &RATE.to_string())]).await;
     let KafkaConsumers { orders, queue } = &mut consumers;
-    orders.scale(queue.source(), known_rate(60), bounds).await;
+    orders.scale(queue.source(), known_rate(120), bounds).await;
     let steps = async {
         let words = format!("{topic}-3 got no further than offset 40 ");
         orders.until_unhealthy("PoisonMessage", &words).await;
@@ -69,15 +69,15 @@ async fn drain_time_stalled_group_gets_no_more_consumers_until_it_moves_again() 
 
 #[tokio::test]
 async fn drain_time_saturated_database_is_not_answered_with_all_consumers() {
-    const MAXIMUM: i32 = 12;
-    let Some(mut consumers) = KafkaConsumers::start("saturated", 12).await else { return };
-    // What three consumers can do, and a tenth more.
-    let (_database, address) = consumers.database(33);
-    consumers.backlog(2760, 12).await;
+    const MAXIMUM: i32 = 24;
+    let Some(mut consumers) = KafkaConsumers::start("saturated", MAXIMUM).await else { return };
+    // A tenth less than three consumers could do.
+    let (_database, address) = consumers.database(27);
+    consumers.backlog(2760, MAXIMUM).await;
     let _arrivals = consumers.arrivals(12);
     consumers.deploy(3, &[("RATE", "10"), ("DATABASE", &address)]).await;
     let bounds = json!({"minReplicas": 3, "maxReplicas": MAXIMUM});
-    consumers.scale(json!({"targetSeconds": 120}), bounds).await;
+    consumers.scale(json!({"targetSeconds": 140}), bounds).await;
     let bench = &consumers.orders.bench;
     let mut counts = bench.follow(ORDERS).await;
     let limited = "something all of them share seems to be at its limit";

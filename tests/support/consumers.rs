@@ -64,6 +64,14 @@ impl Consumers {
         self.bench.apply::<Deployment>(ORDERS, deployment).await;
     }
 
+    /// Waits until so many consumers run.
+    pub async fn until_ready(&self, replicas: i32) {
+        let ready = |deployment: &Deployment| {
+            deployment.status.as_ref().and_then(|status| status.ready_replicas) == Some(replicas)
+        };
+        self.bench.until(ORDERS, "ready consumers", ready).await;
+    }
+
     /// Gives the consumers another pod template, and waits until all are made of it.
     pub async fn roll_out(&self) {
         let container = json!({"name": "consumer", "env": [{"name": "RELEASE", "value": "2"}]});

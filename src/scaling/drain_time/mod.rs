@@ -20,7 +20,7 @@ use super::health;
 use super::history::{History, elapsed};
 use super::partitions::{rounded_up, whole};
 use super::proposal::{Proposal, Situation, saturated};
-use super::rates::{Basis, ServiceRate};
+use super::rates::{Basis, ServiceRate, Stuck};
 use crate::plan::{DrainTime, Policy};
 use need::{Goal, Load, Work};
 use spread::{Dealing, Verdict};
@@ -180,6 +180,7 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
     let in_service = per_replica * real(situation.ready());
     // What is always there needs no catching up.
     let stuck = history.health.stuck();
+    let arrivals = arrivals * helped(&history.rates.arrivals_by_partition(), stuck);
     let messages = if history.episode.is_some() { real(situation.messages()) } else { 0.0 };
     let load = need::load(Work { backlog: messages, arrivals, in_service }, goal);
     let (ceiling, by, clause) = situation.ceiling();
@@ -230,6 +231,13 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
         Verdict::Enough | Verdict::Hot { .. } => {}
     }
     Sizing { load, arrivals, needed, wanted, limit, clauses }
+}
+
+/// The part of the arrivals, by topic and partition, that replicas can help: not what goes to partitions that are stuck.
+fn helped(arrivals: &[Vec<f64>], stuck: &[Stuck]) -> f64 {
+    let all: f64 = arrivals.iter().flatten().sum();
+    let lost = stuck.iter().filter_map(|stuck| arrivals.get(stuck.topic)?.get(stuck.partition)).sum::<f64>();
+    if all > 0.0 { 1.0 - lost / all } else { 1.0 }
 }
 
 /// The time that is left for the backlog. It is counted from when the backlog was first seen, or the size would fall
@@ -309,4 +317,25 @@ pub(super) fn estimated_drain(
 #[allow(clippy::cast_precision_loss)]
 fn real(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrivals_of_a_stuck_partition_are_not_sized_for() {
+        let stuck = |partition| Stuck {
+            topic: 0,
+            name: "orders".into(),
+            partition,
+            offset: 0,
+            time: Duration::from_secs(60),
+            hangs: false,
+        };
+        let arrivals = [vec![1.0, 6.0], vec![3.0]];
+        assert_eq!(helped(&arrivals, &[]), 1.0);
+        assert!((helped(&arrivals, &[stuck(1)]) - 0.4).abs() < 1e-9);
+        assert_eq!(helped(&[vec![0.0]], &[stuck(0)]), 1.0);
+    }
 }

@@ -14,10 +14,10 @@ use super::waiting::Waiting;
 
 /// Commits in a row without idling that make a rate.
 const FEWEST_STEPS: u32 = 3;
-/// Nothing done for so long although there is something to do.
-const STUCK: Duration = Duration::from_secs(60);
 /// Between two commits so far apart, and three times as far as those before, nothing was worked on.
 const PAUSE: f64 = 120.0;
+/// Nothing done for so long although there is something to do: it is not kept up with.
+const WAITING: Duration = Duration::from_secs(15);
 /// Half-life of the arrivals of one stream, in seconds.
 const HALF_LIFE: f64 = 60.0;
 
@@ -33,6 +33,8 @@ pub(super) struct Lane {
     guard: u64,
     /// Since when the consumer has had work all the time, and what was done by then.
     from: Option<Point>,
+    /// Messages of the commit at `from`.
+    first: u64,
     /// The last commit.
     to: Point,
     /// Commits since `from`.
@@ -55,6 +57,19 @@ struct Point {
     done: u64,
 }
 
+/// A time in which the consumer of a stream had work all the time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Busy {
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+    /// Messages of this stream that the commit at `from` was for.
+    pub(super) first: f64,
+    /// Messages of this stream that were processed since then.
+    pub(super) done: f64,
+    /// There were enough commits for a rate.
+    pub(super) enough: bool,
+}
+
 impl Lane {
     pub(super) fn new(at: Timestamp, end: u64, done: u64, left: u64) -> Self {
         let to = Point { at, done };
@@ -65,6 +80,7 @@ impl Lane {
             left,
             guard: 0,
             from: None,
+            first: 0,
             to,
             steps: 0,
             waiting: Waiting::default(),
@@ -95,7 +111,7 @@ impl Lane {
             if self.from.is_some() && done < self.guard && !self.stood_still(at) {
                 self.steps += 1;
             } else {
-                (self.from, self.steps) = (Some(to), 0);
+                (self.from, self.first, self.steps) = (Some(to), done - self.done, 0);
             }
             // A pause in which there was nothing to commit says nothing.
             if !std::mem::take(&mut self.idled) {
@@ -135,9 +151,19 @@ impl Lane {
         (self.from, self.steps) = (None, 0);
     }
 
-    /// The next measurement begins where this one ended.
-    pub(super) fn carry_on(&mut self) {
-        (self.from, self.steps) = (self.from.map(|_| self.to), 0);
+    /// The next measurement begins where this one ended, at `last`. A stream that waited by then begins when it is
+    /// next worked on.
+    pub(super) fn carry_on(&mut self, last: Timestamp) {
+        self.from = self.from.filter(|_| self.to.at >= last).map(|_| self.to);
+        (self.first, self.steps) = (0, 0);
+    }
+
+    /// Time in which the consumer had work all the time, as far as this stream shows it.
+    pub(super) fn busy(&self) -> Option<Busy> {
+        let from = self.from.filter(|_| self.steps > 0)?;
+        let done = real(self.to.done.saturating_sub(from.done));
+        let (first, enough) = (real(self.first), self.steps >= FEWEST_STEPS);
+        Some(Busy { from: from.at, to: self.to.at, first, done, enough })
     }
 
     /// Messages per second that the consumer processed while it always had work, and for how long it did. Absent
@@ -149,19 +175,14 @@ impl Lane {
         (time >= shortest).then(|| (done / time.as_secs_f64(), time))
     }
 
-    /// It is on the way to a rate.
-    pub(super) fn is_measuring(&self) -> bool {
-        self.steps > 0
-    }
-
     /// Messages that arrive per second.
     pub(super) fn arrivals(&self) -> f64 {
         if self.weight > 0.0 { self.arrivals / self.weight } else { 0.0 }
     }
 
-    /// Messages per second of a stream that is kept up with: it is processed as fast as it fills, unless it is stuck.
+    /// Messages per second of a stream that is kept up with: it is processed as fast as it fills, unless it waits or is stuck.
     pub(super) fn kept_up(&self) -> f64 {
-        if elapsed(self.moved, self.seen) < STUCK { self.arrivals() } else { 0.0 }
+        if elapsed(self.moved, self.seen) < WAITING { self.arrivals() } else { 0.0 }
     }
 
     /// When something was last done, or nothing was there to do.
@@ -265,7 +286,7 @@ mod tests {
     fn the_next_measurement_begins_where_this_one_ended() {
         let readings = [(0, 900, 0), (5, 900, 50), (10, 900, 100), (15, 900, 150), (20, 900, 200)];
         let mut lane = lane(&readings);
-        lane.carry_on();
+        lane.carry_on(Timestamp::from_second(20).unwrap());
         assert_eq!(lane.rate(Duration::ZERO), None);
         for (second, done) in [(25, 220), (30, 240), (35, 260)] {
             lane.observe(Timestamp::from_second(second).unwrap(), 900, done, 900 - done);

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::super::Target;
 use super::super::history::elapsed;
-use super::lane::Lane;
+use super::lane::{Busy, Lane};
 use crate::brokers::observation::Backlog;
 
 /// Time after a change of the workers in which nothing is measured: what was processed twice, or not yet, is over.
@@ -104,7 +104,7 @@ impl Progress {
             return Vec::new();
         }
         let shortest = SHORTEST.max(poll_period.saturating_mul(SHORTEST_POLLS));
-        self.by_member(backlog, ready, shortest)
+        self.by_member(at, backlog, ready, shortest)
             .unwrap_or_else(|| self.together(backlog, ready, shortest).into_iter().collect())
     }
 
@@ -255,23 +255,33 @@ impl Progress {
 
     /// Measures those members that had work all the time, in any of their partitions. `None`: who reads what is not
     /// known.
-    fn by_member(&mut self, backlog: &Backlog, ready: u32, shortest: Duration) -> Option<Vec<Measurement>> {
+    fn by_member(
+        &mut self,
+        at: Timestamp,
+        backlog: &Backlog,
+        ready: u32,
+        shortest: Duration,
+    ) -> Option<Vec<Measurement>> {
         let owners: Vec<Option<u16>> = owners(backlog).collect();
         let mut members: BTreeMap<u16, Member> = BTreeMap::new();
         for (lane, owner) in self.lanes().zip(&owners) {
             if let Some(owner) = owner {
-                members.entry(*owner).or_default().add(lane, shortest);
+                members.entry(*owner).or_default().add(lane);
             }
         }
         if members.is_empty() {
             return None;
         }
         let count = f64::from(u32::try_from(members.len()).unwrap_or(u32::MAX));
-        members.retain(|_, member| member.busy && !member.waiting);
-        for (lane, _) in
-            self.lanes().zip(&owners).filter(|(_, owner)| owner.is_some_and(|it| members.contains_key(&it)))
-        {
-            lane.carry_on();
+        // Measurements of the same time are worth more together than the first of them alone.
+        if members.values().any(|member| member.is_measured_soon(at, shortest)) {
+            return Some(Vec::new());
+        }
+        members.retain(|_, member| member.is_measured(shortest));
+        for (lane, owner) in self.lanes().zip(&owners) {
+            if let Some((_, to)) = owner.and_then(|owner| members.get(&owner)?.span()) {
+                lane.carry_on(to);
+            }
         }
         // Several members in one replica are one worker.
         let per_replica = (count / f64::from(ready)).max(1.0);
@@ -280,8 +290,8 @@ impl Progress {
             let own: Vec<_> = members.iter().skip(group).step_by(GROUPS).collect();
             let number = f64::from(u32::try_from(own.len()).unwrap_or(u32::MAX));
             (!own.is_empty()).then(|| Measurement {
-                per_second: own.iter().map(|member| member.rate).sum::<f64>() / number * per_replica,
-                time: own.iter().map(|member| member.time).sum(),
+                per_second: own.iter().map(|member| member.rate()).sum::<f64>() / number * per_replica,
+                time: own.iter().map(|member| member.time()).sum(),
                 replicas: ready,
             })
         });
@@ -300,7 +310,7 @@ impl Progress {
             (false, true) => ready,
             (false, false) => ready.min(streams),
         };
-        self.lanes().for_each(Lane::carry_on);
+        self.lanes().for_each(|lane| lane.carry_on(Timestamp::MIN));
         let rate: f64 = busy.iter().map(|(rate, _)| rate).sum();
         Some(Measurement {
             per_second: rate / f64::from(workers),
@@ -310,28 +320,49 @@ impl Progress {
     }
 }
 
-/// One member of a group.
+/// One member of a group. It may work on its partitions in turn, each for as long as what it has fetched of it lasts:
+/// so what it did is counted over the time from the first commit of any of them to the last.
 #[derive(Default)]
 struct Member {
-    rate: f64,
-    time: Duration,
-    /// It had work all the time.
-    busy: bool,
-    /// A partition of it may become part of the measurement soon.
-    waiting: bool,
+    busy: Vec<Busy>,
+    /// Messages per second of partitions that it keeps up with besides.
+    kept_up: f64,
 }
 
 impl Member {
-    fn add(&mut self, lane: &Lane, shortest: Duration) {
-        if let Some((rate, time)) = lane.rate(shortest) {
-            self.rate += rate;
-            self.time = self.time.max(time);
-            self.busy = true;
-        } else if lane.is_measuring() {
-            self.waiting = true;
-        } else {
-            self.rate += lane.kept_up();
+    fn add(&mut self, lane: &Lane) {
+        match lane.busy() {
+            Some(busy) => self.busy.push(busy),
+            None => self.kept_up += lane.kept_up(),
         }
+    }
+
+    /// The time in which it is known to have had work.
+    fn span(&self) -> Option<(Timestamp, Timestamp)> {
+        let from = self.busy.iter().map(|busy| busy.from).min()?;
+        Some((from, self.busy.iter().map(|busy| busy.to).max()?))
+    }
+
+    fn time(&self) -> Duration {
+        self.span().map_or(Duration::ZERO, |(from, to)| elapsed(from, to))
+    }
+
+    fn is_measured(&self, shortest: Duration) -> bool {
+        self.busy.iter().any(|busy| busy.enough) && self.time() >= shortest
+    }
+
+    /// A commit or two are missing, and it has not stopped to make some.
+    fn is_measured_soon(&self, at: Timestamp, shortest: Duration) -> bool {
+        let goes_on = self.span().is_some_and(|(_, to)| elapsed(to, at) <= shortest / 2);
+        goes_on && self.time() >= shortest.mul_f64(0.75) && !self.is_measured(shortest)
+    }
+
+    fn rate(&self) -> f64 {
+        // Of a partition that was begun on later, the first commit was for work in that time, too.
+        let begun = |busy: &Busy| self.span().is_some_and(|(from, _)| busy.from > from);
+        let of = |busy: &Busy| busy.done + if begun(busy) { busy.first } else { 0.0 };
+        let done: f64 = self.busy.iter().map(of).sum();
+        done / self.time().as_secs_f64().max(f64::MIN_POSITIVE) + self.kept_up
     }
 }
 

@@ -101,7 +101,7 @@ impl Service {
 
     /// The pods are made of this template. Of another one than before, what was learned is only a first guess.
     pub(super) fn of_template(&mut self, template: u32) {
-        if self.template.replace(template).is_some_and(|before| before != template)
+        if self.template.is_some_and(|before| before != template)
             && let Some(learned) = self.learned()
         {
             self.prior = Some(Remembered {
@@ -112,6 +112,7 @@ impl Service {
             });
             self.samples.clear();
         }
+        self.template = Some(template);
     }
 
     /// One replica of so many processed so many messages per second, for so long.
@@ -313,7 +314,12 @@ mod tests {
         service.of_template(1);
         assert_eq!(service.rate(None).unwrap().samples, 20, "the first template that is seen is no new one");
         service.of_template(2);
-        assert_eq!(service.rate(None).unwrap().per_second, 10.0, "better than nothing");
+        let guess = service.rate(None).unwrap();
+        assert_eq!(
+            (guess.per_second, guess.template),
+            (10.0, Some(1)),
+            "better than nothing, but of the old one"
+        );
         for minute in 0..3 {
             service.measured(at(2000 + minute * 60), 30.0, Duration::from_secs(30), 2);
         }

@@ -19,6 +19,8 @@ struct Consumers {
     commit_every: u64,
     /// The group tells who reads what.
     described: bool,
+    /// Seconds for which a replica works on one partition before the next, while there is work in it. 0: on all at once.
+    turn: u64,
     /// Part of the arrivals that go to partition 0, besides its even share.
     skew: f64,
     end: Vec<f64>,
@@ -39,6 +41,7 @@ impl Consumers {
             ready: replicas,
             commit_every: 5,
             described: true,
+            turn: 0,
             skew: 0.0,
             end: vec![0.0; partitions],
             done: vec![0.0; partitions],
@@ -79,7 +82,10 @@ impl Consumers {
             let mut budget = self.service * second;
             // Its partitions in turn, each its part, and what one leaves over to the next.
             for round in 0..2 {
-                let own: Vec<_> = (replica..partitions).step_by(self.ready).collect();
+                let mut own: Vec<_> = (replica..partitions).step_by(self.ready).collect();
+                if round == 0 && self.turn > 0 {
+                    own = vec![own[(self.step / STEPS / self.turn) as usize % own.len()]];
+                }
                 for partition in &own {
                     let part = if round == 0 { self.service * second / own.len() as f64 } else { budget };
                     let done = part.min(budget).min(self.end[*partition] - self.done[*partition]).max(0.0);
@@ -177,6 +183,18 @@ fn the_rate_is_learned_within_15_percent_at_any_commit_interval() {
             let consumers = Consumers { commit_every, described, ..Consumers::new(12, 4, 20.0) }.backlog(1e6);
             let consumers = consumers.run(120 + commit_every * 12);
             consumers.assert_learned(&format!("commits every {commit_every} s, described {described}"));
+        }
+    }
+}
+
+#[test]
+fn consumers_that_work_on_their_partitions_in_turn_are_measured_by_all_of_them() {
+    for turn in [1, 8, 25, 40, 100] {
+        for commit_every in [1, 5] {
+            let arrivals = 20.0;
+            let consumers = Consumers { turn, commit_every, arrivals, ..Consumers::new(12, 3, 20.0) };
+            let consumers = consumers.backlog(1e5).run(400);
+            consumers.assert_learned(&format!("turns of {turn} s, commits every {commit_every} s"));
         }
     }
 }
