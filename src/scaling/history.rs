@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::drain_time::regrets::{self, Regrets};
 use super::expiring::{self, Expiring};
 use super::health::{Facts, Health, MissingPods, Verdict};
 use super::rates::{Rates, Remembered, ServiceRate};
@@ -27,6 +28,8 @@ pub struct History {
     last_scale: Option<Timestamp>,
     /// Since when a backlog is being worked off.
     pub(super) episode: Option<Timestamp>,
+    /// Removals that were undone soon.
+    pub(super) regrets: Regrets,
     /// What was learned of arrivals and replicas.
     pub(super) rates: Rates,
     /// What is wrong with consumers and pods.
@@ -66,6 +69,7 @@ impl History {
     pub fn scaled(&mut self, from: i32, to: i32, now: Timestamp) {
         self.last_scale = Some(now);
         self.rates.scaled(from, to, now);
+        self.regrets.scaled(from, to, now);
         self.events.push_back(ScaleEvent { at: now, from, to });
     }
 
@@ -151,6 +155,7 @@ impl History {
     /// has happened now, else its windows would last until the clock catches up.
     pub(super) fn advance(&mut self, behavior: &Behavior, now: Timestamp) {
         self.rates.settle(now);
+        self.regrets.settle(now);
         let times = [
             &mut self.recorded_at,
             &mut self.last_scale,
@@ -188,12 +193,13 @@ impl History {
     pub(super) fn recommend(&mut self, replicas: i32, current: i32, plan: &ScalingPlan, now: Timestamp) {
         let (up, down) = (plan.behavior.up.window, plan.behavior.down.window);
         let patience = down.max(super::evidence::freshness(plan));
+        let kept = down.saturating_add(regrets::PATIENCE);
         if self.recorded_at.is_none_or(|at| elapsed(at, now) > patience) {
             self.lowest.push(current, up, now);
-            self.highest.push(current, down, now);
+            self.highest.push(current, kept, now);
         }
         self.lowest.push(replicas, up, now);
-        self.highest.push(replicas, down, now);
+        self.highest.push(replicas, kept, now);
         self.recorded_at = Some(now);
     }
 

@@ -24,9 +24,14 @@ pub fn whole(needed: f64, partitions: i32) -> i32 {
     if needed.is_nan() || needed <= 0.0 || partitions <= 0 {
         return rounded_up(needed);
     }
-    let each = rounded_down(f64::from(partitions) / needed).clamp(1, partitions);
-    let replicas = ceil_div(partitions, each);
+    let replicas = even(needed, partitions);
     if f64::from(replicas) > 1.5 * needed { rounded_up(needed).min(replicas) } else { replicas }
+}
+
+/// The smallest count whose fullest replica has no more partitions than its part of a positive need.
+pub(super) fn even(needed: f64, partitions: i32) -> i32 {
+    let each = rounded_down(f64::from(partitions) / needed).clamp(1, partitions.max(1));
+    ceil_div(partitions, each)
 }
 
 /// At least 0; saturates.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::decision::{Limit, Reason};
 use super::history::History;
+use super::rates::Why;
 use super::{Target, backlog_per_replica, drain_time, health, steps};
 use crate::brokers::observation::Backlog;
 use crate::plan::{Policy, ScalingPlan};
@@ -102,15 +103,23 @@ fn arithmetic(situation: &Situation, mut proposal: Proposal) -> Proposal {
 
 /// Replicas that only wait for something that all of them share are not added, and given back down to `least`.
 pub(super) fn saturated(situation: &Situation, proposal: Proposal, least: i32) -> Proposal {
-    let Some(most) = situation.history.rates.saturated(situation.taken_at) else { return proposal };
-    let most = i32::try_from(most).unwrap_or(i32::MAX).max(least);
+    let Some(brake) = situation.history.rates.brake(situation.taken_at) else { return proposal };
+    // A doubt takes nothing away.
+    let least = if brake.why == Why::Doubt { least.max(situation.current) } else { least };
+    let most = i32::try_from(brake.replicas).unwrap_or(i32::MAX).max(least);
     if proposal.wanted <= most {
         return proposal;
     }
-    let clause = format!(
-        "replicas that were added processed little more, so that something all of them share seems to be at its \
-         limit: no more than {most} for now"
-    );
+    let clause = match brake.why {
+        Why::Useless => format!(
+            "replicas that were added processed little more, so that something all of them share seems to be at its \
+             limit: no more than {most} for now"
+        ),
+        Why::Doubt => format!(
+            "replicas process less than they used to, and whether more of them help is not known: no more than {most} \
+             are tried first"
+        ),
+    };
     let message = format!("{}; {clause}", proposal.message);
     Proposal {
         wanted: most,

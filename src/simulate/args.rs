@@ -20,6 +20,8 @@ Examples:
     queuescaler simulate -f orders.yaml --trace week.csv --factor 10 --output json
   Against other autoscalers, which are tuned on the weeks before and judged on this one:
     queuescaler simulate -f orders.yaml --trace week.csv --compare --train week-1.csv --train week-2.csv
+  On several loads, each judged with the others as training:
+    queuescaler simulate -f orders.yaml --trace a.csv --trace b.csv --trace c.csv --compare
 
 The model: partitions with their commits, polls, pod starts, rebalances and faults; the decisions are those that the
 operator would make. The same seed gives the same run.";
@@ -35,12 +37,13 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
-    /// What arrives: a file with the columns timestamp,value (messages that arrive from then to the next line)
+    /// What arrives: a file with the columns timestamp,value (messages that arrive from then to the next line). May be
+    /// given several times, for a run each
     #[arg(long, value_name = "FILE", help_heading = "Load", required_unless_present = "scenario")]
-    pub trace: Option<PathBuf>,
-    /// What arrives and what goes wrong, by name; sized by what the replicas can do at most
+    pub trace: Vec<PathBuf>,
+    /// What arrives and what goes wrong, by name; sized by what the replicas can do at most. May be given several times
     #[arg(long, value_name = "NAME", help_heading = "Load", conflicts_with = "trace", value_parser = scenarios())]
-    pub scenario: Option<Scenario>,
+    pub scenario: Vec<Scenario>,
     /// What happened where lines of a trace are missing
     #[arg(long, default_value = "refuse", value_name = "WHAT", help_heading = "Load")]
     pub gaps: GapsArg,
@@ -101,7 +104,8 @@ pub struct SimulateArgs {
           value_delimiter = ',', value_parser = baselines())]
     pub compare: Option<Vec<Baseline>>,
     /// Tune them on this trace; may be given several times. It is scaled to the mean rate of what they are judged on
-    /// [default: the first half of the trace, and judge on the second; a scenario itself with other seeds]
+    /// [default: the other traces; of a single one the first half, and judge on the second; a scenario itself with
+    /// other seeds]
     #[arg(long, value_name = "FILE", help_heading = "Comparison", requires = "compare")]
     pub train: Vec<PathBuf>,
     /// Judge on so many seeds

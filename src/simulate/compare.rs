@@ -1,12 +1,13 @@
 //! `--compare`: tunes the others on the training, then lets everybody run on the same load with the same seeds.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
 use super::progress::Progress;
-use super::{SimulateArgs, SimulateError, trace_script};
+use super::{Input, SimulateArgs, SimulateError, trace_script};
 use crate::plan::ScalingPlan;
 use crate::simulation::autoscaler::{Autoscaler, Engine};
 use crate::simulation::baselines::Baseline;
@@ -54,9 +55,11 @@ pub(super) struct Row {
     pub(super) age_seconds_max: Measured,
     pub(super) pod_hours: Measured,
     pub(super) actions: Measured,
+    pub(super) actions_per_day: Measured,
     pub(super) reversals: Measured,
     pub(super) wrong_zeros: Measured,
     pub(super) vain_climbs: Measured,
+    pub(super) climbs_to_max: Measured,
     /// Seconds until the backlog of an outage was gone, for 95 % of the seeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) recovery_seconds_p95: Option<u32>,
@@ -89,7 +92,7 @@ impl From<Estimate> for Measured {
 
 impl<'a> Contest<'a> {
     /// Without `--compare` there is nobody to train, and all of the script is judged.
-    pub(super) fn new(args: &'a SimulateArgs, script: Script) -> Result<Self, SimulateError> {
+    pub(super) fn new(args: &'a SimulateArgs, script: Script, input: Input) -> Result<Self, SimulateError> {
         let baselines = match args.compare.as_deref() {
             None => {
                 let (baselines, training) = (Vec::new(), Vec::new());
@@ -98,10 +101,15 @@ impl<'a> Contest<'a> {
             Some([]) => Baseline::ALL.to_vec(),
             Some(named) => named.to_vec(),
         };
-        let (training, trained_on, judged) = if !args.train.is_empty() {
+        let others = |path: &&PathBuf| !matches!(input, Input::Trace(judged) if judged == path.as_path());
+        let train: Vec<&PathBuf> = match args.train.as_slice() {
+            [] => args.trace.iter().filter(others).collect(),
+            given => given.iter().collect(),
+        };
+        let (training, trained_on, judged) = if !train.is_empty() {
             let mean = script.load.mean();
             let mut training = Vec::new();
-            for path in &args.train {
+            for path in train {
                 let mut script = trace_script(path, args)?;
                 script.load = script.load.scaled(mean / script.load.mean().max(f64::MIN_POSITIVE));
                 training.push(script);
@@ -109,7 +117,7 @@ impl<'a> Contest<'a> {
             let names: Vec<&str> = training.iter().map(|script| script.name.as_str()).collect();
             let trained_on = names.join(", ");
             (training, trained_on, script)
-        } else if args.trace.is_some() {
+        } else if matches!(input, Input::Trace(_)) {
             let half = script.load.seconds / 2;
             let (training, judged) = (script.part(0, half), script.part(half, script.load.seconds));
             (vec![training], "the first half of the trace (judged on the second)".to_owned(), judged)
@@ -154,7 +162,8 @@ impl<'a> Contest<'a> {
         });
         let goal = unavoidable(&trials) + self.args.late_goal_percent;
         let ours = Summary::of(&in_parallel(&seeds, |seed| run(&mut Engine::new(plan), &self.judged, *seed)));
-        let mut rows = vec![row("this QueueScaler", None, ours, false)];
+        let days = f64::from(self.judged.load.seconds.max(1)) / 86_400.0;
+        let mut rows = vec![row("this QueueScaler", None, ours, days, false)];
         for baseline in &self.baselines {
             let tried = grids.iter().zip(&trials).filter(|((tried, _), _)| tried == baseline);
             let (numbers, trials): (Vec<u64>, Vec<Vec<Metrics>>) =
@@ -164,7 +173,7 @@ impl<'a> Contest<'a> {
             let plan = baseline.plan(plan, number);
             let judge = |seed: &u64| run(baseline.start(&plan, number).as_mut(), &self.judged, *seed);
             let summary = Summary::of(&in_parallel(&seeds, judge));
-            rows.push(row(baseline.name(), Some(number), summary, summary.dominates(&ours)));
+            rows.push(row(baseline.name(), Some(number), summary, days, summary.dominates(&ours)));
         }
         progress.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
         Comparison {
@@ -176,7 +185,8 @@ impl<'a> Contest<'a> {
     }
 }
 
-fn row(name: &'static str, setting: Option<u64>, summary: Summary, dominates_ours: bool) -> Row {
+fn row(name: &'static str, setting: Option<u64>, summary: Summary, days: f64, dominates_ours: bool) -> Row {
+    let Estimate { mean, margin } = summary.actions;
     Row {
         name,
         setting,
@@ -186,9 +196,11 @@ fn row(name: &'static str, setting: Option<u64>, summary: Summary, dominates_our
         age_seconds_max: summary.age_max.into(),
         pod_hours: summary.pod_hours.into(),
         actions: summary.actions.into(),
+        actions_per_day: Estimate { mean: mean / days, margin: margin / days }.into(),
         reversals: summary.reversals.into(),
         wrong_zeros: summary.wrong_zeros.into(),
         vain_climbs: summary.vain_climbs.into(),
+        climbs_to_max: summary.climbs_to_max.into(),
         recovery_seconds_p95: summary.recovery_p95,
         steps_after_rise: summary.steps_after_rise.map(|(max, median)| Steps { median, max }),
         dominates_ours,
@@ -227,10 +239,11 @@ impl Comparison {
             "age p99 s",
             "age max s",
             "pod hours",
-            "changes",
+            "changes a day",
             "reversals",
             "wrong zeros",
             "vain climbs",
+            "to the max",
         ];
         let recovers = self.rows.iter().any(|row| row.recovery_seconds_p95.is_some());
         let rises = self.rows.iter().any(|row| row.steps_after_rise.is_some());
@@ -247,10 +260,11 @@ impl Comparison {
                 (row.age_seconds_p99, 0),
                 (row.age_seconds_max, 0),
                 (row.pod_hours, 1),
-                (row.actions, 1),
+                (row.actions_per_day, 1),
                 (row.reversals, 1),
                 (row.wrong_zeros, 1),
                 (row.vain_climbs, 1),
+                (row.climbs_to_max, 1),
             ];
             cells.extend(measured.map(|(measured, digits)| measured.shown(digits)));
             if recovers {

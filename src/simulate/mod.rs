@@ -26,6 +26,7 @@ use crate::plan::{Bounds, Source};
 use crate::simulation::autoscaler::Engine;
 use crate::simulation::model::{ArrivalKind, PodStart, Queue, Settings};
 use crate::simulation::run::{Script, play};
+use crate::simulation::scenario::Scenario;
 use crate::simulation::trace;
 
 /// When scenarios begin: a time like any other, so that a run is the same tomorrow.
@@ -77,11 +78,35 @@ pub fn run(args: &SimulateArgs) -> Result<String, SimulateError> {
     let mut manifest = read_manifest(args)?;
     // Whoever only looks on in the cluster wants to see here what would happen.
     manifest.plan.scaling.mode = Mode::Active;
+    let traces = args.trace.iter().map(|path| Input::Trace(path));
+    let scenarios = args.scenario.iter().map(|scenario| Input::Scenario(*scenario));
+    let inputs: Vec<Input> = traces.chain(scenarios).collect();
+    if inputs.len() > 1 && args.report.is_some() {
+        let problem = "--report shows one run; give one --trace or one --scenario with it";
+        return Err(SimulateError::Options(problem.into()));
+    }
+    let reports =
+        inputs.iter().map(|input| simulate(args, &manifest, *input)).collect::<Result<Vec<_>, _>>()?;
+    Ok(match (args.output, reports.as_slice()) {
+        (OutputForm::Table, reports) => reports.iter().map(table::render).collect::<Vec<_>>().join("\n"),
+        (OutputForm::Json, [report]) => report::json(report),
+        (OutputForm::Json, reports) => report::json(&reports),
+    })
+}
+
+/// One of the loads that were given.
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    Trace(&'a Path),
+    Scenario(Scenario),
+}
+
+fn simulate(args: &SimulateArgs, manifest: &Manifest, input: Input) -> Result<Report, SimulateError> {
     let late_after = args.late_after_seconds.or(manifest.wait).unwrap_or(LATE_AFTER);
-    let mut settings = settings(args, &manifest);
-    let script = script(args, &manifest, &settings)?;
+    let mut settings = settings(args, manifest);
+    let script = script(args, &settings, input)?;
     let plan = &manifest.plan.scaling;
-    let contest = compare::Contest::new(args, script)?;
+    let contest = compare::Contest::new(args, script, input)?;
     let script = &contest.judged;
     settings.replicas = args.replicas.unwrap_or_else(|| first_replicas(script, &settings, plan.bounds));
     let comparison = args.compare.as_ref().map(|_| contest.hold(plan, &settings, late_after));
@@ -92,14 +117,11 @@ pub fn run(args: &SimulateArgs) -> Result<String, SimulateError> {
     });
     progress.finish();
     let report =
-        Report { comparison, ..Report::new(&manifest, script, &settings, (args.seed, late_after), &outcome) };
+        Report { comparison, ..Report::new(manifest, script, &settings, (args.seed, late_after), &outcome) };
     if let Some(path) = &args.report {
         write(path, &report.html())?;
     }
-    Ok(match args.output {
-        OutputForm::Table => table::render(&report),
-        OutputForm::Json => report.json(),
-    })
+    Ok(report)
 }
 
 fn read_manifest(args: &SimulateArgs) -> Result<Manifest, SimulateError> {
@@ -135,20 +157,18 @@ fn settings(args: &SimulateArgs, manifest: &Manifest) -> Settings {
         pod_start: args.pod_start_seconds.map_or(PodStart::Usual, PodStart::Fixed),
         retention_seconds: args.retention_seconds,
         replicas: manifest.plan.scaling.bounds.min,
+        max_replicas: manifest.plan.scaling.bounds.max,
     }
 }
 
-fn script(args: &SimulateArgs, manifest: &Manifest, settings: &Settings) -> Result<Script, SimulateError> {
-    let mut script = match (&args.trace, args.scenario) {
-        (Some(path), _) => trace_script(path, args)?,
-        (None, Some(scenario)) => {
-            let useful = settings.partitions().and_then(|partitions| i32::try_from(partitions).ok());
-            let most = manifest.plan.scaling.bounds.max.min(useful.unwrap_or(i32::MAX));
-            let (load, faults) = scenario.script(f64::from(most) / settings.service_seconds);
+fn script(args: &SimulateArgs, settings: &Settings, input: Input) -> Result<Script, SimulateError> {
+    let mut script = match input {
+        Input::Trace(path) => trace_script(path, args)?,
+        Input::Scenario(scenario) => {
+            let (load, faults) = scenario.script(f64::from(settings.most()) / settings.service_seconds);
             let begin = Timestamp::from_second(SCENARIOS_BEGIN).unwrap_or_default();
             Script { name: format!("scenario {}", scenario.name()), begin, load, faults }
         }
-        (None, None) => return Err(SimulateError::Options("give --trace or --scenario".into())),
     };
     let mean = script.load.mean();
     let factor = match args.messages_per_second {

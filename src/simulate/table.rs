@@ -45,8 +45,8 @@ pub(super) fn render(report: &Report) -> String {
     line(
         "scaling",
         format!(
-            "{} changes, {} reversals within 10 min, {} to zero with work left, {} climbs in vain",
-            sums.actions, sums.reversals, sums.wrong_zeros, sums.vain_climbs
+            "{} changes, {} reversals within 10 min, {} to zero with work left, {} climbs in vain ({} to the maximum)",
+            sums.actions, sums.reversals, sums.wrong_zeros, sums.vain_climbs, sums.climbs_to_max
         ),
     );
     if let Some(seconds) = sums.recovery_seconds {

@@ -60,6 +60,8 @@ pub struct Summary {
     pub wrong_zeros: Estimate,
     /// Climbs to the highest count so far while more could not help.
     pub vain_climbs: Estimate,
+    /// Those of them to the most replicas that there may be.
+    pub climbs_to_max: Estimate,
     /// Seconds from the end of an outage until the backlog was gone that 95 % of the seeds did not exceed. Absent without
     /// an outage, or if it was not gone in so many.
     pub recovery_p95: Option<u32>,
@@ -83,6 +85,7 @@ impl Summary {
             reversals: estimate(|run| f64::from(run.reversals)),
             wrong_zeros: estimate(|run| f64::from(run.wrong_zeros)),
             vain_climbs: estimate(|run| f64::from(run.vain_climbs)),
+            climbs_to_max: estimate(|run| f64::from(run.climbs_to_max)),
             recovery_p95: percentile(runs.iter().map(|run| run.recovery_seconds.unwrap_or(u32::MAX)), 0.95)
                 .filter(|seconds| *seconds < u32::MAX),
             steps_after_rise: {

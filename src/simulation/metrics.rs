@@ -36,6 +36,8 @@ pub struct Metrics {
     /// Times that replicas rose to the highest count of the run so far while more could not help: consumers down, a
     /// database saturated, a partition stuck. Counted from one minute into the fault on, when it can be known.
     pub vain_climbs: u32,
+    /// Those of them that ended at the most replicas that there may be.
+    pub climbs_to_max: u32,
     /// Seconds from the end of an outage until the backlog was gone: no message was older than 10 s. Absent without an
     /// outage, or if the run ended before.
     pub recovery_seconds: Option<u32>,
@@ -61,6 +63,7 @@ pub(super) struct Bookkeeper<'a> {
     pod_seconds: u64,
     last_action: Option<(u32, bool)>,
     highest: i32,
+    most: i32,
     /// Seconds of the rises of the load that are looked at.
     rises: Vec<u32>,
     /// What follows the last end of an outage: when it ended.
@@ -90,7 +93,8 @@ fn rises(load: &Load) -> Vec<u32> {
 const KNOWN_AFTER: u32 = 60;
 
 impl<'a> Bookkeeper<'a> {
-    pub(super) fn new(load: &Load, faults: &'a [Fault], late_after: u32) -> Self {
+    /// `most` replicas are all that there may be.
+    pub(super) fn new(load: &Load, faults: &'a [Fault], late_after: u32, most: i32) -> Self {
         let rises = rises(load);
         let metrics = Metrics { steps_after_rise: vec![0; rises.len()], ..Metrics::default() };
         Self {
@@ -99,6 +103,7 @@ impl<'a> Bookkeeper<'a> {
             pod_seconds: 0,
             last_action: None,
             highest: 0,
+            most,
             rises,
             recovering_since: None,
             metrics,
@@ -138,6 +143,7 @@ impl<'a> Bookkeeper<'a> {
         };
         if to > self.highest && self.faults.iter().any(hopeless) {
             self.metrics.vain_climbs += 1;
+            self.metrics.climbs_to_max += u32::from(to >= self.most);
         }
         self.highest = self.highest.max(to);
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::model::{Partition, Queue, Settings, World};
+use super::model::{Partition, Protocol, Queue, Settings, World};
 use crate::api::OffsetReset;
-use crate::brokers::kafka::backlog::{GroupState, History, Offsets, TopicOffsets, evaluate};
+use crate::brokers::kafka::backlog::{Assigned, GroupState, History, Offsets, TopicOffsets, evaluate};
 use crate::brokers::observation::{Backlog, Observation, Problem, Reading, SourceReason};
 
 /// Reads the backlog of a world.
@@ -32,7 +32,7 @@ impl Observer {
     pub fn poll(&mut self, world: &World, settings: &Settings, begin: Timestamp) -> Observation {
         let reading = if world.is_readable() {
             match settings.queue {
-                Queue::Kafka { .. } => self.kafka(world),
+                Queue::Kafka { protocol, .. } => self.kafka(world, protocol),
                 Queue::RabbitMq { prefetch, statistics_seconds } => {
                     Reading::Known(self.rabbitmq(world, prefetch, statistics_seconds))
                 }
@@ -45,7 +45,7 @@ impl Observer {
         Observation { taken_at: after(begin, world.now()), reading, failed_polls: self.failed_polls }
     }
 
-    fn kafka(&mut self, world: &World) -> Reading {
+    fn kafka(&mut self, world: &World, protocol: Protocol) -> Reading {
         let offsets = |partition: &Partition| {
             Ok(Offsets {
                 start: offset(partition.start()),
@@ -58,10 +58,16 @@ impl Observer {
             id: [1; 16],
             partitions: Ok(world.partitions().iter().map(offsets).collect()),
         }];
+        let assigned = |(member, partitions): (u16, &[usize])| Assigned {
+            member,
+            topic: self.topic.as_ref().to_owned(),
+            partitions: partitions.iter().filter_map(|index| i32::try_from(*index).ok()).collect(),
+        };
         let state = GroupState {
             members: u32::try_from(world.members()).ok(),
             rebalancing: world.rebalances(),
-            ..GroupState::default()
+            assignor: (!world.rebalances()).then(|| protocol.assignor().to_owned()),
+            assigned: (0..).zip(world.owned()).map(assigned).collect(),
         };
         evaluate("simulated", OffsetReset::Earliest, &topics, &state, &mut self.history)
     }

@@ -94,7 +94,7 @@ pub fn play(
 ) -> Outcome {
     let mut world = World::new(settings, &script.load, &script.faults, seed);
     let mut observer = Observer::new();
-    let mut books = Bookkeeper::new(&script.load, &script.faults, late_after);
+    let mut books = Bookkeeper::new(&script.load, &script.faults, late_after, settings.most());
     let mut outcome = Outcome::default();
     let (mut arrived, mut told) = (0, 0);
     let period = autoscaler.period().max(1);

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::autoscaler::Engine;
-use super::model::{ArrivalKind, Load, PodStart, Protocol, Queue, Settings};
+use super::model::{ArrivalKind, Load, PodStart, Protocol, Queue, Settings, World};
+use super::observer::Observer;
 use super::run::{Outcome, Script, play};
 use super::scenario::Scenario;
 use crate::api::QueueScaler;
@@ -45,6 +46,7 @@ pub(super) fn settings() -> Settings {
         pod_start: PodStart::Usual,
         retention_seconds: None,
         replicas: 1,
+        max_replicas: 12,
     }
 }
 
@@ -127,4 +129,33 @@ fn steps_are_counted_after_a_rise_that_stays() {
     let steps = up(Scenario::Step);
     assert!(steps.len() == 1 && (1..20).contains(&steps[0]), "{steps:?}");
     assert_eq!(up(Scenario::Outage), Vec::<u32>::new());
+}
+
+#[test]
+fn a_reading_tells_who_reads_what_as_the_real_one_does_and_nothing_of_it_during_a_rebalance() {
+    let load = Load { steps: vec![(0, 30.0)], seconds: 600 };
+    for (protocol, assignor) in [(Protocol::Eager, "range"), (Protocol::Cooperative, "cooperative-sticky")] {
+        let queue = Queue::Kafka { partitions: 12, protocol, commit_seconds: 5, rebalance_seconds: 3 };
+        let settings = Settings { queue, replicas: 5, pod_start: PodStart::Fixed(10), ..settings() };
+        let mut world = World::new(&settings, &load, &[], 1);
+        let mut observer = Observer::new();
+        let mut read = |world: &mut World, seconds| {
+            (0..seconds).for_each(|_| world.advance());
+            observer.poll(world, &settings, Timestamp::UNIX_EPOCH).reading.backlog().cloned().unwrap()
+        };
+        let owners = |backlog: &crate::brokers::observation::Backlog| {
+            let partitions = backlog.topics[0].partitions.iter();
+            partitions.map(|partition| partition.unwrap().owner).collect::<Vec<_>>()
+        };
+        let settled = read(&mut world, 60);
+        let mut counts = [0; 5];
+        owners(&settled).into_iter().for_each(|owner| counts[usize::from(owner.unwrap())] += 1);
+        counts.sort_unstable();
+        assert_eq!(counts, [2, 2, 2, 3, 3]);
+        assert_eq!((settled.assignor.as_deref(), settled.members), (Some(assignor), Some(5)));
+        world.scale(6);
+        let dealing = read(&mut world, 12);
+        assert!(dealing.rebalancing && owners(&dealing).iter().all(Option::is_none));
+        assert_eq!(dealing.assignor.as_deref(), Some(assignor), "the last one that was known");
+    }
 }

@@ -8,6 +8,7 @@
 mod gate;
 pub(super) mod need;
 mod probe;
+pub(super) mod regrets;
 mod sentence;
 pub(super) mod spread;
 
@@ -18,9 +19,9 @@ use jiff::Timestamp;
 use super::decision::{Limit, Reason, count};
 use super::health;
 use super::history::{History, elapsed};
-use super::partitions::{rounded_up, whole};
+use super::partitions::{ceil_div, even, rounded_up, whole};
 use super::proposal::{Proposal, Situation, saturated};
-use super::rates::{Basis, ServiceRate, Stuck};
+use super::rates::{self, Basis, ServiceRate, Stuck};
 use crate::plan::{DrainTime, Policy};
 use need::{Goal, Load, Work};
 use spread::{Dealing, Verdict};
@@ -132,7 +133,28 @@ fn sized(situation: &Situation, policy: &DrainTime, rate: ServiceRate) -> Propos
             "less than a fifth fewer is not worth a rebalance",
         );
     }
-    go(down.wanted.min(current), down, policy, rate, situation, None)
+    let wanted = down.wanted.min(current);
+    // More than can work are no help later either.
+    let kept = regretted(situation, wanted).min(most).max(wanted);
+    if kept > wanted {
+        let clause = "replicas that were removed of late were needed again soon, so that the highest need of a longer \
+                      time counts";
+        let proposal = go(kept, down, policy, rate, situation, Some(clause));
+        return Proposal { trend: wanted, ..proposal };
+    }
+    go(wanted, down, policy, rate, situation, None)
+}
+
+/// Replicas that stay because a removal was regretted of late: then the window is longer that all needs count of.
+fn regretted(situation: &Situation, wanted: i32) -> i32 {
+    let Situation { history, plan, now, current, .. } = situation;
+    let patience = history.regrets.patience(*now);
+    if patience.is_zero() {
+        return wanted;
+    }
+    let highest = history.highest(plan.behavior.down.window.saturating_add(patience), *now);
+    // A window that begins now begins with what is there.
+    highest.unwrap_or(*current).clamp(wanted, *current)
 }
 
 fn go(
@@ -192,7 +214,8 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
         clauses.push("the queue has a single active consumer".to_owned());
     } else if let Some(partitions) = situation.partitions() {
         needed = load.total() / per_replica;
-        wanted = whole(needed, partitions);
+        let clears = history.episode.is_some();
+        wanted = if clears { to_clear(needed, partitions) } else { whole(needed, partitions) };
         if wanted > rounded_up(needed) {
             clauses.push(format!("in whole partitions of {partitions} these are {wanted}"));
         }
@@ -240,6 +263,14 @@ fn helped(arrivals: &[Vec<f64>], stuck: &[Stuck]) -> f64 {
     if all > 0.0 { 1.0 - lost / all } else { 1.0 }
 }
 
+/// A need in whole partitions, where the fullest replica decides when a backlog is gone: it may take a fifth longer, else
+/// more replicas are worth it, which are there only until then.
+fn to_clear(needed: f64, partitions: i32) -> i32 {
+    let usual = whole(needed, partitions);
+    let fullest = f64::from(ceil_div(partitions, usual.max(1))) / f64::from(partitions);
+    if fullest * needed > 1.2 { even(needed, partitions) } else { usual }
+}
+
 /// The time that is left for the backlog. It is counted from when the backlog was first seen, or the size would fall
 /// with what is left and never clear it; but no less than half of the target, so that one that is late does not ask
 /// for ever more.
@@ -278,7 +309,8 @@ fn loads(situation: &Situation, headroom: f64, seconds: f64) -> Vec<Vec<f64>> {
         return Vec::new();
     }
     let topics = backlog.topics.iter().zip(&arrivals).map(|(topic, arrivals)| {
-        let partitions = topic.partitions.iter().zip(arrivals).map(|(partition, arrivals)| {
+        let arrivals = rates::unless_by_chance(arrivals);
+        let partitions = topic.partitions.iter().zip(&arrivals).map(|(partition, arrivals)| {
             let messages = partition.filter(|_| catches_up).map_or(0.0, |partition| real(partition.backlog));
             arrivals * (1.0 + headroom) + messages / seconds
         });

@@ -24,6 +24,9 @@ const SLOW: f64 = 300.0;
 const SURGE: usize = 3;
 /// Standard deviations of a Poisson stream that are no accident.
 const FAR: f64 = 4.0;
+/// The same for the sum of a surge, of which each reading must be so many above the average: a batch is none.
+const SURGE_FAR: f64 = 5.0;
+const SURGE_EACH: f64 = 1.5;
 /// Standard deviations within which a rate counts as unchanged.
 const NEAR: f64 = 2.0;
 
@@ -132,7 +135,8 @@ impl Arrivals {
         rate.min((expected + FAR * expected.max(1.0).sqrt()) / seconds)
     }
 
-    /// The rate of the last readings when each of them is too far above the average to be an accident.
+    /// The rate of the last readings when each of them is above the average, and all together too far to be an
+    /// accident. Averages would follow a new load in several steps, and so would the replicas.
     fn surge(&self) -> Option<f64> {
         let usual = self.fast.value().max(self.slow.value());
         let mut recent = self.samples.iter().rev();
@@ -142,12 +146,14 @@ impl Arrivals {
             let (at, earlier) = *recent.next()?;
             let seconds = elapsed(at, until).as_secs_f64();
             let expected = usual * seconds;
-            if real(count.saturating_sub(earlier)) <= expected + FAR * expected.max(1.0).sqrt() {
+            if real(count.saturating_sub(earlier)) <= expected + SURGE_EACH * expected.max(1.0).sqrt() {
                 return None;
             }
             (until, count) = (at, earlier);
         }
-        Some(real(all.saturating_sub(count)) / elapsed(until, end).as_secs_f64())
+        let (arrived, seconds) = (real(all.saturating_sub(count)), elapsed(until, end).as_secs_f64());
+        let expected = usual * seconds;
+        (arrived > expected + SURGE_FAR * expected.max(1.0).sqrt()).then(|| arrived / seconds)
     }
 
     /// Moves the rates that decisions use, unless the difference may be an accident.
@@ -234,6 +240,17 @@ mod tests {
         let arrivals = |readings| after(readings, |n| if n < 100 { 50 } else { 500 });
         assert!(near(arrivals(100).rising(), 10.0));
         assert!(near(arrivals(103).rising(), 100.0), "{}", arrivals(103).rising());
+    }
+
+    #[test]
+    fn two_thirds_more_are_believed_at_once_as_well_and_not_bit_by_bit() {
+        let rising =
+            |readings| after(readings, |n| if n < 100 { 60 + n * 7 % 11 } else { 106 + n * 7 % 11 }).rising();
+        assert!(near(rising(100), 13.0), "{}", rising(100));
+        let believed: Vec<f64> = (101..112).map(rising).collect();
+        let steps = believed.windows(2).filter(|pair| pair[1] > pair[0] * 1.1).count();
+        assert_eq!(steps, 1, "{believed:?}");
+        assert!(near(rising(104), 22.2), "{}", rising(104));
     }
 
     #[test]

@@ -18,8 +18,10 @@ const FEWEST_STEPS: u32 = 3;
 const PAUSE: f64 = 120.0;
 /// Nothing done for so long although there is something to do: it is not kept up with.
 const WAITING: Duration = Duration::from_secs(15);
+/// What was done is compared with other streams over no more than this.
+const RECENT: Duration = Duration::from_secs(120);
 /// Half-life of the arrivals of one stream, in seconds.
-const HALF_LIFE: f64 = 60.0;
+pub(super) const HALF_LIFE: f64 = 60.0;
 
 /// The memory of one stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +41,8 @@ pub(super) struct Lane {
     to: Point,
     /// Commits since `from`.
     steps: u32,
+    /// The last commit when the measurement of its consumer began.
+    base: Point,
     waiting: Waiting,
     /// When something was last done, or nothing was there to do.
     moved: Timestamp,
@@ -82,6 +86,7 @@ impl Lane {
             from: None,
             first: 0,
             to,
+            base: to,
             steps: 0,
             waiting: Waiting::default(),
             moved: at,
@@ -148,14 +153,14 @@ impl Lane {
 
     /// Forgets what was measured, because what it was measured of has changed.
     pub(super) fn restart(&mut self) {
-        (self.from, self.steps) = (None, 0);
+        (self.from, self.steps, self.base) = (None, 0, self.to);
     }
 
     /// The next measurement begins where this one ended, at `last`. A stream that waited by then begins when it is
     /// next worked on.
     pub(super) fn carry_on(&mut self, last: Timestamp) {
         self.from = self.from.filter(|_| self.to.at >= last).map(|_| self.to);
-        (self.first, self.steps) = (0, 0);
+        (self.first, self.steps, self.base) = (0, 0, self.to);
     }
 
     /// Time in which the consumer had work all the time, as far as this stream shows it.
@@ -180,9 +185,18 @@ impl Lane {
         if self.weight > 0.0 { self.arrivals / self.weight } else { 0.0 }
     }
 
-    /// Messages per second of a stream that is kept up with: it is processed as fast as it fills, unless it waits or is stuck.
+    /// Messages per second of a stream that is kept up with: what was done since its consumer is measured, which is
+    /// more than what arrives when a backlog was worked off meanwhile. Over longer times it is processed as fast as it
+    /// fills, unless it waits or is stuck.
     pub(super) fn kept_up(&self) -> f64 {
-        if elapsed(self.moved, self.seen) < WAITING { self.arrivals() } else { 0.0 }
+        let time = elapsed(self.base.at, self.to.at);
+        if elapsed(self.moved, self.seen) >= WAITING {
+            0.0
+        } else if (RECENT / 6..RECENT).contains(&time) {
+            real(self.to.done.saturating_sub(self.base.done)) / time.as_secs_f64()
+        } else {
+            self.arrivals()
+        }
     }
 
     /// When something was last done, or nothing was there to do.
@@ -262,6 +276,32 @@ mod tests {
         let readings: Vec<_> =
             (1..50_i64).map(|n| (n * 5, n.unsigned_abs() * 50, n.unsigned_abs() * 50 - 20)).collect();
         assert_eq!(rate(&readings), None);
+    }
+
+    #[test]
+    fn what_a_consumer_does_besides_counts_with_the_backlog_that_it_worked_off() {
+        // 2 a second arrive; 100 that waited at second 60 are done by second 80.
+        let mut lane = lane(&[(0, 0, 0)]);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for second in (5..=60).step_by(5) {
+            lane.observe(at(second), second.unsigned_abs() * 2, second.unsigned_abs() * 2, 0);
+        }
+        lane.restart();
+        for (second, end, done) in [(65, 230, 155), (70, 240, 190), (75, 250, 225), (80, 260, 260)] {
+            lane.observe(at(second), end, done, end - done);
+        }
+        assert!((lane.kept_up() - 7.0).abs() < 1e-9, "{} instead of (260 - 120) / 20", lane.kept_up());
+    }
+
+    #[test]
+    fn a_pause_is_part_of_no_measurement() {
+        let mut readings = vec![(0, 90_000, 0)];
+        readings.extend((1..4_i64).map(|n| (n * 5, 90_000, n.unsigned_abs() * 50)));
+        // Down for ten minutes.
+        readings.extend((0..3_i64).map(|n| (620 + n * 5, 90_000, 200 + n.unsigned_abs() * 50)));
+        assert_eq!(rate(&readings), None);
+        readings.push((635, 90_000, 350));
+        assert_eq!(rate(&readings), Some(10.0));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::brokers::observation::{Backlog, longest_age};
 use progress::Progress;
 pub(super) use progress::Stuck;
 use saturation::Saturation;
+pub(super) use saturation::{Brake, Why};
 use service::Service;
 use startup::Startup;
 
@@ -62,7 +63,9 @@ impl Rates {
         }
         self.seen = Some(taken_at);
         self.arrivals.observe(taken_at, backlog.arrived);
-        target.template.into_iter().for_each(|template| self.service.of_template(template));
+        if target.template.is_some_and(|template| self.service.of_template(template)) {
+            self.saturation.renew();
+        }
         self.startup.observe(taken_at, backlog, target);
         for one in self.progress.observe(taken_at, backlog, target, poll_period) {
             self.service.measured(taken_at, one.per_second, one.time, one.replicas);
@@ -117,9 +120,9 @@ impl Rates {
         Some(elapsed(self.progress.waiting_since_in(topic)?, self.seen?))
     }
 
-    /// The most replicas that add throughput, as far as that is known.
-    pub(super) fn saturated(&self, now: Timestamp) -> Option<u32> {
-        self.saturation.limit(now)
+    /// The most replicas that may be tried, while there is a doubt that more process more.
+    pub(super) fn brake(&self, now: Timestamp) -> Option<Brake> {
+        self.saturation.brake(now)
     }
 
     /// As many replicas as were of any use when more were tried, as long as that counts.
@@ -151,6 +154,18 @@ impl Rates {
     pub(super) fn commit_interval(&self) -> Option<Duration> {
         self.progress.commit_interval().map(Duration::from_secs_f64)
     }
+}
+
+/// What arrives in the partitions of a topic, without differences from their mean that chance explains.
+pub(super) fn unless_by_chance(arrivals: &[f64]) -> Vec<f64> {
+    /// Standard deviations that are no accident.
+    const FAR: f64 = 4.0;
+    let count = f64::from(u32::try_from(arrivals.len().max(1)).unwrap_or(u32::MAX));
+    let mean = arrivals.iter().sum::<f64>() / count;
+    // An exponential average is as exact as a mean over twice its time constant.
+    let seconds = 2.0 * lane::HALF_LIFE / std::f64::consts::LN_2;
+    let chance = FAR * (mean / seconds).sqrt();
+    arrivals.iter().map(|rate| if (rate - mean).abs() <= chance { mean } else { *rate }).collect()
 }
 
 /// All replicas that were asked for are ready and in their group.

@@ -7,6 +7,11 @@
 //! for a while that doubles each time. A measurement that shows that it was not so ends that at once: replicas that
 //! needed time to warm up, or throughput that falls with the replicas that were given back.
 
+//!
+//! Before it comes to that, a doubt is enough to go slowly: when each replica does less than it used to, either the work
+//! got harder, and more help, or what they share has no more to give. Then a quarter more is tried, and only when that
+//! gained what it should the way is free. The same holds after the first addition without a gain.
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,6 +40,31 @@ const FEWEST: u32 = 3;
 /// What was measured longer ago than this was measured of something else.
 const COMPARABLE: Duration = Duration::from_secs(1800);
 
+/// Replicas that do less than this part of what they used to are slow.
+const SLOW: f64 = 0.75;
+/// Half-life of what they used to do, in seconds of measuring.
+const USUAL: f64 = 1800.0;
+/// A longer time without a measurement counts as this one.
+const APART: Duration = Duration::from_secs(60);
+
+/// The most replicas that may be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::scaling) struct Brake {
+    /// So many.
+    pub(in crate::scaling) replicas: u32,
+    /// Why.
+    pub(in crate::scaling) why: Why,
+}
+
+/// What speaks against more replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::scaling) enum Why {
+    /// Those that were added processed little more.
+    Useless,
+    /// Each does less than it used to, or the last addition gained nothing: nobody knows yet whether more help.
+    Doubt,
+}
+
 /// What additions of replicas gained.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Saturation {
@@ -47,6 +77,27 @@ pub(super) struct Saturation {
     base: Option<Throughput>,
     limit: Option<Limit>,
     pauses: u32,
+    /// Messages per second that each replica used to process.
+    usual: Usual,
+    /// They do less than that.
+    slow: bool,
+}
+
+/// A mean of the first measurements, then an exponential average.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Usual {
+    per_second: f64,
+    measurements: u32,
+}
+
+impl Usual {
+    fn observe(&mut self, per_second: f64, time: Duration) {
+        let even = 1.0 / f64::from(self.measurements.min(2 * FEWEST) + 1);
+        let part = 1.0 - 0.5_f64.powf(time.as_secs_f64() / USUAL);
+        let part = if self.measurements < 2 * FEWEST { even } else { part };
+        self.per_second += (per_second - self.per_second) * part;
+        self.measurements = self.measurements.saturating_add(1);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,7 +128,8 @@ impl Saturation {
     /// Replicas were measured.
     pub(super) fn measured(&mut self, at: Timestamp, one: &Measurement) {
         let now = Throughput::of(at, one).averaged_with(self.last);
-        self.last = Some(now);
+        let time = self.last.replace(now).map_or(APART, |last| elapsed(last.at, at).min(APART));
+        self.usual.observe(one.per_second, time);
         if now.measurements < FEWEST {
             return;
         }
@@ -89,12 +141,19 @@ impl Saturation {
                 return;
             }
         }
+        self.slow = now.each() < SLOW * self.usual.per_second;
         let Some(before) = self.before.take_if(|before| now.replicas > before.replicas) else { return };
         // What is tried after a pause needs no second proof, and no small one that it was right.
         let large = self.limit.is_some() || now.added_to(before) >= LARGE;
         let gain = now.gain_over(before);
-        if gain >= if large { LARGE_GAIN } else { GAIN } {
+        // A tenth of a quarter is less than what measurements differ by; with a doubt that would free by accident.
+        if gain >= if large || self.slow { LARGE_GAIN } else { GAIN } {
             (self.strikes, self.pauses, self.base, self.limit) = (0, 0, None, None);
+            if gain >= LARGE_GAIN && now.added_to(before) >= TELLING {
+                // It is the work that got harder. A smaller gain, or that of fewer replicas, may be an accident.
+                self.usual = Usual { per_second: now.each(), measurements: now.measurements };
+                self.slow = false;
+            }
             return;
         }
         let base = *self.base.get_or_insert(before);
@@ -119,10 +178,22 @@ impl Saturation {
         Some(limit.replicas)
     }
 
-    /// The same, with what may be tried: after the pause a quarter more.
-    pub(super) fn limit(&self, now: Timestamp) -> Option<u32> {
-        let limit = self.limit.filter(|limit| elapsed(limit.until, now) < COMPARABLE)?;
-        Some(if now < limit.until { limit.replicas } else { limit.replicas + (limit.replicas / 4).max(1) })
+    /// The pods are made of something else: what they used to do says nothing.
+    pub(super) fn renew(&mut self) {
+        (self.usual, self.slow) = (Usual::default(), false);
+    }
+
+    /// The most replicas that are of any use, or that may be tried. After the pause that is a quarter more.
+    pub(super) fn brake(&self, now: Timestamp) -> Option<Brake> {
+        if let Some(limit) = self.limit.filter(|limit| elapsed(limit.until, now) < COMPARABLE) {
+            let replicas = if now < limit.until { limit.replicas } else { quarter_more(limit.replicas) };
+            return Some(Brake { replicas, why: Why::Useless });
+        }
+        let last = self.last.filter(|last| elapsed(last.at, now) < COMPARABLE)?;
+        let failed = self.strikes > 0 && self.base.is_some_and(|base| elapsed(base.at, now) < COMPARABLE);
+        // One try after the other.
+        let replicas = if last.measurements < FEWEST { last.replicas } else { quarter_more(last.replicas) };
+        (self.slow || failed).then_some(Brake { replicas, why: Why::Doubt })
     }
 }
 
@@ -138,6 +209,11 @@ impl Throughput {
         let known = last.measurements.min(2 * FEWEST);
         let per_second = last.per_second + (self.per_second - last.per_second) / f64::from(known + 1);
         Self { per_second, measurements: known + 1, ..self }
+    }
+
+    /// Messages per second of each replica.
+    fn each(self) -> f64 {
+        self.per_second / f64::from(self.replicas.max(1))
     }
 
     /// Replicas more than before, as a part of those.
@@ -160,6 +236,10 @@ impl Limit {
         let fewer = 1.0 - f64::from(now.replicas) / f64::from(self.reached.replicas);
         1.0 - now.per_second / self.reached.per_second > (fewer * 0.75).max(TELLING)
     }
+}
+
+fn quarter_more(replicas: u32) -> u32 {
+    replicas + (replicas / 4).max(1)
 }
 
 /// Half of what is useless is given back.
@@ -189,7 +269,8 @@ mod tests {
             let per_second = together / f64::from(*count);
             let one = Measurement { per_second, time: Duration::from_secs(30), replicas: *count };
             (0..FEWEST).for_each(|_| saturation.measured(at(second + 60), &one));
-            limits.push(saturation.limit(at(second + 60)));
+            let brake = saturation.brake(at(second + 60)).filter(|brake| brake.why == Why::Useless);
+            limits.push(brake.map(|brake| brake.replicas));
         }
         limits
     }
@@ -222,6 +303,45 @@ mod tests {
     }
 
     #[test]
+    fn while_replicas_do_less_than_they_used_to_a_quarter_more_is_tried_first() {
+        let mut saturation = Saturation::default();
+        let mut second = 0;
+        let mut measure = |replicas: u32, each: f64, times: u32, saturation: &mut Saturation| {
+            for _ in 0..times {
+                second += 20;
+                let one = Measurement { per_second: each, time: Duration::from_secs(20), replicas };
+                saturation.measured(at(second), &one);
+            }
+            (second, saturation.brake(at(second)))
+        };
+        assert_eq!(measure(12, 10.0, 20, &mut saturation).1, None);
+        let (now, brake) = measure(12, 5.0, 20, &mut saturation);
+        assert_eq!(brake, Some(Brake { replicas: 15, why: Why::Doubt }));
+        // One more that seems to do what it should proves nothing.
+        saturation.scaled(12, 13, at(now));
+        let (now, brake) = measure(13, 5.0, 6, &mut saturation);
+        assert_eq!(brake, Some(Brake { replicas: 16, why: Why::Doubt }));
+        saturation.scaled(13, 16, at(now));
+        assert_eq!(
+            measure(16, 5.0, 3, &mut saturation).1,
+            None,
+            "the work got harder, and more of them help"
+        );
+    }
+
+    #[test]
+    fn after_one_addition_without_a_gain_only_a_quarter_more_is_tried() {
+        let mut saturation = Saturation::default();
+        for (second, replicas, each) in [(0, 10, 10.0), (100, 12, 8.4)] {
+            saturation.scaled(10, i32::try_from(replicas).unwrap(), at(second));
+            let one = Measurement { per_second: each, time: Duration::from_secs(30), replicas };
+            (0..FEWEST).for_each(|_| saturation.measured(at(second + 60), &one));
+        }
+        assert_eq!(saturation.brake(at(160)), Some(Brake { replicas: 15, why: Why::Doubt }));
+        assert_eq!(saturation.brake(at(160 + 1800)), None, "it was long ago");
+    }
+
+    #[test]
     fn the_pause_doubles_until_replicas_help_again() {
         let mut saturation = Saturation::default();
         let mut second = 0;
@@ -235,7 +355,7 @@ mod tests {
                 second += 60;
                 (0..FEWEST).for_each(|_| saturation.measured(at(second), &one));
             }
-            saturation.limit(at(second)).and(saturation.limit).map(|limit| limit.until.as_second() - second)
+            saturation.limit.map(|limit| limit.until.as_second() - second)
         };
         for together in [40.0, 40.0, 40.0, 80.0, 40.0] {
             pauses.push(add(together, &mut saturation));

@@ -99,11 +99,11 @@ impl Service {
         }
     }
 
-    /// The pods are made of this template. Of another one than before, what was learned is only a first guess.
-    pub(super) fn of_template(&mut self, template: u32) {
-        if self.template.is_some_and(|before| before != template)
-            && let Some(learned) = self.learned()
-        {
+    /// The pods are made of this template. Of another one than before, what was learned is only a first guess; says
+    /// whether it is another one.
+    pub(super) fn of_template(&mut self, template: u32) -> bool {
+        let is_new = self.template.is_some_and(|before| before != template);
+        if is_new && let Some(learned) = self.learned() {
             self.prior = Some(Remembered {
                 per_second: learned.per_second,
                 samples: 1,
@@ -113,6 +113,7 @@ impl Service {
             self.samples.clear();
         }
         self.template = Some(template);
+        is_new
     }
 
     /// One replica of so many processed so many messages per second, for so long.

@@ -45,10 +45,11 @@ fn sizes_can_be_checked_by_hand() {
         (300, 2_650, Some(12), 6),   // 5 are needed
         (300, 3_710, Some(12), 7),   // 7 are needed; 12 would be more than half as many again
         (300, 4_770, Some(12), 12),  // 9 are needed
+        (300, 8_400, Some(24), 24), // 15.8 are needed; of 16 some would have 2 partitions, and take a third longer
         (300, 90_000, Some(12), 12), // no more can work
-        (300, 90_000, None, 24),     // the maximum
-        (40, 100, None, 10),         // 5 s are left
-        (10, 100, None, 10),         // a poll is left
+        (300, 90_000, None, 24),    // the maximum
+        (40, 100, None, 10),        // 5 s are left
+        (10, 100, None, 10),        // a poll is left
     ] {
         let mut reading = messages_on(messages, partitions);
         reading.members = Some(1);
@@ -516,4 +517,30 @@ fn a_load_that_tripled_is_answered_in_one_step_or_two() {
     consumers.run(280);
     assert!(!consumers.changes.is_empty() && consumers.changes.len() <= 2, "{:?}", consumers.changes);
     assert!(consumers.world.target.replicas >= 23, "{:?}", consumers.changes);
+}
+
+#[test]
+fn a_load_that_comes_back_every_few_minutes_is_waited_for_after_the_first_time() {
+    let mut consumers = Loop::new(learning(300), 48, 8, 10.0);
+    consumers.end.iter_mut().for_each(|end| *end += 100.0);
+    consumers.arrivals = 60.0;
+    consumers.run(3600);
+    let mut changes = Vec::new();
+    for _ in 0..6 {
+        consumers.changes.clear();
+        consumers.arrivals = 180.0;
+        consumers.run(600);
+        consumers.arrivals = 60.0;
+        consumers.run(480);
+        changes.push(consumers.changes.len());
+    }
+    assert!(changes[0] > 0, "{changes:?}");
+    assert_eq!(changes[2..].iter().sum::<usize>(), 0, "{changes:?}");
+}
+
+#[test]
+fn chance_in_the_arrivals_of_partitions_is_no_skew() {
+    let exact = rates::unless_by_chance(&[2.0, 2.3, 1.7, 2.1]);
+    assert!(exact.iter().all(|rate| (rate - 2.025).abs() < 1e-9), "{exact:?}");
+    assert_eq!(rates::unless_by_chance(&[2.0, 2.0, 9.0, 2.0])[2], 9.0);
 }

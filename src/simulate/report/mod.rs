@@ -97,6 +97,7 @@ pub(super) struct Sums {
     pub(super) reversals: u32,
     pub(super) wrong_zeros: u32,
     pub(super) vain_climbs: u32,
+    pub(super) climbs_to_max: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) recovery_seconds: Option<u32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -184,17 +185,17 @@ impl Report {
         }
     }
 
-    /// As JSON, with a line end.
-    pub(super) fn json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
-        text.push('\n');
-        text
-    }
-
     /// As a page with charts.
     pub(super) fn html(&self) -> String {
         html::page(self)
     }
+}
+
+/// A report, or several, as JSON with a line end.
+pub(super) fn json(reports: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(reports).unwrap_or_default();
+    text.push('\n');
+    text
 }
 
 fn sums(outcome: &Outcome) -> Sums {
@@ -213,6 +214,7 @@ fn sums(outcome: &Outcome) -> Sums {
         reversals: metrics.reversals,
         wrong_zeros: metrics.wrong_zeros,
         vain_climbs: metrics.vain_climbs,
+        climbs_to_max: metrics.climbs_to_max,
         recovery_seconds: metrics.recovery_seconds,
         steps_after_rise: metrics.steps_after_rise.clone(),
     }

@@ -12,7 +12,7 @@ use keda::Keda;
 use target_tracking::TargetTracking;
 
 use super::autoscaler::{Autoscaler, Engine};
-use super::model::Settings;
+use super::model::{Queue, Settings};
 use crate::brokers::observation::Observation;
 use crate::plan::{Policy, ScalingPlan};
 
@@ -21,6 +21,8 @@ use crate::plan::{Policy, ScalingPlan};
 pub enum Baseline {
     /// KEDA's formula for Kafka and RabbitMQ under the HPA's default behavior: messages per replica.
     Keda,
+    /// The same with what KEDA asks for where nobody tunes it: `lagThreshold` 10, `queueLength` 20.
+    KedaDefault,
     /// Target tracking on the backlog per replica with alarms and cooldowns, as clouds offer it: messages per replica.
     TargetTracking,
     /// Always the same: replicas.
@@ -31,13 +33,15 @@ pub enum Baseline {
 
 impl Baseline {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Keda, Self::TargetTracking, Self::Fixed, Self::BacklogPerReplica];
+    pub const ALL: [Self; 5] =
+        [Self::Keda, Self::KedaDefault, Self::TargetTracking, Self::Fixed, Self::BacklogPerReplica];
 
     /// As it is written on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Keda => "keda",
+            Self::KedaDefault => "keda-default",
             Self::TargetTracking => "target-tracking",
             Self::Fixed => "fixed",
             Self::BacklogPerReplica => "backlog-per-replica",
@@ -49,6 +53,7 @@ impl Baseline {
     pub fn description(self) -> &'static str {
         match self {
             Self::Keda => "KEDA's lag threshold under the HPA's default behavior",
+            Self::KedaDefault => "the same with KEDA's own default of messages per replica, not tuned",
             Self::TargetTracking => "target tracking on the backlog per replica, as clouds offer it",
             Self::Fixed => "always the same number of replicas",
             Self::BacklogPerReplica => "this engine with the policy backlogPerReplica",
@@ -68,6 +73,10 @@ impl Baseline {
                 let counts = (least..=most).step_by(step).chain([most]);
                 counts.filter_map(|replicas| u64::try_from(replicas).ok()).collect()
             }
+            Self::KedaDefault => match settings.queue {
+                Queue::Kafka { .. } => vec![10],
+                Queue::RabbitMq { .. } => vec![20],
+            },
             Self::Keda | Self::TargetTracking | Self::BacklogPerReplica => {
                 let seconds = [1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0];
                 // Truncation is meant; there is at least one message.
@@ -95,7 +104,9 @@ impl Baseline {
     #[must_use]
     pub fn start<'p>(self, plan: &'p ScalingPlan, number: u64) -> Box<dyn Autoscaler + 'p> {
         match self {
-            Self::Keda => Box::new(Keda::new(plan.bounds, plan.activation_backlog, number)),
+            Self::Keda | Self::KedaDefault => {
+                Box::new(Keda::new(plan.bounds, plan.activation_backlog, number))
+            }
             Self::TargetTracking => Box::new(TargetTracking::new(plan.bounds, number)),
             Self::Fixed => Box::new(Fixed::new(plan.bounds, number)),
             Self::BacklogPerReplica => Box::new(Engine::new(plan)),

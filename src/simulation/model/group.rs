@@ -45,6 +45,13 @@ impl Group {
         pods.all.iter().filter(|pod| pod.joined).count() + self.ghosts.len()
     }
 
+    /// What each member owns, as a broker tells it: nothing while it is handed out anew, and the dead what they had.
+    pub(super) fn owned<'a>(&'a self, pods: &'a Pods) -> impl Iterator<Item = &'a [usize]> {
+        let living = pods.all.iter().filter(|pod| pod.joined).map(|pod| pod.partitions.as_slice());
+        let dead = self.ghosts.iter().map(|(_, partitions)| partitions.as_slice());
+        living.chain(dead).filter(|_| !self.rebalances())
+    }
+
     /// Partitions are being handed out.
     pub(super) fn rebalances(&self) -> bool {
         self.settles_at.is_some()

@@ -272,6 +272,11 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The partitions of each member of the group, as far as the broker tells. Empty without a group.
+    pub fn owned(&self) -> impl Iterator<Item = &[usize]> {
+        self.group.iter().flat_map(|group| group.owned(&self.pods))
+    }
+
     /// The group is handing out its partitions.
     #[must_use]
     pub fn rebalances(&self) -> bool {

@@ -19,6 +19,8 @@ pub struct Settings {
     pub retention_seconds: Option<u32>,
     /// Replicas at the beginning, ready.
     pub replicas: i32,
+    /// The most replicas that anybody may ask for.
+    pub max_replicas: i32,
 }
 
 /// What kind of queue is read.
@@ -51,6 +53,17 @@ pub enum Protocol {
     Eager,
     /// Only partitions that change their owner stop.
     Cooperative,
+}
+
+impl Protocol {
+    /// The assignor of Kafka that deals out as the modelled group does.
+    #[must_use]
+    pub fn assignor(self) -> &'static str {
+        match self {
+            Self::Eager => "range",
+            Self::Cooperative => "cooperative-sticky",
+        }
+    }
 }
 
 /// How messages come.
@@ -131,6 +144,13 @@ impl FaultKind {
 }
 
 impl Settings {
+    /// The most replicas that there may be, or that can work.
+    #[must_use]
+    pub fn most(&self) -> i32 {
+        let partitions = self.partitions().and_then(|partitions| i32::try_from(partitions).ok());
+        self.max_replicas.min(partitions.unwrap_or(i32::MAX))
+    }
+
     /// Replicas that can work at the same time; absent where there is no such limit.
     #[must_use]
     pub fn partitions(&self) -> Option<u32> {

@@ -17,6 +17,7 @@ fn settings() -> Settings {
         pod_start: PodStart::Fixed(20),
         retention_seconds: None,
         replicas: 4,
+        max_replicas: 12,
     }
 }
 
