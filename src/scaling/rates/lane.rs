@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::history::elapsed;
+use super::attention::Attention;
 use super::waiting::Waiting;
 
 /// Commits in a row without idling that make a rate.
@@ -44,6 +45,7 @@ pub(super) struct Lane {
     /// The last commit when the measurement of its consumer began.
     base: Point,
     waiting: Waiting,
+    attention: Attention,
     /// When something was last done, or nothing was there to do.
     moved: Timestamp,
     /// There was nothing to do since the last commit.
@@ -89,6 +91,7 @@ impl Lane {
             base: to,
             steps: 0,
             waiting: Waiting::default(),
+            attention: Attention::new(at),
             moved: at,
             idled: true,
             interval: None,
@@ -129,13 +132,17 @@ impl Lane {
         }
         self.idled |= left == 0;
         self.waiting.observe((self.seen, self.end), at, end, done);
+        let between = elapsed(self.seen, at).max(Duration::from_secs_f64(self.interval.unwrap_or_default()));
         (self.seen, self.end, self.done, self.left) = (at, end, done, left);
+        let oldest = self.waiting_since().map_or(Duration::ZERO, |since| elapsed(since, at));
+        self.attention.observe(at, moved || left == 0, oldest, between);
         moved
     }
 
     /// Nobody looked for a while: what stood still meanwhile is not known.
     pub(super) fn blink(&mut self, at: Timestamp) {
         self.moved = at;
+        self.attention = Attention::new(at);
     }
 
     /// Whether the time since the last commit was no work but a pause, such as an outage.
@@ -202,6 +209,11 @@ impl Lane {
     /// When something was last done, or nothing was there to do.
     pub(super) fn moved(&self) -> Timestamp {
         self.moved
+    }
+
+    /// How its consumer treats it.
+    pub(super) fn attention(&self) -> &Attention {
+        &self.attention
     }
 
     /// When something was last done.

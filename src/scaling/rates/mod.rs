@@ -4,6 +4,7 @@
 //! Nothing here decides. Time is that of the readings, and a reading counts once.
 
 mod arrivals;
+mod attention;
 mod lane;
 mod progress;
 mod saturation;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::super::Target;
 use super::super::history::elapsed;
+use super::attention::Turns;
 use super::lane::{Busy, Lane};
 use crate::brokers::observation::Backlog;
 
@@ -123,7 +124,7 @@ impl Progress {
     /// account.
     ///
     /// When all stop at once, some have stopped a little earlier than others, and some begin a little later: neither is
-    /// held against them.
+    /// held against them. Nor is a turn that has not come.
     pub(super) fn stuck(
         &self,
         backlog: &Backlog,
@@ -135,19 +136,30 @@ impl Progress {
         let all = || self.topics.iter().flat_map(|(_, lanes)| lanes);
         let Some(latest) = all().map(Lane::advanced).max() else { return Vec::new() };
         let together = self.resumed.is_none_or(|resumed| elapsed(resumed, at) >= limit / 2);
-        let is_new = |lane: &Lane| {
-            together && elapsed(lane.moved(), at) >= limit && elapsed(lane.moved(), latest) >= limit / 2
+        let stands = |lane: &Lane| lane.waits() && elapsed(lane.moved(), at) >= limit;
+        if known.is_empty() && !all().any(stands) {
+            return Vec::new();
+        }
+        let mut turns: BTreeMap<Option<u16>, Turns> = BTreeMap::new();
+        for (lane, owner) in all().zip(owners(backlog)) {
+            let turns = turns.entry(owner).or_default();
+            if stands(lane) {
+                turns.add_still();
+            } else {
+                turns.add(lane.attention(), lane.has_work(), at);
+            }
+        }
+        let had_its_turn = |owner| turns.get(&owner).is_some_and(|turns| turns.came(limit));
+        let is_new = |lane: &Lane, owner| {
+            together && stands(lane) && elapsed(lane.moved(), latest) >= limit / 2 && had_its_turn(owner)
         };
         let is_known = |name: &Arc<str>, partition: usize, lane: &Lane| {
             let same = |it: &&Stuck| it.name == *name && it.partition == partition;
             known.iter().find(same).is_some_and(|it| it.offset == lane.next())
         };
-        let stuck = |name: &Arc<str>, partition: usize, lane: &Lane| {
-            lane.waits() && (is_new(lane) || is_known(name, partition, lane))
+        let stuck = |name: &Arc<str>, partition: usize, lane: &Lane, owner| {
+            lane.waits() && (is_new(lane, owner) || is_known(name, partition, lane))
         };
-        if !self.streams().any(|(_, name, partition, lane)| stuck(name, partition, lane)) {
-            return Vec::new();
-        }
         // Of each member: partitions with something to do, and whether it got on with any.
         let mut members: BTreeMap<u16, (u32, bool)> = BTreeMap::new();
         for (lane, owner) in all().zip(owners(backlog)) {
@@ -160,7 +172,8 @@ impl Progress {
         // One that has a single partition may as well have met a message that it cannot process.
         let hangs = |owner| members.get(&owner).is_some_and(|(waiting, active)| *waiting > 1 && !active);
         let streams = self.streams().zip(owners(backlog));
-        let stuck = streams.filter(|((_, name, partition, lane), _)| stuck(name, *partition, lane));
+        let stuck =
+            streams.filter(|((_, name, partition, lane), owner)| stuck(name, *partition, lane, *owner));
         let stuck = stuck.map(|((topic, name, partition, lane), owner)| Stuck {
             hangs: owner.is_some_and(hangs),
             ..stuck_at(topic, name, partition, lane, at)

@@ -198,6 +198,43 @@ fn with_a_partition_for_each_consumer_nobody_can_tell_a_pod_from_a_message() {
 }
 
 #[test]
+fn partitions_whose_turn_has_not_come_have_met_no_poison() {
+    let mut group = Group::of(4, pinned(1), 1);
+    group.arrivals = 0;
+    // What was fetched of each is worked through before the next is looked at: two minutes each.
+    group.end.iter_mut().for_each(|end| *end += 240);
+    let mut seen = Vec::new();
+    for turn in (0..4).cycle().take(12) {
+        for _ in 0..24 {
+            group.poll(|number| number == turn);
+            seen.extend(group.ailments());
+        }
+        group.end[turn] += 240;
+    }
+    // So much at once does look like a hot partition.
+    seen.retain(|ailment| *ailment != Ailment::HotPartition);
+    assert_eq!(seen, []);
+}
+
+#[test]
+fn several_partitions_of_one_consumer_are_named_when_it_keeps_up_with_the_others() {
+    let mut group = Group::of(6, pinned(2), 2);
+    // Of consumer 0, who has a backlog in partition 4 as well.
+    let bad = |number: usize| number == 0 || number == 2;
+    group.polls(600, |number| !bad(number));
+    assert_eq!(group.ailments(), [], "it may work through that first");
+    for number in [1, 3, 4, 5] {
+        group.done[number] = group.end[number];
+    }
+    group.polls(25, |number| !bad(number));
+    assert_eq!(group.ailments(), [], "it may just have begun with the next");
+    group.polls(10, |number| !bad(number));
+    assert_eq!(group.ailments(), [Ailment::PoisonMessage]);
+    let message = group.message();
+    assert!(message.contains("orders-0") && message.contains("orders-2"), "{message}");
+}
+
+#[test]
 fn a_poison_message_is_no_stall_because_nothing_comes_for_the_others() {
     let mut group = Group::new(pinned(2), 2);
     group.polls(300, |number| number != 0);
