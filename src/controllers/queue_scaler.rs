@@ -174,8 +174,7 @@ async fn visit_valid(
 
     let oldest_age = backlog.and_then(|_| history.oldest_message_age());
     let (arrival_rate, service_rate) = (history.arrival_rate(), history.service_rate(&plan.scaling));
-    let estimated_drain =
-        backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog.messages, ready));
+    let estimated_drain = backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog, ready));
     let consumers = history.consumers_health().map(<[_]>::to_vec);
     let (consumers_are_new, missing_pods) = (history.knows_consumers_briefly(), history.missing_pods());
     let expiring = backlog.and_then(|backlog| history.expiring(backlog, estimated_drain));

@@ -61,8 +61,9 @@ pub fn happenings(
 /// An event for a condition that turned. `Ready` repeats others, so that it speaks only for an invalid specification.
 fn transition(earlier: Option<&Condition>, now: &Condition) -> Option<Happening> {
     let was = earlier.map_or("", |earlier| earlier.status.as_str());
-    // Limits, and what is wrong with consumers, come one after the other, while the status stays.
-    let turns = [SCALING_LIMITED, CONSUMERS_HEALTHY].contains(&now.type_.as_str());
+    // Limits, and what is wrong with pods, consumers and backlogs, come one after the other, while the status stays.
+    let turns =
+        [SCALING_LIMITED, TARGET_HEALTHY, CONSUMERS_HEALTHY, BACKLOG_HEALTHY].contains(&now.type_.as_str());
     let turned = turns && earlier.is_some_and(|earlier| earlier.reason != now.reason);
     if was == now.status && !turned {
         return None;

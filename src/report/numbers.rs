@@ -7,7 +7,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::QueueScalerStatus;
-use crate::api::condition::{CONSUMERS_HEALTHY, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE};
+use crate::api::condition::{
+    BACKLOG_HEALTHY, CONSUMERS_HEALTHY, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE,
+};
 
 /// Parts of a number, as their inverse.
 const TENTH: u64 = 10;
@@ -84,7 +86,7 @@ fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 5] {
 fn explanations(status: &QueueScalerStatus) -> Vec<&str> {
     let names = |condition: &&Condition| {
         condition.status == "False"
-            && [SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE, CONSUMERS_HEALTHY]
+            && [SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE, CONSUMERS_HEALTHY, BACKLOG_HEALTHY]
                 .contains(&condition.type_.as_str())
     };
     status.conditions.iter().filter(names).map(|condition| condition.message.as_str()).collect()

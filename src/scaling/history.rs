@@ -89,7 +89,7 @@ impl History {
     /// at least since the first reading where it has none. Absent: not known.
     #[must_use]
     pub fn oldest_message_age(&self) -> Option<Duration> {
-        self.rates.oldest()
+        self.rates.oldest(&[])
     }
 
     /// Messages that the broker is about to delete, or will before their turn comes, if the backlog is gone `drain`
@@ -111,8 +111,8 @@ impl History {
 
     /// Seconds until so many messages are gone with so many ready replicas. Absent: never, or not known.
     #[must_use]
-    pub fn estimated_drain(&self, plan: &ScalingPlan, messages: u64, ready: i32) -> Option<f64> {
-        drain_time::estimated_drain(messages, ready, self.service_rate(plan), self)
+    pub fn estimated_drain(&self, plan: &ScalingPlan, backlog: &Backlog, ready: i32) -> Option<f64> {
+        drain_time::estimated_drain(backlog, ready, self.service_rate(plan), self)
     }
 
     /// What is wrong with the consumers, the worst first. Empty: nothing. Absent: there is no fresh complete reading.

@@ -49,11 +49,16 @@ impl QueueRow {
             let message = format!("{} {why}, so that its messages cannot be counted", named(name, vhost));
             return Err(Problem::new(SourceReason::StatsUnavailable, message));
         }
+        let ready = self.messages("messages_ready", name, vhost)?;
+        let unacknowledged = self.messages("messages_unacknowledged", name, vhost)?;
+        // A queue that was never used has no counters, and would hide those of the others.
+        let unused = self.0.get("message_stats").is_none() && ready == 0 && unacknowledged == 0;
+        let nothing = unused.then_some(0);
         Ok(Counts {
-            ready: self.messages("messages_ready", name, vhost)?,
-            unacknowledged: self.messages("messages_unacknowledged", name, vhost)?,
-            published: self.counter("publish"),
-            processed: self.processed(),
+            ready,
+            unacknowledged,
+            published: self.counter("publish").or(nothing),
+            processed: self.processed().or(nothing),
             single_active: self
                 .0
                 .get("arguments")
@@ -179,8 +184,9 @@ mod tests {
         };
         assert_eq!(counts(CLASSIC), classic);
         assert_eq!(counts(QUORUM).ready, 6);
-        let idle = Counts { consumers: Some(0), ..Counts::default() };
-        assert_eq!(counts(NEVER_PUBLISHED), idle);
+        let unused =
+            Counts { consumers: Some(0), published: Some(0), processed: Some(0), ..Counts::default() };
+        assert_eq!(counts(NEVER_PUBLISHED), unused, "which hides no counters of other queues");
     }
 
     #[test]

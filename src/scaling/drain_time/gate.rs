@@ -15,6 +15,9 @@ const SETTLE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The longest time that the first measurements are waited for, beyond the start of replicas.
 const CURIOSITY: Duration = Duration::from_secs(45);
+/// Polls and commits in which nothing was processed, after which no more are asked for.
+const QUIET_POLLS: u32 = 3;
+const QUIET_COMMITS: u32 = 2;
 /// More than this part of the replicas must be ready before more are asked for.
 const READY: f64 = 0.8;
 
@@ -46,11 +49,17 @@ pub(super) fn of_probe(situation: &Situation, proposal: &Proposal) -> Option<Wai
     settling(situation, CURIOSITY)
 }
 
-/// Those that were asked for do not come up. Which is soon a matter of their health; here it needs no time, as it only
-/// puts off the next step.
+/// Those that were asked for do not come up, or process nothing. Which is soon a matter of their health; here it needs
+/// less time, as it only puts off the next step.
 fn frozen(situation: &Situation) -> Option<Wait> {
-    let Situation { target, history, current, .. } = situation;
+    let Situation { target, history, current, taken_at, plan, .. } = situation;
     let ready = target.ready?;
+    let still = history.rates.moved().map(|moved| elapsed(moved, *taken_at)).unwrap_or_default();
+    let commits = history.rates.commit_interval().unwrap_or_default().saturating_mul(QUIET_COMMITS);
+    if ready > 0 && still > plan.poll_period.saturating_mul(QUIET_POLLS).max(commits) {
+        let clause = format!("nothing was processed for {} s", still.as_secs());
+        return Some(Wait { clause, reason: Reason::Frozen });
+    }
     let late = || history.last_scale().is_none_or(|last| elapsed(last, situation.now) >= PATIENCE);
     let missing = *current > 0 && f64::from(ready) < f64::from(*current) * READY;
     (missing && late()).then(|| {

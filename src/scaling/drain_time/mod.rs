@@ -22,6 +22,7 @@ use super::history::{History, elapsed};
 use super::partitions::{ceil_div, even, rounded_up, whole};
 use super::proposal::{Proposal, Situation, saturated};
 use super::rates::{self, Basis, ServiceRate, Stuck};
+use crate::brokers::observation::Backlog;
 use crate::plan::{DrainTime, Policy};
 use need::{Goal, Load, Work};
 use spread::{Dealing, Verdict};
@@ -71,7 +72,8 @@ fn is_working_off(situation: &Situation) -> bool {
     let known =
         history.rates.service(policy.and_then(hint_per_second)).filter(|rate| rate.basis != Basis::Assumed);
     let served = known.map_or(0.0, |rate| capacity(rate) * real(situation.ready()) * polls.as_secs_f64());
-    real(situation.messages()) > arriving.max(served)
+    // Besides, each replica has a message in its hands.
+    real(situation.messages()) > arriving.max(served) + real(situation.ready())
 }
 
 /// Messages per second of one replica among many, at least.
@@ -280,7 +282,7 @@ fn goal(situation: &Situation, policy: &DrainTime) -> Goal {
     let dead_time = plan.poll_period.saturating_add(history.rates.startup());
     let in_time = policy.target.saturating_sub(passed).max(policy.target / 2);
     let young = policy.max_age.map_or(Duration::MAX, |age| {
-        let oldest = history.rates.oldest().unwrap_or_default();
+        let oldest = history.rates.oldest(history.health.stuck()).unwrap_or_default();
         age.saturating_sub(oldest).max(dead_time.saturating_add(plan.poll_period))
     });
     Goal {
@@ -332,18 +334,21 @@ fn exceeds(situation: &Situation, rate: ServiceRate, arrivals: f64, limit: Durat
 
 /// Seconds until the backlog is gone with the replicas that are ready. Absent: never, or not known.
 pub(super) fn estimated_drain(
-    messages: u64,
+    backlog: &Backlog,
     ready: i32,
     rate: Option<ServiceRate>,
     history: &History,
 ) -> Option<f64> {
-    if messages == 0 {
+    if backlog.messages == 0 {
         return Some(0.0);
     }
-    let rate = rate?;
+    let gets_on = history.health.stuck().is_empty() && !history.health.stands_still();
+    let rate = rate.filter(|_| gets_on)?;
     let arrivals = history.rates.arrivals().rate().unwrap_or_else(|| history.rates.arrivals().rising());
-    let capacity = rate.per_second * rate.scalability * f64::from(ready);
-    need::drain_seconds(real(messages), arrivals, capacity)
+    let most = if backlog.single_consumer { Some(1) } else { backlog.partitions };
+    let workers = most.and_then(|most| i32::try_from(most).ok()).map_or(ready, |most| ready.min(most));
+    let capacity = rate.per_second * rate.scalability * f64::from(workers);
+    need::drain_seconds(real(backlog.messages), arrivals, capacity)
 }
 
 #[allow(clippy::cast_precision_loss)]

@@ -21,7 +21,8 @@ pub(super) fn of(situation: &Situation, policy: &DrainTime, rate: ServiceRate, s
     }
     if load.catch_up > 0.0
         && goal(situation, policy).ages
-        && let (Some(oldest), Some(most)) = (situation.history.rates.oldest(), policy.max_age)
+        && let (Some(oldest), Some(most)) =
+            (situation.history.rates.oldest(situation.history.health.stuck()), policy.max_age)
     {
         let (oldest, most) = (oldest.as_secs(), most.as_secs());
         work.push_str(&format!(", the oldest of which waits for {oldest} s and may for {most} s,"));

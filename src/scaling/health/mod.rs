@@ -150,6 +150,11 @@ impl Health {
         self.is(Ailment::NoConsumers)
     }
 
+    /// Whether nothing at all is processed.
+    pub(super) fn stands_still(&self) -> bool {
+        self.is(Ailment::Stalled) || self.is(Ailment::NoConsumers)
+    }
+
     /// Why no replicas are to be added now.
     pub(super) fn hold(&self, target: Target) -> Option<Hold> {
         let up_only = |clause: String| Hold { clause, both_ways: false };

@@ -104,8 +104,14 @@ impl Lane {
     /// anew.
     pub(super) fn observe(&mut self, at: Timestamp, end: u64, done: u64, left: u64) -> bool {
         if end < self.end || done < self.done {
+            // That messages went another way, such as by their time to live, is no work.
+            let idle = done == self.done && left > 0;
+            let (moved, attention) = (self.moved, self.attention);
             *self = Self::new(at, end, done, left);
-            return true;
+            if idle {
+                (self.moved, self.attention) = (moved, attention);
+            }
+            return !idle;
         }
         let moved = done > self.done;
         let seconds = elapsed(self.seen, at).as_secs_f64();
@@ -123,7 +129,9 @@ impl Lane {
             }
             // A pause in which there was nothing to commit says nothing.
             if !std::mem::take(&mut self.idled) {
-                self.interval = Some(elapsed(self.to.at, at).as_secs_f64());
+                // An outage is no interval. One that is really longer is believed step by step.
+                let longest = self.interval.map_or(PAUSE, |interval| PAUSE.max(interval * 3.0));
+                self.interval = Some(elapsed(self.to.at, at).as_secs_f64().min(longest));
             }
             (self.to, self.guard) = (to, self.end);
         }

@@ -111,9 +111,10 @@ impl Rates {
     }
 
     /// How long the oldest message has waited, from the readings of its partition's end. Absent: not known.
-    pub(super) fn oldest(&self) -> Option<Duration> {
+    /// Messages in the partitions of `but` do not count.
+    pub(super) fn oldest(&self, but: &[Stuck]) -> Option<Duration> {
         let seen = self.seen.filter(|_| self.progress.knows_ages())?;
-        Some(self.progress.waiting_since().map_or(Duration::ZERO, |since| elapsed(since, seen)))
+        Some(self.progress.waiting_since(but).map_or(Duration::ZERO, |since| elapsed(since, seen)))
     }
 
     /// How long the oldest message of one topic has waited. Absent: there is none, or it is not known.

@@ -201,9 +201,14 @@ impl Progress {
         })
     }
 
-    /// Since when the oldest message has waited. Absent: there is none, or the broker does not tell.
-    pub(super) fn waiting_since(&self) -> Option<Timestamp> {
-        self.topics.iter().flat_map(|(_, lanes)| lanes).filter_map(Lane::waiting_since).min()
+    /// Since when the oldest message has waited that is not in a partition of `but`. Absent: there is none, or the broker
+    /// does not tell.
+    pub(super) fn waiting_since(&self, but: &[Stuck]) -> Option<Timestamp> {
+        let counts = |name: &Arc<str>, partition| {
+            !but.iter().any(|stuck| stuck.name == *name && stuck.partition == partition)
+        };
+        let counted = self.streams().filter(|(_, name, partition, _)| counts(name, *partition));
+        counted.filter_map(|(.., lane)| lane.waiting_since()).min()
     }
 
     /// The same of one topic.

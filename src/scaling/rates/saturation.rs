@@ -6,7 +6,6 @@
 //! gained less than half, mean that more do not help. Then half of what was useless is given back, and nothing is added
 //! for a while that doubles each time. A measurement that shows that it was not so ends that at once: replicas that
 //! needed time to warm up, or throughput that falls with the replicas that were given back.
-
 //!
 //! Before it comes to that, a doubt is enough to go slowly: when each replica does less than it used to, either the work
 //! got harder, and more help, or what they share has no more to give. Then a quarter more is tried, and only when that
@@ -229,8 +228,11 @@ impl Throughput {
 
 impl Limit {
     fn is_disproved_by(&self, now: Throughput) -> bool {
+        if now.per_second >= self.reached.per_second * WARMED_UP {
+            return true;
+        }
         if now.replicas >= self.reached.replicas {
-            return now.per_second >= self.reached.per_second * WARMED_UP;
+            return false;
         }
         // What commits hide from a measurement is larger than what a few replicas can show.
         let fewer = 1.0 - f64::from(now.replicas) / f64::from(self.reached.replicas);
@@ -273,6 +275,12 @@ mod tests {
             limits.push(brake.map(|brake| brake.replicas));
         }
         limits
+    }
+
+    #[test]
+    fn fewer_that_process_more_than_all_did_end_a_limit() {
+        let limits = limits(&[(12, 100.0), (24, 100.0), (17, 170.0)]);
+        assert_eq!(limits, [None, Some(18), None], "the database was mended");
     }
 
     #[test]

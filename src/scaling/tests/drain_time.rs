@@ -440,6 +440,42 @@ fn a_poison_message_gets_no_replicas_and_is_named() {
 }
 
 #[test]
+fn a_poison_message_that_grows_old_hurries_nobody() {
+    let mut plan = learning(3600);
+    plan.policy = Policy::DrainTime(DrainTime {
+        target: Duration::from_secs(3600),
+        max_age: Some(Duration::from_secs(300)),
+        hint_per_minute: Some(600),
+        headroom_percent: 30,
+    });
+    let mut consumers = Loop::new(plan, 48, 12, 10.0);
+    consumers.arrivals = 60.0;
+    consumers.run(2 * 3600);
+    let before = consumers.world.target.replicas;
+    consumers.changes.clear();
+    consumers.poison = true;
+    consumers.run(2 * 3600);
+    assert!(consumers.world.target.replicas <= before, "{before}: {:?}", consumers.changes);
+}
+
+#[test]
+fn a_database_that_is_down_adds_no_replicas_before_that_is_called_a_stall() {
+    // In a short time nearly every backlog is too much.
+    let mut plan = learning(60);
+    plan.bounds.max = 48;
+    let mut consumers = Loop::new(plan, 48, 8, 10.0);
+    consumers.arrivals = 60.0;
+    consumers.run(2 * 3600);
+    consumers.changes.clear();
+    let before = consumers.world.target.replicas;
+    consumers.database = 0.0;
+    consumers.run(3600);
+    assert!(consumers.world.target.replicas <= before, "{before}: {:?}", consumers.changes);
+    consumers.database = f64::INFINITY;
+    assert!(consumers.drains(1800).is_some(), "{:?}", consumers.changes);
+}
+
+#[test]
 fn replicas_that_do_not_come_up_are_not_joined_by_more() {
     let mut world = World::new(hinted(300, 120), 2);
     world.target.ready = Some(2);

@@ -141,6 +141,20 @@ fn consumers_that_process_nothing_for_a_minute_have_stalled_until_one_of_them_mo
 }
 
 #[test]
+fn no_time_until_the_backlog_is_gone_is_told_while_nothing_is_processed() {
+    let plan = ScalingPlan { policy: drain_time(Some(1440)), ..pinned(2) };
+    let mut group = Group::new(plan.clone(), 2);
+    group.arrivals = 0;
+    group.poll(all);
+    let drain = |group: &Group| group.world.history.estimated_drain(&plan, &group.backlog(), 2);
+    assert!(drain(&group).is_some());
+    group.polls(MINUTE, none);
+    assert_eq!(drain(&group), None);
+    group.poll(all);
+    assert!(drain(&group).is_some());
+}
+
+#[test]
 fn consumers_that_begin_again_one_after_the_other_have_met_no_poison() {
     let mut group = Group::new(pinned(2), 2);
     // They stop within 10 s of each other, and begin so, too.
