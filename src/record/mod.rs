@@ -25,7 +25,7 @@ const LONGEST_ANSWER: usize = 64 << 20;
 
 const EXAMPLES: &str = "\
 Example, until Ctrl-C:
-  kubectl --namespace queuescaler port-forward deployment/queuescaler 8080 &
+  kubectl --namespace queuescaler-system port-forward deployment/queuescaler 8080 &
   queuescaler record --namespace shop --name orders > orders.csv
   queuescaler simulate --file orders.yaml --trace orders.csv --gaps hold";
 
@@ -221,7 +221,7 @@ mod tests {
         );
         assert_eq!(text.lines().nth(2), Some("2027-01-15T08:00:10Z,,Unknown,120,3"));
         let trace = parse(&text, Gaps::Refuse).unwrap();
-        assert_eq!(trace.load.steps, [(0, 8.0), (5, 0.0), (10, 8.0), (15, 2.5)]);
+        assert_eq!(trace.load.steps, [(0, 8.0), (5, 8.0), (10, 8.0), (15, 2.5)]);
         assert_eq!(trace.unknown.len(), 1);
     }
 

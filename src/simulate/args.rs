@@ -10,6 +10,15 @@ use crate::simulation::model::Protocol;
 use crate::simulation::scenario::Scenario;
 use crate::simulation::trace::Gaps;
 
+/// What multiplies or divides a load is not smaller.
+const LEAST: f64 = 1e-6;
+
+/// What multiplies a load is not larger, so that its messages can be counted.
+const MOST: f64 = 1e6;
+
+/// The longest run: 400 days.
+const LONGEST_SECONDS: i64 = 400 * 86_400;
+
 const EXAMPLES: &str = "\
 Examples:
   A load that rises to five times as much, with consumers that need 0.2 s for a message:
@@ -52,26 +61,32 @@ pub struct SimulateArgs {
           value_parser = clap::value_parser!(u32).range(1..=400))]
     pub days: Option<u32>,
     /// So many times as many messages
-    #[arg(long, default_value_t = 1.0, value_name = "NUMBER", help_heading = "Load", value_parser = above_zero)]
+    #[arg(long, default_value_t = 1.0, value_name = "NUMBER", help_heading = "Load",
+          value_parser = between(LEAST, MOST))]
     pub factor: f64,
     /// As many messages as make this mean rate, instead of a factor
-    #[arg(long, value_name = "RATE", help_heading = "Load", conflicts_with = "factor", value_parser = above_zero)]
+    #[arg(long, value_name = "RATE", help_heading = "Load", conflicts_with = "factor",
+          value_parser = between(LEAST, MOST))]
     pub messages_per_second: Option<f64>,
     /// Messages come evenly, exactly as many as given, not by chance (Poisson) around that
     #[arg(long, help_heading = "Load")]
     pub even_arrivals: bool,
     /// Zipf exponent of 1000 keys over the partitions; 0 gives all partitions the same
-    #[arg(long, default_value_t = 0.0, value_name = "EXPONENT", help_heading = "Load", value_parser = zero_or_more)]
+    #[arg(long, default_value_t = 0.0, value_name = "EXPONENT", help_heading = "Load",
+          value_parser = between(0.0, 100.0))]
     pub key_skew: f64,
 
     /// Mean time that a replica needs for a message
-    #[arg(long, default_value_t = 0.1, value_name = "SECONDS", help_heading = "Consumers", value_parser = above_zero)]
+    #[arg(long, default_value_t = 0.1, value_name = "SECONDS", help_heading = "Consumers",
+          value_parser = between(LEAST, 86_400.0))]
     pub service_seconds: f64,
     /// Standard deviation of that time, divided by its mean
-    #[arg(long, default_value_t = 0.5, value_name = "NUMBER", help_heading = "Consumers", value_parser = zero_or_more)]
+    #[arg(long, default_value_t = 0.5, value_name = "NUMBER", help_heading = "Consumers",
+          value_parser = between(0.0, 100.0))]
     pub service_variation: f64,
     /// Time from a pod's creation until it is ready [default: 10–50 s for 88 %, a tail to 500 s]
-    #[arg(long, value_name = "SECONDS", help_heading = "Consumers")]
+    #[arg(long, value_name = "SECONDS", help_heading = "Consumers",
+          value_parser = clap::value_parser!(u32).range(0..=86_400))]
     pub pod_start_seconds: Option<u32>,
     /// Replicas at the beginning [default: what the first load needs, and a third more]
     #[arg(long, value_name = "NUMBER", help_heading = "Consumers", value_parser = clap::value_parser!(i32).range(0..=10_000))]
@@ -93,10 +108,12 @@ pub struct SimulateArgs {
           value_parser = clap::value_parser!(u32).range(0..=3600))]
     pub rebalance_seconds: u32,
     /// Messages that a consumer holds without having acknowledged them (RabbitMQ)
-    #[arg(long, default_value_t = 20, value_name = "NUMBER", help_heading = "Queue")]
+    #[arg(long, default_value_t = 20, value_name = "NUMBER", help_heading = "Queue",
+          value_parser = clap::value_parser!(u32).range(0..=65_535))]
     pub prefetch: u32,
     /// Messages are deleted after this time [default: never]
-    #[arg(long, value_name = "SECONDS", help_heading = "Queue", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", help_heading = "Queue",
+          value_parser = clap::value_parser!(u32).range(1..=LONGEST_SECONDS))]
     pub retention_seconds: Option<u32>,
 
     /// Compare with other autoscalers, each tuned by grid search: all, or those named
@@ -114,11 +131,12 @@ pub struct SimulateArgs {
     pub seeds: u64,
     /// Tune for the fewest pod hours with no more late messages than this, besides those that none could avoid
     #[arg(long, default_value_t = 1.0, value_name = "PERCENT", help_heading = "Comparison", requires = "compare",
-          value_parser = zero_or_more)]
+          value_parser = between(0.0, 100.0))]
     pub late_goal_percent: f64,
 
     /// A message that waits for longer is late [default: what policy.drainTime asks for, else 300]
-    #[arg(long, value_name = "SECONDS", help_heading = "Output")]
+    #[arg(long, value_name = "SECONDS", help_heading = "Output",
+          value_parser = clap::value_parser!(u32).range(0..=LONGEST_SECONDS))]
     pub late_after_seconds: Option<u32>,
     /// Chance begins here; the same seed gives the same run
     #[arg(long, default_value_t = 1, value_name = "NUMBER", help_heading = "Output")]
@@ -193,15 +211,48 @@ fn baselines() -> impl TypedValueParser<Value = Baseline> {
     PossibleValuesParser::new(values).try_map(move |name| named(name).ok_or("there is no such baseline"))
 }
 
-fn number(text: &str) -> Result<f64, String> {
-    text.parse::<f64>().ok().filter(|number| number.is_finite()).ok_or_else(|| "is not a number".to_owned())
+/// Reads a number from `least` to `most`; what is no number is none of them.
+fn between(least: f64, most: f64) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
+    move |text| {
+        let number = text.parse::<f64>().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| format!("must be a number from {least} to {most}"))
+    }
 }
 
-fn above_zero(text: &str) -> Result<f64, String> {
-    number(text).and_then(|number| if number > 0.0 { Ok(number) } else { Err("must be above 0".to_owned()) })
-}
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
 
-fn zero_or_more(text: &str) -> Result<f64, String> {
-    number(text)
-        .and_then(|number| if number >= 0.0 { Ok(number) } else { Err("must be 0 or more".to_owned()) })
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: SimulateArgs,
+    }
+
+    #[test]
+    fn what_would_go_beyond_all_bounds_is_refused_with_the_bounds() {
+        let read = |option: &str| {
+            let line = Line::try_parse_from(["simulate", "--file=a.yaml", "--scenario=step", option]);
+            line.map(|line| line.args).map_err(|error| error.to_string())
+        };
+        for (option, bounds) in [
+            ("--factor=0", "from 0.000001 to 1000000"),
+            ("--factor=1e300", "from 0.000001 to 1000000"),
+            ("--factor=inf", "from 0.000001 to 1000000"),
+            ("--factor=NaN", "from 0.000001 to 1000000"),
+            ("--messages-per-second=1e7", "from 0.000001 to 1000000"),
+            ("--service-seconds=0", "from 0.000001 to 86400"),
+            ("--key-skew=-1", "from 0 to 100"),
+            ("--pod-start-seconds=4294967295", "0..=86400"),
+            ("--late-after-seconds=4294967295", "0..=34560000"),
+            ("--retention-seconds=0", "1..=34560000"),
+        ] {
+            let error = read(option).unwrap_err();
+            assert!(error.contains(bounds), "{option}: {error}");
+        }
+        assert_eq!(read("--pod-start-seconds=86400").unwrap().pod_start_seconds, Some(86_400));
+        assert_eq!(read("--factor=1e6").unwrap().factor.to_bits(), 1e6_f64.to_bits());
+    }
 }

@@ -12,7 +12,9 @@ mod report;
 mod table;
 mod thin;
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -107,6 +109,8 @@ fn simulate(args: &SimulateArgs, manifest: &Manifest, input: Input) -> Result<Re
     let script = script(args, &settings, input)?;
     let plan = &manifest.plan.scaling;
     let contest = compare::Contest::new(args, script, input)?;
+    // What cannot be written is found before the work, and after all that can be wrong with the files that are read.
+    let page = args.report.as_ref().map(|path| create(path)).transpose()?;
     let script = &contest.judged;
     settings.replicas = args.replicas.unwrap_or_else(|| first_replicas(script, &settings, plan.bounds));
     let comparison = args.compare.as_ref().map(|_| contest.hold(plan, &settings, late_after));
@@ -118,8 +122,8 @@ fn simulate(args: &SimulateArgs, manifest: &Manifest, input: Input) -> Result<Re
     progress.finish();
     let report =
         Report { comparison, ..Report::new(manifest, script, &settings, (args.seed, late_after), &outcome) };
-    if let Some(path) = &args.report {
-        write(path, &report.html())?;
+    if let (Some(mut page), Some(path)) = (page, &args.report) {
+        page.write_all(report.html().as_bytes()).map_err(|source| unwritten(path, source))?;
     }
     Ok(report)
 }
@@ -205,8 +209,12 @@ fn read(path: &Path) -> Result<String, SimulateError> {
     std::fs::read_to_string(path).map_err(failed)
 }
 
-fn write(path: &PathBuf, text: &str) -> Result<(), SimulateError> {
-    std::fs::write(path, text).map_err(|source| SimulateError::Write { path: shown(path), source })
+fn create(path: &Path) -> Result<File, SimulateError> {
+    File::create(path).map_err(|source| unwritten(path, source))
+}
+
+fn unwritten(path: &Path, source: std::io::Error) -> SimulateError {
+    SimulateError::Write { path: shown(path), source }
 }
 
 fn content(path: &Path, bad: &dyn std::fmt::Display) -> SimulateError {

@@ -5,7 +5,7 @@
 //!   since 1970. Without a zone it is UTC.
 //! - `value`: messages that arrived in it, 0 or more.
 //! - `quality` (optional): `Known`, `AtLeast` or `Unknown`, as the reading at its end was. The simulated broker cannot be
-//!   read where it was `Unknown`.
+//!   read where it was `Unknown`; without a value the messages go on to arrive as before.
 //! - `backlog`, `replicas` (optional): what was found then. A record has them for people; a simulation makes its own.
 //!
 //! Text that begins with `{` is the answer of a Prometheus to `query_range`, of a query that gives one series of messages
@@ -73,6 +73,8 @@ struct Row {
 enum Amount {
     Messages(f64),
     PerSecond(f64),
+    /// Nobody could see it.
+    Unseen,
 }
 
 /// Reads a trace.
@@ -145,12 +147,11 @@ impl Columns {
             }
         };
         let at = timestamp(line, field("timestamp").unwrap_or_default())?;
-        let value = match field("value").unwrap_or_default() {
-            // What arrived while the broker could not be read is in the next reading.
-            "" if unknown => 0.0,
-            given => value(line, given)?,
+        let amount = match field("value").unwrap_or_default() {
+            "" if unknown => Amount::Unseen,
+            given => Amount::Messages(value(line, given)?),
         };
-        Ok(Row { line, at, amount: Amount::Messages(value), unknown })
+        Ok(Row { line, at, amount, unknown })
     }
 }
 
@@ -212,7 +213,10 @@ fn assemble(rows: &[Row], interval: i64, gaps: Gaps) -> Result<Trace, BadLine> {
     let Some(first) = rows.first() else { return bad(1, "no intervals") };
     let since = |at: Timestamp| u32::try_from(at.as_second() - first.at.as_second()).unwrap_or(u32::MAX);
     let usual = u32::try_from(interval).unwrap_or(u32::MAX);
-    let mut load = Load::default();
+    let mut seconds = 0;
+    // Without a rate: before the first that is known.
+    let mut steps: Vec<(u32, Option<f64>)> = Vec::new();
+    let (mut first_rate, mut last_rate) = (None, None);
     let mut unknown: Vec<Fault> = Vec::new();
     let nexts = rows.iter().skip(1).map(Some).chain([None]);
     for (row, next) in rows.iter().zip(nexts) {
@@ -230,15 +234,17 @@ fn assemble(rows: &[Row], interval: i64, gaps: Gaps) -> Result<Trace, BadLine> {
             return bad(line, problem);
         }
         let end = if is_gap { from + usual } else { until };
-        let rate = match row.amount {
-            Amount::Messages(messages) => messages / f64::from(end - from),
-            Amount::PerSecond(rate) => rate,
+        last_rate = match row.amount {
+            Amount::Messages(messages) => Some(messages / f64::from(end - from)),
+            Amount::PerSecond(rate) => Some(rate),
+            Amount::Unseen => last_rate,
         };
-        load.steps.push((from, rate));
+        first_rate = first_rate.or(last_rate);
+        steps.push((from, last_rate));
         if is_gap && gaps == Gaps::Zero {
-            load.steps.push((end, 0.0));
+            steps.push((end, Some(0.0)));
         }
-        load.seconds = until;
+        seconds = until;
         if row.unknown {
             match unknown.last_mut().filter(|fault| fault.until == from) {
                 Some(fault) => fault.until = end,
@@ -246,7 +252,11 @@ fn assemble(rows: &[Row], interval: i64, gaps: Gaps) -> Result<Trace, BadLine> {
             }
         }
     }
-    Ok(Trace { begin: first.at, load, unknown })
+    let Some(first_rate) = first_rate else {
+        return bad(first.line, "no line has a value; at least one must say how much arrived");
+    };
+    let steps = steps.into_iter().map(|(from, rate)| (from, rate.unwrap_or(first_rate))).collect();
+    Ok(Trace { begin: first.at, load: Load { steps, seconds }, unknown })
 }
 
 #[cfg(test)]

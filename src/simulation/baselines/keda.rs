@@ -1,9 +1,10 @@
 //! KEDA: `ceil(lag / lagThreshold)` through an HPA, and its own way to and from zero.
 //!
 //! From its Kafka scaler: the lag is capped so that there are no more replicas than partitions (`allowIdleConsumers:
-//! false`). With the HPA's tolerance that can stop one short of them: at 23 replicas of 24 partitions the capped lag asks
-//! for 4 % more, which is within the tolerance, whatever the lag. From its executor: at zero, activity starts `max(minReplicaCount, 1)`; zero comes after `cooldownPeriod`
-//! (300 s) without activity. An error of the scaler changes nothing: the favourable case, as no fallback is set.
+//! false`). With the HPA's tolerance that can stop one or more short of them: at 22 replicas of 24 partitions the capped
+//! lag asks for 9 % more, which is within the tolerance, whatever the lag. From its executor: at zero, activity starts
+//! `max(minReplicaCount, 1)`; zero comes after `cooldownPeriod` (300 s) without activity. An error of the scaler changes
+//! nothing: the favourable case, as no fallback is set.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -41,7 +41,7 @@ impl Autoscaler for TargetTracking {
         };
         let given = self.per_replica.saturating_mul(u64::try_from(replicas).unwrap_or_default());
         self.high = if messages > given { self.high + 1 } else { 0 };
-        self.low = if messages < given / 10 * 9 { self.low + 1 } else { 0 };
+        self.low = if messages.saturating_mul(10) < given.saturating_mul(9) { self.low + 1 } else { 0 };
         if self.high < HIGH && self.low < LOW {
             return hold;
         }

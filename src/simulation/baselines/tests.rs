@@ -84,6 +84,9 @@ fn target_tracking_waits_for_its_alarms() {
     assert_eq!([900, 900, 900].map(|messages| trial.sees(messages)), [2, 2, 9]);
     let seen: Vec<i32> = (0..15).map(|_| trial.sees(300)).collect();
     assert_eq!((seen[13], seen[14]), (9, 3));
+    let mut small = Trial::of(TargetTracking::new(BOUNDS, 1), 4);
+    let seen: Vec<i32> = (0..15).map(|_| small.sees(3)).collect();
+    assert_eq!((seen[13], seen[14]), (4, 3), "3 of 4 messages are 25 % below");
 }
 
 #[test]

@@ -49,12 +49,6 @@ impl Delays {
             (seen >= wanted).then_some(delay)
         })
     }
-
-    /// The longest delay.
-    #[must_use]
-    pub fn longest(&self) -> Option<u32> {
-        self.counts().last().map(|(delay, _)| delay)
-    }
 }
 
 #[cfg(test)]
@@ -69,7 +63,7 @@ mod tests {
         }
         let of = |share| delays.percentile(share).unwrap();
         assert_eq!([of(0.0), of(0.5), of(0.51), of(0.9), of(0.99), of(1.0)], [0, 0, 1, 1, 7, 100]);
-        assert_eq!((delays.longer_than(1), delays.longer_than(7), delays.longest()), (10, 1, Some(100)));
+        assert_eq!((delays.longer_than(1), delays.longer_than(7)), (10, 1));
         assert_eq!(Delays::default().percentile(0.5), None);
     }
 }

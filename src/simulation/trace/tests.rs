@@ -32,6 +32,18 @@ fn a_recorded_trace_replays_the_time_in_which_nothing_could_be_read() {
 }
 
 #[test]
+fn where_nobody_saw_how_much_arrived_it_is_as_much_as_before_and_at_the_beginning_as_after() {
+    let text = "timestamp,value,quality\n\
+                0,,Unknown\n5,,Unknown\n10,5,Known\n15,,Unknown\n20,40,Known\n25,,Unknown\n30,0,Known\n";
+    let trace = parse(text, Gaps::Refuse).unwrap();
+    let rates: Vec<f64> = trace.load.steps.iter().map(|(_, rate)| *rate).collect();
+    assert_eq!(rates, [1.0, 1.0, 1.0, 1.0, 8.0, 8.0, 0.0]);
+    let gap = "timestamp,value,quality\n0,,Unknown\n5,,Unknown\n25,10,Known\n30,10,Known\n";
+    let steps = parse(gap, Gaps::Zero).unwrap().load.steps;
+    assert_eq!(steps, [(0, 2.0), (5, 2.0), (10, 0.0), (25, 2.0), (30, 2.0)], "a gap is what --gaps says");
+}
+
+#[test]
 fn gaps_are_refused_unless_it_is_said_what_happened_in_them() {
     let text = "timestamp,value\n0,60\n60,60\n120,60\n600,60\n660,60\n";
     assert_eq!(
@@ -78,6 +90,10 @@ fn each_mistake_has_its_line_and_its_way_out() {
             "timestamp,value\n60,1\n60,1\n",
             "3: 1970-01-01T00:01:00Z is there already on line 2; keep one line for each interval of a second or \
              more",
+        ),
+        (
+            "timestamp,value,quality\n0,,Unknown\n5,,Unknown\n",
+            "2: no line has a value; at least one must say how much arrived",
         ),
         ("timestamp,value,quality\n0,1,Good\n", "2: quality \"Good\" is none of Known, AtLeast, Unknown"),
     ];
