@@ -1,4 +1,4 @@
-//! Chance that repeats itself: the same seed gives the same run, on every machine and with every version.
+//! Chance that repeats itself: the same seed gives the same run, on the same platform.
 //!
 //! The generator is PCG XSL RR 128/64 (MCG), whose output is part of its definition. What is made of its numbers is
 //! written out here, because libraries of distributions may change theirs between versions.
