@@ -34,6 +34,7 @@ impl Hot {
         let count = u32::try_from(loads.len()).map_or(f64::INFINITY, f64::from);
         let total: f64 = loads.iter().map(|(.., load)| load).sum();
         let (topic, partition, hottest) = loads.into_iter().max_by(|one, other| one.2.total_cmp(&other.2))?;
+        let topic = Arc::clone(&facts.backlog.topics.get(topic)?.name);
         let before = before.filter(|before| before.topic == topic && before.partition == partition);
         let limit = if before.is_some() { rate.per_second * OVER } else { rate.per_second };
         let uneven = total <= rate.per_second * count && hottest >= UNEVEN * total / count;
@@ -48,9 +49,9 @@ impl Hot {
     }
 }
 
-/// What each partition asks for, in messages per second: what arrives, and where a policy says when the backlog is to
-/// be gone, that as well.
-fn loads(facts: &Facts, stuck: &[Stuck]) -> Vec<(Arc<str>, usize, f64)> {
+/// What each partition asks for, by the place of its topic and its number, in messages per second: what arrives, and
+/// where a policy says when the backlog is to be gone, that as well.
+fn loads(facts: &Facts, stuck: &[Stuck]) -> Vec<(usize, usize, f64)> {
     let &Facts { plan, backlog, rates, working_off, .. } = facts;
     let target = match &plan.policy {
         Policy::DrainTime(policy) if working_off => Some(policy.target.as_secs_f64()),
@@ -60,17 +61,16 @@ fn loads(facts: &Facts, stuck: &[Stuck]) -> Vec<(Arc<str>, usize, f64)> {
     if arrivals.len() != backlog.topics.len() {
         return Vec::new();
     }
-    let is_stuck =
-        |topic: &Arc<str>, partition| stuck.iter().any(|it| it.name == *topic && it.partition == partition);
-    let topics = backlog.topics.iter().zip(&arrivals).flat_map(|(topic, arrivals)| {
-        let partitions = topic.partitions.iter().zip(arrivals).enumerate();
-        partitions.map(|(partition, (offsets, arrivals))| {
+    let is_stuck = |topic, partition| stuck.iter().any(|it| it.topic == topic && it.partition == partition);
+    let topics = backlog.topics.iter().zip(&arrivals).enumerate().flat_map(|(topic, (offsets, arrivals))| {
+        let partitions = offsets.partitions.iter().zip(arrivals).enumerate();
+        partitions.map(move |(partition, (offsets, arrivals))| {
             let messages = offsets.map_or(0, |offsets| offsets.backlog);
             let catches_up = target.map_or(0.0, |seconds| real(messages) / seconds);
-            (Arc::clone(&topic.name), partition, arrivals + catches_up)
+            (topic, partition, arrivals + catches_up)
         })
     });
-    topics.filter(|(topic, partition, _)| !is_stuck(topic, *partition)).collect()
+    topics.filter(|(topic, partition, _)| !is_stuck(*topic, *partition)).collect()
 }
 
 #[allow(clippy::cast_precision_loss)]
