@@ -4,7 +4,7 @@
 //! have work all the time. With a group whose assignment is known each member is looked at by itself, so that one hot
 //! partition is enough. Else all partitions with work must have it all the time, since nobody can tell who idles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -235,27 +235,21 @@ impl Progress {
         let found = streams(backlog);
         let same = self.topics.len() == found.len()
             && self.topics.iter().zip(&found).all(|(old, new)| old.0 == new.0 && old.1.len() == new.1.len());
-        if same {
-            let known = self.topics.iter_mut().flat_map(|(_, lanes)| lanes);
-            let mut moved = backlog.messages == 0;
-            for (lane, (end, done, left)) in known.zip(found.into_iter().flat_map(|(_, streams)| streams)) {
-                moved |= lane.observe(at, end, done, left);
+        if !same {
+            self.rearrange(at, &found);
+        }
+        let known = self.topics.iter_mut().flat_map(|(_, lanes)| lanes);
+        let mut moved = backlog.messages == 0;
+        for (lane, (end, done, left)) in known.zip(found.into_iter().flat_map(|(_, streams)| streams)) {
+            moved |= lane.observe(at, end, done, left);
+        }
+        if moved {
+            let commits = self.commit_interval.map_or(Duration::ZERO, Duration::from_secs_f64);
+            let pause = PAUSE.max(commits.saturating_mul(2));
+            if self.moved.is_some_and(|before| elapsed(before, at) >= pause) {
+                self.resumed = Some(at);
             }
-            if moved {
-                let commits = self.commit_interval.map_or(Duration::ZERO, Duration::from_secs_f64);
-                let pause = PAUSE.max(commits.saturating_mul(2));
-                if self.moved.is_some_and(|before| elapsed(before, at) >= pause) {
-                    self.resumed = Some(at);
-                }
-                self.moved = Some(at);
-            }
-        } else {
-            let lanes = |streams: Vec<(u64, u64, u64)>| {
-                streams.into_iter().map(|(end, done, left)| Lane::new(at, end, done, left)).collect()
-            };
-            self.topics = found.into_iter().map(|(name, streams)| (name, lanes(streams))).collect();
-            self.calm_since = Some(at);
-            self.moved = Some(at).filter(|_| !self.topics.is_empty());
+            self.moved = Some(at);
         }
         for dated in &backlog.dated {
             let topic = self.topics.iter_mut().find(|(name, _)| *name == dated.topic);
@@ -263,6 +257,22 @@ impl Progress {
                 lane.date(dated.written, dated.offset);
             }
         }
+    }
+
+    /// Begins with new topics and partitions, and goes on with the others.
+    fn rearrange(&mut self, at: Timestamp, found: &Streams) {
+        let mut known: HashMap<_, _> = std::mem::take(&mut self.topics).into_iter().collect();
+        let topics = found.iter().map(|(name, streams)| {
+            // A topic never loses partitions: one that has fewer than before is another one.
+            let same_topic = |lanes: &Vec<Lane>| lanes.len() <= streams.len();
+            let mut lanes = known.remove(name).filter(same_topic).unwrap_or_default();
+            let new = streams.iter().skip(lanes.len());
+            lanes.extend(new.map(|(end, done, left)| Lane::new(at, *end, *done, *left)));
+            (Arc::clone(name), lanes)
+        });
+        self.topics = topics.collect();
+        self.calm_since = Some(at);
+        self.moved = self.moved.or(Some(at)).filter(|_| !self.topics.is_empty());
     }
 
     fn note_commit_interval(&mut self) {

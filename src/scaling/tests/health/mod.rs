@@ -141,6 +141,17 @@ fn consumers_that_process_nothing_for_a_minute_have_stalled_until_one_of_them_mo
 }
 
 #[test]
+fn a_new_partition_ends_no_stall() {
+    let mut group = Group::new(pinned(2), 2);
+    group.polls(MINUTE, none);
+    assert_eq!(group.ailments(), [Ailment::Stalled]);
+    group.end.push(0);
+    group.done.push(0);
+    group.polls(10, none);
+    assert_eq!(group.ailments(), [Ailment::Stalled]);
+}
+
+#[test]
 fn no_time_until_the_backlog_is_gone_is_told_while_nothing_is_processed() {
     let plan = ScalingPlan { policy: drain_time(Some(1440)), ..pinned(2) };
     let mut group = Group::new(plan.clone(), 2);
