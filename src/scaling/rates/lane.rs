@@ -103,15 +103,15 @@ impl Lane {
     /// Takes a reading into account, and says whether something was processed since the last. What went back begins
     /// anew.
     pub(super) fn observe(&mut self, at: Timestamp, end: u64, done: u64, left: u64) -> bool {
-        if end < self.end || done < self.done {
-            // That messages went another way, such as by their time to live, is no work.
-            let idle = done == self.done && left > 0;
-            let (moved, attention) = (self.moved, self.attention);
+        if done < self.done {
             *self = Self::new(at, end, done, left);
-            if idle {
-                (self.moved, self.attention) = (moved, attention);
-            }
-            return !idle;
+            return true;
+        }
+        if end < self.end {
+            // Messages went another way, such as by their time to live; or a broker counted what is left a little later
+            // than what is done. Neither is work, nor the end of a measurement.
+            (self.end, self.guard) = (end, self.guard.min(end));
+            self.waiting.shrink(end);
         }
         let moved = done > self.done;
         let seconds = elapsed(self.seen, at).as_secs_f64();
@@ -340,6 +340,16 @@ mod tests {
         assert_eq!(rate(&[&readings[..], &[(615, 900, 300)]].concat()), Some(10.0));
         let slow: Vec<_> = (0..8_i64).map(|n| (n * 300, 900, n.unsigned_abs())).collect();
         assert_eq!(rate(&slow), Some(1.0 / 300.0));
+    }
+
+    #[test]
+    fn messages_that_are_counted_late_or_expire_end_no_measurement() {
+        let readings = [(0, 1000, 0), (5, 1000, 50), (10, 990, 100), (15, 1000, 150), (20, 980, 200)];
+        assert_eq!(rate(&readings), Some(10.0));
+        let mut lane = lane(&readings);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(!lane.observe(at(25), 900, 200, 700), "nothing was processed");
+        assert_eq!(lane.moved(), at(20));
     }
 
     #[test]

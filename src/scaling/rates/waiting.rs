@@ -47,6 +47,11 @@ impl Waiting {
         }
     }
 
+    /// The log ends earlier than it did.
+    pub(super) fn shrink(&mut self, end: u64) {
+        self.ends.iter_mut().for_each(|(_, seen)| *seen = end.min(*seen));
+    }
+
     /// The message at this place was written then: what was seen of the log before it says nothing any more. `seen` is
     /// the last reading, and the end that it saw.
     pub(super) fn date(&mut self, written: Timestamp, place: u64, seen: (Timestamp, u64)) {
