@@ -1,7 +1,8 @@
 //! What decisions remember of each other: recommendations, scale events and runs of quiet readings.
 //!
 //! Nothing here decides, and nothing has to survive a restart but the last scale and the service rate, which status
-//! keeps: a new history is only slower to remove replicas. Its size is bounded by the longest window and period, not by the polls.
+//! keeps: a new history is only slower to remove replicas. Its size is bounded by the longest window and period, not by
+//! the polls.
 
 use std::collections::VecDeque;
 use std::time::Duration;

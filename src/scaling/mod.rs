@@ -173,3 +173,9 @@ fn dry_run(scene: &Scene, decision: Decision) -> Decision {
 fn are(number: i32) -> &'static str {
     if number == 1 { "is" } else { "are" }
 }
+
+/// A count in a formula. Beyond 2⁵³ it is a little off, which matters to none of them.
+#[allow(clippy::cast_precision_loss)]
+fn real(count: u64) -> f64 {
+    count as f64
+}

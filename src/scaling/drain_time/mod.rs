@@ -22,8 +22,9 @@ use super::history::{History, elapsed};
 use super::partitions::{ceil_div, even, rounded_up, whole};
 use super::proposal::{Proposal, Situation, saturated};
 use super::rates::{self, Basis, ServiceRate, Stuck};
+use super::real;
 use crate::brokers::observation::Backlog;
-use crate::plan::{DrainTime, Policy};
+use crate::plan::DrainTime;
 use need::{Goal, Load, Work};
 use spread::{Dealing, Verdict};
 
@@ -65,12 +66,7 @@ fn is_working_off(situation: &Situation) -> bool {
     let polls = plan.poll_period.saturating_mul(2);
     let pause = history.rates.commit_interval().unwrap_or(plan.poll_period).saturating_add(polls);
     let arriving = history.rates.arrivals().rising() * pause.as_secs_f64();
-    let policy = match &plan.policy {
-        Policy::DrainTime(policy) => Some(policy),
-        Policy::BacklogPerReplica { .. } | Policy::Steps { .. } => None,
-    };
-    let known =
-        history.rates.service(policy.and_then(hint_per_second)).filter(|rate| rate.basis != Basis::Assumed);
+    let known = history.service_rate(plan).filter(|rate| rate.basis != Basis::Assumed);
     let served = known.map_or(0.0, |rate| capacity(rate) * real(situation.ready()) * polls.as_secs_f64());
     // Besides, each replica has a message in its hands.
     real(situation.messages()) > arriving.max(served) + real(situation.ready())
@@ -349,11 +345,6 @@ pub(super) fn estimated_drain(
     let workers = most.and_then(|most| i32::try_from(most).ok()).map_or(ready, |most| ready.min(most));
     let capacity = rate.per_second * rate.scalability * f64::from(workers);
     need::drain_seconds(real(backlog.messages), arrivals, capacity)
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn real(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::rates::{Basis, Stuck};
+use super::super::real;
 use super::Facts;
 use crate::plan::Policy;
 
@@ -71,9 +72,4 @@ fn loads(facts: &Facts, stuck: &[Stuck]) -> Vec<(usize, usize, f64)> {
         })
     });
     topics.filter(|(topic, partition, _)| !is_stuck(*topic, *partition)).collect()
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn real(count: u64) -> f64 {
-    count as f64
 }

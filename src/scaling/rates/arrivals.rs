@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::history::elapsed;
+use super::super::real;
 
 /// The time over which the slope is taken.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -170,11 +171,6 @@ impl Arrivals {
 fn unless_near(held: f64, new: f64) -> f64 {
     let deviation = (held.max(new) / WINDOW.as_secs_f64()).sqrt();
     if new > 0.0 && (new - held).abs() <= NEAR * deviation { held } else { new }
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn real(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::history::elapsed;
+use super::super::real;
 use super::attention::Attention;
 use super::waiting::Waiting;
 
@@ -253,11 +254,6 @@ impl Lane {
     pub(super) fn commit_interval(&self) -> Option<f64> {
         self.interval
     }
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn real(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::history::elapsed;
+use super::super::real;
 
 /// Ends that are kept.
 const KEPT: usize = 8;
@@ -79,11 +80,6 @@ impl Waiting {
         let part = real(done.saturating_sub(*passed)) / real(end.saturating_sub(*passed).max(1));
         earlier.checked_add(elapsed(*earlier, at).mul_f64(part.clamp(0.0, 1.0))).ok()
     }
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn real(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]
