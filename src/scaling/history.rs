@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::drain_time::regrets::{self, Regrets};
 use super::expiring::{self, Expiring};
 use super::health::{Facts, Health, MissingPods, Verdict};
-use super::rates::{Rates, Remembered, ServiceRate};
+use super::rates::{Basis, Rates, Remembered, ServiceRate};
 use super::{Target, drain_time};
 use crate::brokers::observation::Backlog;
 use crate::plan::{Behavior, Policy, ScalingPlan, ScalingRules};
@@ -69,8 +69,9 @@ impl History {
     /// change that somebody else made is no scale event, as with the HPA.
     pub fn scaled(&mut self, from: i32, to: i32, now: Timestamp) {
         self.last_scale = Some(now);
+        let is_known = self.rates.service(None).is_some_and(|rate| rate.basis != Basis::Assumed);
         self.rates.scaled(from, to, now);
-        self.regrets.scaled(from, to, now);
+        self.regrets.scaled(from, to, !is_known, now);
         self.events.push_back(ScaleEvent { at: now, from, to });
     }
 

@@ -54,7 +54,7 @@ pub use decision::{Decision, Limit, Reason};
 pub use expiring::Expiring;
 pub use health::{Ailment, MissingPods, Verdict};
 pub use history::{History, ScaleEvent};
-pub use partitions::{aligned, whole};
+pub use partitions::{aligned, thrifty, whole};
 pub use rates::{Arrivals, Basis, Remembered, ServiceRate};
 
 use crate::api::Mode;

@@ -13,19 +13,31 @@ pub fn aligned(replicas: i32, partitions: i32) -> i32 {
     ceil_div(partitions, fullest)
 }
 
-/// Replicas in whole partitions for a need that may be a fraction: the fullest replica gets no more partitions than
-/// its part. When that would take more than half as many again, the need rounded up is all that is spent: it leaves
-/// some replicas with twice the partitions of others, which is still no more than twice the time.
+/// Replicas in whole partitions: `needed` in total, and so many that the fullest replica gets no more than a part of
+/// what `fullest` replicas would share evenly. Both may be fractions, and `fullest` is the smaller of the two: how much
+/// less decides how uneven replicas may be.
 ///
-/// 5 replicas' worth on 12 partitions: 2 partitions each, 6. 7 replicas' worth: 12 would be one each, but that is
-/// more than 10.5, so 7. Needs of 0 or less are 0; needs above `partitions` are `partitions`.
+/// 5 replicas' worth on 12 partitions: 2 partitions each, 6. 6.5 replicas' worth, of which 6 must be there in each part:
+/// 7, of which some have 2 partitions as with 6, and others 1. Needs of 0 or less are 0; needs above `partitions` are
+/// `partitions`.
 #[must_use]
-pub fn whole(needed: f64, partitions: i32) -> i32 {
+pub fn whole(needed: f64, fullest: f64, partitions: i32) -> i32 {
+    let total = rounded_up(needed);
     if needed.is_nan() || needed <= 0.0 || partitions <= 0 {
-        return rounded_up(needed);
+        return total;
     }
-    let replicas = even(needed, partitions);
-    if f64::from(replicas) > 1.5 * needed { rounded_up(needed).min(replicas) } else { replicas }
+    let even = if fullest > 0.0 { even(fullest, partitions) } else { 0 };
+    total.max(even).min(partitions)
+}
+
+/// The same, unless that would take more than half as many again as are needed in total: then only these, although some
+/// of them get twice the partitions of others.
+///
+/// 7 replicas' worth on 12 partitions: 12 would be one each, but that is more than 10.5, so 7.
+#[must_use]
+pub fn thrifty(needed: f64, fullest: f64, partitions: i32) -> i32 {
+    let count = whole(needed, fullest, partitions);
+    if f64::from(count) > 1.5 * needed { rounded_up(needed).min(count) } else { count }
 }
 
 /// The smallest count whose fullest replica has no more partitions than its part of a positive need.
@@ -52,32 +64,32 @@ pub(super) fn ceil_div(number: i32, by: i32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{aligned, whole};
-
-    /// The smallest count, at least `from`, whose fullest replica has no more than its part of the partitions.
-    fn smallest_even(needed: f64, partitions: i32, from: i32) -> i32 {
-        let part = f64::from(partitions) / needed + 1e-9;
-        let is_even = |count: &i32| f64::from((partitions + count - 1) / count) <= part;
-        (from..=partitions).find(is_even).unwrap_or(partitions)
-    }
+    use super::{aligned, thrifty, whole};
 
     #[test]
-    fn whole_partitions_are_sufficient_and_no_more_than_the_rule_says_for_up_to_512_partitions() {
+    fn whole_partitions_are_sufficient_and_minimal_for_up_to_512_partitions() {
         for partitions in 1..=512 {
-            let (mut before, mut even) = (0, 1);
+            let (mut before, mut thrifty_before) = (0, 0);
             for tenths in 1..=partitions * 10 + 20 {
                 let needed = f64::from(tenths) / 10.0;
-                let count = whole(needed, partitions);
-                even = smallest_even(needed, partitions, even);
-                let case = format!("{needed} on {partitions} partitions: {count}, even are {even}");
-                assert!(count >= before, "{case} after {before}");
+                let fullest = needed / 1.15;
+                let count = whole(needed, fullest, partitions);
+                let case = format!("{needed} on {partitions} partitions: {count} after {before}");
+                let most = f64::from(partitions) / fullest + 1e-9;
+                let is_enough = |count: i32| {
+                    f64::from(count) >= needed.min(f64::from(partitions))
+                        && (f64::from((partitions + count - 1) / count) <= most || count == partitions)
+                };
+                assert!(is_enough(count) && (count == 1 || !is_enough(count - 1)), "{case}");
+                assert!(count >= before, "{case}");
                 before = count;
-                if f64::from(even) <= 1.5 * needed {
-                    assert_eq!(count, even, "{case}");
-                } else {
-                    assert_eq!(count, even.min((tenths + 9) / 10), "{case}");
-                }
-                assert!(f64::from(count) >= needed.min(f64::from(partitions)), "{case}");
+
+                let thrifty = thrifty(needed, fullest, partitions);
+                let total = ((tenths + 9) / 10).min(partitions);
+                let expected = if f64::from(count) > 1.5 * needed { total } else { count };
+                assert_eq!(thrifty, expected, "{case}");
+                assert!(thrifty >= thrifty_before, "{case}");
+                thrifty_before = thrifty;
             }
         }
     }
@@ -85,13 +97,16 @@ mod tests {
     #[test]
     fn whole_partitions_can_be_checked_by_hand() {
         let cases =
-            [(5.0, 6), (6.0, 6), (6.1, 7), (7.0, 7), (8.0, 12), (2.5, 3), (0.2, 1), (0.0, 0), (99.0, 12)];
-        for (needed, expected) in cases {
-            assert_eq!(whole(needed, 12), expected, "{needed}");
+            [(5.0, 5.0, 6), (6.5, 6.0, 7), (6.5, 6.1, 12), (2.5, 2.5, 3), (0.2, 0.2, 1), (99.0, 90.0, 12)];
+        for (needed, fullest, expected) in cases {
+            assert_eq!(whole(needed, fullest, 12), expected, "{needed} and {fullest}");
         }
-        assert_eq!(whole(3.2, 0), 4);
-        assert_eq!(whole(f64::INFINITY, 12), 12);
-        assert_eq!(whole(f64::NAN, 12), 0);
+        assert_eq!(thrifty(7.0, 7.0, 12), 7, "12 would be more than 10.5");
+        assert_eq!(thrifty(8.0, 8.0, 12), 12);
+        assert_eq!(whole(0.0, 0.0, 12), 0);
+        assert_eq!(whole(3.2, 3.2, 0), 4);
+        assert_eq!(whole(f64::INFINITY, f64::INFINITY, 12), 12);
+        assert_eq!(whole(f64::NAN, f64::NAN, 12), 0);
     }
 
     #[test]

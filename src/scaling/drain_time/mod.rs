@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use super::decision::{Limit, Reason, count};
 use super::health;
 use super::history::{History, elapsed};
-use super::partitions::{ceil_div, even, rounded_up, whole};
+use super::partitions::{rounded_up, thrifty, whole};
 use super::proposal::{Proposal, Situation, saturated};
 use super::rates::{self, Basis, ServiceRate, Stuck};
 use super::real;
@@ -31,7 +31,7 @@ use spread::{Dealing, Verdict};
 /// More than this part above what is there is worth a start, in thousandths.
 const UP_TOLERANCE: u32 = 100;
 /// Less than this part below what is there is not worth a rebalance, in thousandths.
-const DOWN_TOLERANCE: u32 = 200;
+const DOWN_TOLERANCE: u32 = 100;
 
 /// Proposes a count.
 pub(super) fn propose(situation: &Situation, policy: &DrainTime) -> Proposal {
@@ -128,7 +128,7 @@ fn sized(situation: &Situation, policy: &DrainTime, rate: ServiceRate) -> Propos
             policy,
             rate,
             situation,
-            "less than a fifth fewer is not worth a rebalance",
+            "less than a tenth fewer is not worth a rebalance",
         );
     }
     let wanted = down.wanted.min(current);
@@ -212,8 +212,11 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
         clauses.push("the queue has a single active consumer".to_owned());
     } else if let Some(partitions) = situation.partitions() {
         needed = load.total() / per_replica;
+        let fullest = load.least / per_replica;
+        // While there is a backlog to clear, the fullest replica decides when it is gone.
         let clears = history.episode.is_some();
-        wanted = if clears { to_clear(needed, partitions) } else { whole(needed, partitions) };
+        wanted =
+            if clears { whole(needed, fullest, partitions) } else { thrifty(needed, fullest, partitions) };
         if wanted > rounded_up(needed) {
             clauses.push(format!("in whole partitions of {partitions} these are {wanted}"));
         }
@@ -225,7 +228,7 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
     if wanted > ceiling {
         wanted = ceiling;
     }
-    let mut loads = loads(situation, goal.headroom, load.seconds);
+    let mut loads = loads(situation, goal.headroom * need::SHARED, load.seconds * need::LATER);
     for stuck in stuck {
         let place = loads.get_mut(stuck.topic).and_then(|topic| topic.get_mut(stuck.partition));
         place.into_iter().for_each(|load| *load = 0.0);
@@ -259,14 +262,6 @@ fn helped(arrivals: &[Vec<f64>], stuck: &[Stuck]) -> f64 {
     let all: f64 = arrivals.iter().flatten().sum();
     let lost = stuck.iter().filter_map(|stuck| arrivals.get(stuck.topic)?.get(stuck.partition)).sum::<f64>();
     if all > 0.0 { 1.0 - lost / all } else { 1.0 }
-}
-
-/// A need in whole partitions, where the fullest replica decides when a backlog is gone: it may take a fifth longer, else
-/// more replicas are worth it, which are there only until then.
-fn to_clear(needed: f64, partitions: i32) -> i32 {
-    let usual = whole(needed, partitions);
-    let fullest = f64::from(ceil_div(partitions, usual.max(1))) / f64::from(partitions);
-    if fullest * needed > 1.2 { even(needed, partitions) } else { usual }
 }
 
 /// The time that is left for the backlog. It is counted from when the backlog was first seen, or the size would fall

@@ -39,7 +39,14 @@ pub(in crate::scaling) struct Load {
     pub(in crate::scaling) backlog: f64,
     /// Seconds that are left for them then.
     pub(in crate::scaling) seconds: f64,
+    /// What has to be processed at least of it, where each replica has only its own part to do.
+    pub(in crate::scaling) least: f64,
 }
+
+/// Partitions cannot be shared out evenly. The replica that has most of them keeps this part of the headroom, and may
+/// take so much longer for its backlog.
+pub(in crate::scaling) const SHARED: f64 = 0.5;
+pub(in crate::scaling) const LATER: f64 = 1.2;
 
 impl Load {
     /// Both parts.
@@ -55,7 +62,10 @@ pub(in crate::scaling) fn load(work: Work, goal: Goal) -> Load {
     let growth = (work.arrivals - work.in_service).max(0.0) * dead_time;
     let backlog = (work.backlog + growth).max(0.0);
     let seconds = (goal.horizon.as_secs_f64() - dead_time).max(goal.poll.as_secs_f64()).max(0.001);
-    Load { keep_up: work.arrivals * (1.0 + goal.headroom), catch_up: backlog / seconds, backlog, seconds }
+    let keep_up = |headroom: f64| work.arrivals * (1.0 + headroom);
+    let catch_up = backlog / seconds;
+    let least = keep_up(goal.headroom * SHARED) + catch_up / LATER;
+    Load { keep_up: keep_up(goal.headroom), catch_up, backlog, seconds, least }
 }
 
 /// Replicas for competing consumers of one queue: what the load needs, but no fewer than keep the waiting short at

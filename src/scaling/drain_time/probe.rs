@@ -60,7 +60,7 @@ pub(super) fn propose(situation: &Situation, policy: &DrainTime, guess: Option<S
     if let Some(partitions) = situation.partitions()
         && wanted > current
     {
-        wanted = whole(f64::from(wanted), partitions);
+        wanted = whole(f64::from(wanted), f64::from(wanted) / need::LATER, partitions);
     }
     // Where the load is in few partitions, it cannot be shared out among more.
     let loads = loads(situation, 0.0, 1.0);

@@ -24,10 +24,10 @@ pub(in crate::scaling) struct Regrets {
 }
 
 impl Regrets {
-    /// Replicas were written.
-    pub(in crate::scaling) fn scaled(&mut self, from: i32, to: i32, at: Timestamp) {
+    /// Replicas were written. A removal that was a try, as nothing was known of what replicas can do, is not regretted.
+    pub(in crate::scaling) fn scaled(&mut self, from: i32, to: i32, is_try: bool, at: Timestamp) {
         if to < from {
-            self.removed = Some(at);
+            self.removed = Some(at).filter(|_| !is_try);
         } else if self.removed.take().is_some_and(|removed| elapsed(removed, at) < SOON) {
             self.regretted = Some(at);
         }
@@ -65,7 +65,7 @@ mod tests {
             (800, 6, 4, 0),
             (1399, 4, 6, 300),
         ] {
-            regrets.scaled(from, to, at(second));
+            regrets.scaled(from, to, false, at(second));
             assert_eq!(regrets.patience(at(second)).as_secs(), expected, "at second {second}");
         }
         assert_eq!(regrets.patience(at(1399 + 7199)), PATIENCE);
@@ -75,8 +75,8 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_prolongs_nothing() {
         let mut regrets = Regrets::default();
-        regrets.scaled(8, 4, at(9000));
-        regrets.scaled(4, 8, at(9100));
+        regrets.scaled(8, 4, false, at(9000));
+        regrets.scaled(4, 8, false, at(9100));
         regrets.settle(at(0));
         assert_eq!(regrets.patience(at(7200)), Duration::ZERO);
     }

@@ -18,10 +18,6 @@ use super::waiting::Waiting;
 const FEWEST_STEPS: u32 = 3;
 /// Between two commits so far apart, and three times as far as those before, nothing was worked on.
 const PAUSE: f64 = 120.0;
-/// Nothing done for so long although there is something to do: it is not kept up with.
-const WAITING: Duration = Duration::from_secs(15);
-/// What was done is compared with other streams over no more than this.
-const RECENT: Duration = Duration::from_secs(120);
 /// Half-life of the arrivals of one stream, in seconds.
 pub(super) const HALF_LIFE: f64 = 60.0;
 
@@ -37,14 +33,10 @@ pub(super) struct Lane {
     guard: u64,
     /// Since when the consumer has had work all the time, and what was done by then.
     from: Option<Point>,
-    /// Messages of the commit at `from`.
-    first: u64,
     /// The last commit.
     to: Point,
     /// Commits since `from`.
     steps: u32,
-    /// The last commit when the measurement of its consumer began.
-    base: Point,
     waiting: Waiting,
     attention: Attention,
     /// When something was last done, or nothing was there to do.
@@ -58,28 +50,28 @@ pub(super) struct Lane {
     weight: f64,
 }
 
+/// A commit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Point {
-    at: Timestamp,
+pub(super) struct Point {
+    pub(super) at: Timestamp,
+    /// What was done of this stream.
     done: u64,
+    /// What its consumer had done of all its streams.
+    pub(super) total: u64,
 }
 
 /// A time in which the consumer of a stream had work all the time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Busy {
-    pub(super) from: Timestamp,
-    pub(super) to: Timestamp,
-    /// Messages of this stream that the commit at `from` was for.
-    pub(super) first: f64,
-    /// Messages of this stream that were processed since then.
-    pub(super) done: f64,
+    pub(super) from: Point,
+    pub(super) to: Point,
     /// There were enough commits for a rate.
     pub(super) enough: bool,
 }
 
 impl Lane {
     pub(super) fn new(at: Timestamp, end: u64, done: u64, left: u64) -> Self {
-        let to = Point { at, done };
+        let to = Point { at, done, total: 0 };
         Self {
             seen: at,
             end,
@@ -87,9 +79,7 @@ impl Lane {
             left,
             guard: 0,
             from: None,
-            first: 0,
             to,
-            base: to,
             steps: 0,
             waiting: Waiting::default(),
             attention: Attention::new(at),
@@ -122,11 +112,11 @@ impl Lane {
             self.weight = self.weight * kept + (1.0 - kept);
         }
         if moved {
-            let to = Point { at, done };
+            let to = Point { at, done, total: 0 };
             if self.from.is_some() && done < self.guard && !self.stood_still(at) {
                 self.steps += 1;
             } else {
-                (self.from, self.first, self.steps) = (Some(to), done - self.done, 0);
+                (self.from, self.steps) = (Some(to), 0);
             }
             // A pause in which there was nothing to commit says nothing.
             if !std::mem::take(&mut self.idled) {
@@ -169,22 +159,33 @@ impl Lane {
 
     /// Forgets what was measured, because what it was measured of has changed.
     pub(super) fn restart(&mut self) {
-        (self.from, self.steps, self.base) = (None, 0, self.to);
+        (self.from, self.steps) = (None, 0);
     }
 
     /// The next measurement begins where this one ended, at `last`. A stream that waited by then begins when it is
     /// next worked on.
     pub(super) fn carry_on(&mut self, last: Timestamp) {
         self.from = self.from.filter(|_| self.to.at >= last).map(|_| self.to);
-        (self.first, self.steps, self.base) = (0, 0, self.to);
+        self.steps = 0;
+    }
+
+    /// What its consumer has done by the last reading, of all its streams.
+    pub(super) fn credit(&mut self, total: u64) {
+        let now = self.seen;
+        for point in self.from.iter_mut().chain([&mut self.to]).filter(|point| point.at == now) {
+            point.total = total;
+        }
+    }
+
+    /// What was done of this stream.
+    pub(super) fn done(&self) -> u64 {
+        self.done
     }
 
     /// Time in which the consumer had work all the time, as far as this stream shows it.
     pub(super) fn busy(&self) -> Option<Busy> {
         let from = self.from.filter(|_| self.steps > 0)?;
-        let done = real(self.to.done.saturating_sub(from.done));
-        let (first, enough) = (real(self.first), self.steps >= FEWEST_STEPS);
-        Some(Busy { from: from.at, to: self.to.at, first, done, enough })
+        Some(Busy { from, to: self.to, enough: self.steps >= FEWEST_STEPS })
     }
 
     /// Messages per second that the consumer processed while it always had work, and for how long it did. Absent
@@ -199,20 +200,6 @@ impl Lane {
     /// Messages that arrive per second.
     pub(super) fn arrivals(&self) -> f64 {
         if self.weight > 0.0 { self.arrivals / self.weight } else { 0.0 }
-    }
-
-    /// Messages per second of a stream that is kept up with: what was done since its consumer is measured, which is
-    /// more than what arrives when a backlog was worked off meanwhile. Over longer times it is processed as fast as it
-    /// fills, unless it waits or is stuck.
-    pub(super) fn kept_up(&self) -> f64 {
-        let time = elapsed(self.base.at, self.to.at);
-        if elapsed(self.moved, self.seen) >= WAITING {
-            0.0
-        } else if (RECENT / 6..RECENT).contains(&time) {
-            real(self.to.done.saturating_sub(self.base.done)) / time.as_secs_f64()
-        } else {
-            self.arrivals()
-        }
     }
 
     /// When something was last done, or nothing was there to do.
@@ -292,21 +279,6 @@ mod tests {
         let readings: Vec<_> =
             (1..50_i64).map(|n| (n * 5, n.unsigned_abs() * 50, n.unsigned_abs() * 50 - 20)).collect();
         assert_eq!(rate(&readings), None);
-    }
-
-    #[test]
-    fn what_a_consumer_does_besides_counts_with_the_backlog_that_it_worked_off() {
-        // 2 a second arrive; 100 that waited at second 60 are done by second 80.
-        let mut lane = lane(&[(0, 0, 0)]);
-        let at = |second| Timestamp::from_second(second).unwrap();
-        for second in (5..=60).step_by(5) {
-            lane.observe(at(second), second.unsigned_abs() * 2, second.unsigned_abs() * 2, 0);
-        }
-        lane.restart();
-        for (second, end, done) in [(65, 230, 155), (70, 240, 190), (75, 250, 225), (80, 260, 260)] {
-            lane.observe(at(second), end, done, end - done);
-        }
-        assert!((lane.kept_up() - 7.0).abs() < 1e-9, "{} instead of (260 - 120) / 20", lane.kept_up());
     }
 
     #[test]

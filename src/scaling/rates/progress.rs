@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::super::Target;
 use super::super::history::elapsed;
+use super::super::real;
 use super::attention::Turns;
 use super::lane::{Busy, Lane};
 use crate::brokers::observation::Backlog;
@@ -41,6 +42,8 @@ pub(super) struct Measurement {
 pub(super) struct Progress {
     topics: Vec<(Arc<str>, Vec<Lane>)>,
     workers: Option<Workers>,
+    /// Of each stream the first one of the same member, which does not depend on how members are numbered.
+    shared_out: Vec<Option<usize>>,
     calm_since: Option<Timestamp>,
     commit_interval: Option<f64>,
     /// When something was last processed, or nothing was there to be.
@@ -290,25 +293,41 @@ impl Progress {
         ready: u32,
         shortest: Duration,
     ) -> Option<Vec<Measurement>> {
-        let owners: Vec<Option<u16>> = owners(backlog).collect();
-        let mut members: BTreeMap<u16, Member> = BTreeMap::new();
-        for (lane, owner) in self.lanes().zip(&owners) {
+        let mut totals: HashMap<u16, (usize, u64)> = HashMap::new();
+        let lanes = self.topics.iter().flat_map(|(_, lanes)| lanes);
+        for (index, (lane, owner)) in lanes.zip(owners(backlog)).enumerate() {
             if let Some(owner) = owner {
-                members.entry(*owner).or_default().add(lane);
+                totals.entry(owner).or_insert((index, 0)).1 += lane.done();
             }
         }
-        if members.is_empty() {
+        if totals.is_empty() {
             return None;
         }
+        let totals: Vec<Option<(usize, u64)>> =
+            owners(backlog).map(|owner| totals.get(&owner?).copied()).collect();
+        let shared_out: Vec<_> = totals.iter().map(|total| total.map(|(first, _)| first)).collect();
+        if self.shared_out != shared_out {
+            // Its totals are of other partitions.
+            self.lanes().for_each(Lane::restart);
+            self.shared_out = shared_out;
+        }
+        let mut members: BTreeMap<usize, Member> = BTreeMap::new();
+        for (lane, total) in self.lanes().zip(&totals) {
+            if let Some((member, total)) = total {
+                lane.credit(*total);
+                members.entry(*member).or_default().add(lane);
+            }
+        }
+        members.values_mut().for_each(Member::join);
         let count = f64::from(u32::try_from(members.len()).unwrap_or(u32::MAX));
         // Measurements of the same time are worth more together than the first of them alone.
         if members.values().any(|member| member.is_measured_soon(at, shortest)) {
             return Some(Vec::new());
         }
         members.retain(|_, member| member.is_measured(shortest));
-        for (lane, owner) in self.lanes().zip(&owners) {
-            if let Some((_, to)) = owner.and_then(|owner| members.get(&owner)?.span()) {
-                lane.carry_on(to);
+        for (lane, total) in self.lanes().zip(&totals) {
+            if let Some(busy) = total.and_then(|(member, _)| members.get(&member)?.longest()) {
+                lane.carry_on(busy.to.at);
             }
         }
         // Several members in one replica are one worker.
@@ -348,49 +367,54 @@ impl Progress {
     }
 }
 
-/// One member of a group. It may work on its partitions in turn, each for as long as what it has fetched of it lasts:
-/// so what it did is counted over the time from the first commit of any of them to the last.
+/// One member of a group. Which of its partitions it works on is its own affair, such as one after the other, each for
+/// as long as what it has fetched of it lasts: so all that it did counts, over a time in which at least one of them shows
+/// that it had work.
 #[derive(Default)]
 struct Member {
     busy: Vec<Busy>,
-    /// Messages per second of partitions that it keeps up with besides.
-    kept_up: f64,
 }
 
 impl Member {
     fn add(&mut self, lane: &Lane) {
-        match lane.busy() {
-            Some(busy) => self.busy.push(busy),
-            None => self.kept_up += lane.kept_up(),
-        }
+        self.busy.extend(lane.busy());
     }
 
-    /// The time in which it is known to have had work.
-    fn span(&self) -> Option<(Timestamp, Timestamp)> {
-        let from = self.busy.iter().map(|busy| busy.from).min()?;
-        Some((from, self.busy.iter().map(|busy| busy.to).max()?))
+    /// Makes one of all times that overlap.
+    fn join(&mut self) {
+        self.busy.sort_by_key(|busy| busy.from.at);
+        self.busy.dedup_by(|next, before| {
+            let joins = next.from.at <= before.to.at;
+            if joins {
+                before.to = if next.to.at > before.to.at { next.to } else { before.to };
+                before.enough |= next.enough;
+            }
+            joins
+        });
+    }
+
+    /// The longest time in which it is known to have had work.
+    fn longest(&self) -> Option<&Busy> {
+        self.busy.iter().max_by_key(|busy| (busy.enough, elapsed(busy.from.at, busy.to.at)))
     }
 
     fn time(&self) -> Duration {
-        self.span().map_or(Duration::ZERO, |(from, to)| elapsed(from, to))
+        self.longest().map_or(Duration::ZERO, |busy| elapsed(busy.from.at, busy.to.at))
     }
 
     fn is_measured(&self, shortest: Duration) -> bool {
-        self.busy.iter().any(|busy| busy.enough) && self.time() >= shortest
+        self.longest().is_some_and(|busy| busy.enough) && self.time() >= shortest
     }
 
     /// A commit or two are missing, and it has not stopped to make some.
     fn is_measured_soon(&self, at: Timestamp, shortest: Duration) -> bool {
-        let goes_on = self.span().is_some_and(|(_, to)| elapsed(to, at) <= shortest / 2);
+        let goes_on = self.longest().is_some_and(|busy| elapsed(busy.to.at, at) <= shortest / 2);
         goes_on && self.time() >= shortest.mul_f64(0.75) && !self.is_measured(shortest)
     }
 
     fn rate(&self) -> f64 {
-        // Of a partition that was begun on later, the first commit was for work in that time, too.
-        let begun = |busy: &Busy| self.span().is_some_and(|(from, _)| busy.from > from);
-        let of = |busy: &Busy| busy.done + if begun(busy) { busy.first } else { 0.0 };
-        let done: f64 = self.busy.iter().map(of).sum();
-        done / self.time().as_secs_f64().max(f64::MIN_POSITIVE) + self.kept_up
+        let done = self.longest().map_or(0, |busy| busy.to.total.saturating_sub(busy.from.total));
+        real(done) / self.time().as_secs_f64().max(f64::MIN_POSITIVE)
     }
 }
 

@@ -9,8 +9,8 @@ use super::super::Target;
 use super::super::history::elapsed;
 use crate::brokers::observation::Backlog;
 
-/// Starts that are kept.
-const KEPT: usize = 16;
+/// Times that are kept, each of those replicas that were first seen at work by the same reading.
+const KEPT: usize = 64;
 /// What is assumed before the first start was seen.
 const ASSUMED: Duration = Duration::from_secs(30);
 /// Starts that take longer than this are not planned for: they are a matter of the cluster's health.
@@ -19,38 +19,74 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// The last starts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Startup {
-    starts: VecDeque<Duration>,
-    /// When replicas were added, and how many there were to be.
-    asked: Option<(Timestamp, i32)>,
+    starts: VecDeque<(Duration, i32)>,
+    asked: Option<Asked>,
+}
+
+/// Replicas were added.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Asked {
+    at: Timestamp,
+    /// How many there were to be.
+    replicas: i32,
+    /// How many work already.
+    working: i32,
 }
 
 impl Startup {
     /// Replicas were written.
     pub(super) fn scaled(&mut self, from: i32, to: i32, at: Timestamp) {
-        self.asked = (to > from).then_some((at, to));
+        self.asked = (to > from).then_some(Asked { at, replicas: to, working: from });
     }
 
     /// Takes a reading into account.
     pub(super) fn observe(&mut self, at: Timestamp, backlog: &Backlog, target: Target) {
-        let Some((asked, replicas)) = self.asked else { return };
-        if target.replicas != replicas || target.rolling_out || elapsed(asked, at) > LONGEST {
+        let Some(asked) = &mut self.asked else { return };
+        let passed = elapsed(asked.at, at);
+        if target.replicas != asked.replicas || target.rolling_out || passed > LONGEST {
             // What would be measured is something else.
             self.asked = None;
-        } else if at > asked && is_complete(backlog, target) {
-            if self.starts.len() >= KEPT {
-                self.starts.pop_front();
+        } else if at > asked.at {
+            let working = working(backlog, target);
+            if working > asked.working {
+                if self.starts.len() >= KEPT {
+                    self.starts.pop_front();
+                }
+                self.starts.push_back((passed, working - asked.working));
+                asked.working = working;
             }
-            self.starts.push_back(elapsed(asked, at));
-            self.asked = None;
+            if is_complete(backlog, target) {
+                self.asked = None;
+            }
         }
     }
 
-    /// Nine of ten starts took no longer.
+    /// Nine of ten replicas took no longer.
     pub(super) fn usual(&self) -> Duration {
         let mut sorted: Vec<_> = self.starts.iter().copied().collect();
         sorted.sort_unstable();
-        let place = (sorted.len() * 9).div_ceil(10).saturating_sub(1);
-        sorted.get(place).copied().unwrap_or(ASSUMED)
+        let all: i64 = sorted.iter().map(|(_, replicas)| i64::from(*replicas)).sum();
+        let mut rest = all / 10;
+        for (time, replicas) in sorted.into_iter().rev() {
+            rest -= i64::from(replicas);
+            if rest < 0 {
+                return time;
+            }
+        }
+        ASSUMED
+    }
+}
+
+/// Replicas that are ready, and in their group if they are members of one that has dealt out its partitions.
+fn working(backlog: &Backlog, target: Target) -> i32 {
+    let ready = target.ready.unwrap_or_default().min(target.replicas);
+    if is_complete(backlog, target) {
+        return target.replicas;
+    }
+    match backlog.members.filter(|members| *members > 0) {
+        _ if backlog.rebalancing => 0,
+        Some(members) => ready.min(i32::try_from(members).unwrap_or(i32::MAX)),
+        None => ready,
     }
 }
 
@@ -90,6 +126,16 @@ mod tests {
         assert_eq!(startup.usual(), ASSUMED);
         startup.observe(at(20), &members(4, false), target(4, 4));
         assert_eq!(startup.usual(), Duration::from_secs(20));
+    }
+
+    #[test]
+    fn one_replica_in_ten_may_be_slow() {
+        let mut startup = Startup::default();
+        startup.scaled(2, 12, at(0));
+        for (second, ready) in [(5, 2), (10, 7), (15, 7), (20, 11), (250, 12)] {
+            startup.observe(at(second), &Backlog::default(), target(12, ready));
+        }
+        assert_eq!(startup.usual(), Duration::from_secs(20), "5 took 10 s, 4 took 20 s, and one 250 s");
     }
 
     #[test]
