@@ -56,7 +56,7 @@ fn frozen(situation: &Situation) -> Option<Wait> {
     let ready = target.ready?;
     let still = history.rates.moved().map(|moved| elapsed(moved, *taken_at)).unwrap_or_default();
     let commits = history.rates.commit_interval().unwrap_or_default().saturating_mul(QUIET_COMMITS);
-    if ready > 0 && still > plan.poll_period.saturating_mul(QUIET_POLLS).max(commits) {
+    if ready > 0 && still >= plan.poll_period.saturating_mul(QUIET_POLLS).max(commits) {
         let clause = format!("nothing was processed for {} s", still.as_secs());
         return Some(Wait { clause, reason: Reason::Frozen });
     }

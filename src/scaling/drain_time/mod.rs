@@ -2,7 +2,7 @@
 //!
 //! Up goes at once to the size that the formula of [`need`] gives, in whole partitions. While a backlog is worked off
 //! nothing is removed: the size was chosen for the whole of it, and a size for what is left would never clear it. What
-//! is removed then is worth it: a fifth at least. After each write the replicas get time to start working before the
+//! is removed then is worth it: a tenth at least. After each write the replicas get time to start working before the
 //! next is considered. As long as the service rate is not known, [`probe`] goes in small steps.
 
 mod gate;
