@@ -1,10 +1,12 @@
-//! From readings to measurements of one replica: which readings may be compared, and whose work they show.
+//! The streams of work of one workload from reading to reading: when each got on, and for how long its messages wait.
 //!
-//! A measurement needs workers that stay the same (count, readiness, members, template, no rebalance, no rollout) and
-//! have work all the time. With a group whose assignment is known each member is looked at by itself, so that one hot
-//! partition is enough. Else all partitions with work must have it all the time, since nobody can tell who idles.
+//! Which of them do not get on is `stuck`'s to say, and what a replica does `measured`'s. A measurement needs workers
+//! that stay the same: count, readiness, members, template, no rebalance, no rollout.
 
-use std::collections::{BTreeMap, HashMap};
+mod measured;
+mod stuck;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +14,9 @@ use jiff::Timestamp;
 
 use super::super::Target;
 use super::super::history::elapsed;
-use super::attention::Turns;
-use super::lane::{Busy, Lane};
-use crate::brokers::observation::Backlog;
+use super::lane::Lane;
+use crate::brokers::observation::{Backlog, PartitionOffsets};
+pub(in crate::scaling) use stuck::Stuck;
 
 /// Time after a change of the workers in which nothing is measured: what was processed twice, or not yet, is over.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -48,24 +50,6 @@ pub(super) struct Progress {
     /// When something was processed again after a pause of all streams.
     resumed: Option<Timestamp>,
 }
-
-/// A partition that does not get on.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::scaling) struct Stuck {
-    /// The topic, by position and name.
-    pub(in crate::scaling) topic: usize,
-    pub(in crate::scaling) name: Arc<str>,
-    pub(in crate::scaling) partition: usize,
-    /// The message at which it hangs.
-    pub(in crate::scaling) offset: u64,
-    /// For how long.
-    pub(in crate::scaling) time: Duration,
-    /// Its member gets on with nothing of all that it has.
-    pub(in crate::scaling) hangs: bool,
-}
-
-/// Members are measured in so many groups at most, each of which is one measurement.
-const GROUPS: usize = 3;
 
 /// Who works. Another of it is not to be compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,76 +101,6 @@ impl Progress {
     /// Seconds between two commits of a consumer that has work.
     pub(super) fn commit_interval(&self) -> Option<f64> {
         self.commit_interval
-    }
-
-    /// Partitions in which nothing was done for so long although something is left, while something was in others:
-    /// those of `known` that have not moved since, and new ones. `backlog` is the reading that was last taken into
-    /// account.
-    ///
-    /// When all stop at once, some have stopped a little earlier than others, and some begin a little later: neither is
-    /// held against them. Nor is a turn that has not come.
-    pub(super) fn stuck(
-        &self,
-        backlog: &Backlog,
-        known: &[Stuck],
-        at: Timestamp,
-        limit: Duration,
-    ) -> Vec<Stuck> {
-        let advanced = |lane: &Lane| elapsed(lane.advanced(), at) < limit;
-        let all = || self.topics.iter().flat_map(|(_, lanes)| lanes);
-        let Some(latest) = all().map(Lane::advanced).max() else { return Vec::new() };
-        let together = self.resumed.is_none_or(|resumed| elapsed(resumed, at) >= limit / 2);
-        let stands = |lane: &Lane| lane.waits() && elapsed(lane.moved(), at) >= limit;
-        if known.is_empty() && !all().any(stands) {
-            return Vec::new();
-        }
-        let mut turns: BTreeMap<Option<u16>, Turns> = BTreeMap::new();
-        for (lane, owner) in all().zip(owners(backlog)) {
-            let turns = turns.entry(owner).or_default();
-            if stands(lane) {
-                turns.add_still();
-            } else {
-                turns.add(lane.attention(), lane.has_work(), at);
-            }
-        }
-        let had_its_turn = |owner| turns.get(&owner).is_some_and(|turns| turns.came(limit));
-        let is_new = |lane: &Lane, owner| {
-            together && stands(lane) && elapsed(lane.moved(), latest) >= limit / 2 && had_its_turn(owner)
-        };
-        let is_known = |name: &Arc<str>, partition: usize, lane: &Lane| {
-            let same = |it: &&Stuck| it.name == *name && it.partition == partition;
-            known.iter().find(same).is_some_and(|it| it.offset == lane.next())
-        };
-        let stuck = |name: &Arc<str>, partition: usize, lane: &Lane, owner| {
-            lane.waits() && (is_new(lane, owner) || is_known(name, partition, lane))
-        };
-        // Of each member: partitions with something to do, and whether it got on with any.
-        let mut members: BTreeMap<u16, (u32, bool)> = BTreeMap::new();
-        for (lane, owner) in all().zip(owners(backlog)) {
-            if let Some(owner) = owner {
-                let (waiting, active) = members.entry(owner).or_default();
-                *waiting += u32::from(lane.waits());
-                *active |= advanced(lane);
-            }
-        }
-        // One that has a single partition may as well have met a message that it cannot process.
-        let hangs = |owner| members.get(&owner).is_some_and(|(waiting, active)| *waiting > 1 && !active);
-        let streams = self.streams().zip(owners(backlog));
-        let stuck =
-            streams.filter(|((_, name, partition, lane), owner)| stuck(name, *partition, lane, *owner));
-        let stuck = stuck.map(|((topic, name, partition, lane), owner)| Stuck {
-            hangs: owner.is_some_and(hangs),
-            ..stuck_at(topic, name, partition, lane, at)
-        });
-        stuck.collect()
-    }
-
-    /// The stream that has stood still for the longest time although something is left. Absent: there is none, or the
-    /// broker does not tell where.
-    pub(super) fn stillest(&self, at: Timestamp) -> Option<Stuck> {
-        let waiting = self.streams().filter(|(_, name, _, lane)| lane.waits() && !name.is_empty());
-        let (topic, name, partition, lane) = waiting.min_by_key(|(.., lane)| lane.moved())?;
-        Some(stuck_at(topic, name, partition, lane, at))
     }
 
     /// Nobody looked for a while: what stood still meanwhile is not known.
@@ -280,123 +194,6 @@ impl Progress {
         intervals.sort_by(f64::total_cmp);
         self.commit_interval = intervals.get(intervals.len() / 2).copied();
     }
-
-    /// Measures those members that had work all the time, in any of their partitions. `None`: who reads what is not
-    /// known.
-    fn by_member(
-        &mut self,
-        at: Timestamp,
-        backlog: &Backlog,
-        ready: u32,
-        shortest: Duration,
-    ) -> Option<Vec<Measurement>> {
-        let owners: Vec<Option<u16>> = owners(backlog).collect();
-        let mut members: BTreeMap<u16, Member> = BTreeMap::new();
-        for (lane, owner) in self.lanes().zip(&owners) {
-            if let Some(owner) = owner {
-                members.entry(*owner).or_default().add(lane);
-            }
-        }
-        if members.is_empty() {
-            return None;
-        }
-        let count = f64::from(u32::try_from(members.len()).unwrap_or(u32::MAX));
-        // Measurements of the same time are worth more together than the first of them alone.
-        if members.values().any(|member| member.is_measured_soon(at, shortest)) {
-            return Some(Vec::new());
-        }
-        members.retain(|_, member| member.is_measured(shortest));
-        for (lane, owner) in self.lanes().zip(&owners) {
-            if let Some((_, to)) = owner.and_then(|owner| members.get(&owner)?.span()) {
-                lane.carry_on(to);
-            }
-        }
-        // Several members in one replica are one worker.
-        let per_replica = (count / f64::from(ready)).max(1.0);
-        let members: Vec<Member> = members.into_values().collect();
-        let groups = (0..GROUPS).filter_map(|group| {
-            let own: Vec<_> = members.iter().skip(group).step_by(GROUPS).collect();
-            let number = f64::from(u32::try_from(own.len()).unwrap_or(u32::MAX));
-            (!own.is_empty()).then(|| Measurement {
-                per_second: own.iter().map(|member| member.rate()).sum::<f64>() / number * per_replica,
-                time: own.iter().map(|member| member.time()).sum(),
-                replicas: ready,
-            })
-        });
-        Some(groups.collect())
-    }
-
-    /// Measures all workers together, when there was work for all of them all the time.
-    fn together(&mut self, backlog: &Backlog, ready: u32, shortest: Duration) -> Option<Measurement> {
-        let busy: Vec<Option<(f64, Duration)>> =
-            self.lanes().filter(|lane| lane.has_work()).map(|lane| lane.rate(shortest)).collect();
-        let busy: Vec<_> = busy.into_iter().collect::<Option<_>>()?;
-        let time = busy.iter().map(|(_, time)| *time).max()?;
-        let streams = u32::try_from(busy.len()).unwrap_or(u32::MAX);
-        let workers = match (backlog.single_consumer, backlog.topics.is_empty()) {
-            (true, _) => 1,
-            (false, true) => ready,
-            (false, false) => ready.min(streams),
-        };
-        self.lanes().for_each(|lane| lane.carry_on(Timestamp::MIN));
-        let rate: f64 = busy.iter().map(|(rate, _)| rate).sum();
-        Some(Measurement {
-            per_second: rate / f64::from(workers),
-            time: time.saturating_mul(workers),
-            replicas: ready,
-        })
-    }
-}
-
-/// One member of a group. It may work on its partitions in turn, each for as long as what it has fetched of it lasts:
-/// so what it did is counted over the time from the first commit of any of them to the last.
-#[derive(Default)]
-struct Member {
-    busy: Vec<Busy>,
-    /// Messages per second of partitions that it keeps up with besides.
-    kept_up: f64,
-}
-
-impl Member {
-    fn add(&mut self, lane: &Lane) {
-        match lane.busy() {
-            Some(busy) => self.busy.push(busy),
-            None => self.kept_up += lane.kept_up(),
-        }
-    }
-
-    /// The time in which it is known to have had work.
-    fn span(&self) -> Option<(Timestamp, Timestamp)> {
-        let from = self.busy.iter().map(|busy| busy.from).min()?;
-        Some((from, self.busy.iter().map(|busy| busy.to).max()?))
-    }
-
-    fn time(&self) -> Duration {
-        self.span().map_or(Duration::ZERO, |(from, to)| elapsed(from, to))
-    }
-
-    fn is_measured(&self, shortest: Duration) -> bool {
-        self.busy.iter().any(|busy| busy.enough) && self.time() >= shortest
-    }
-
-    /// A commit or two are missing, and it has not stopped to make some.
-    fn is_measured_soon(&self, at: Timestamp, shortest: Duration) -> bool {
-        let goes_on = self.span().is_some_and(|(_, to)| elapsed(to, at) <= shortest / 2);
-        goes_on && self.time() >= shortest.mul_f64(0.75) && !self.is_measured(shortest)
-    }
-
-    fn rate(&self) -> f64 {
-        // Of a partition that was begun on later, the first commit was for work in that time, too.
-        let begun = |busy: &Busy| self.span().is_some_and(|(from, _)| busy.from > from);
-        let of = |busy: &Busy| busy.done + if begun(busy) { busy.first } else { 0.0 };
-        let done: f64 = self.busy.iter().map(of).sum();
-        done / self.time().as_secs_f64().max(f64::MIN_POSITIVE) + self.kept_up
-    }
-}
-
-fn stuck_at(topic: usize, name: &Arc<str>, partition: usize, lane: &Lane, at: Timestamp) -> Stuck {
-    let (name, time) = (Arc::clone(name), elapsed(lane.moved(), at));
-    Stuck { topic, name, partition, offset: lane.next(), time, hangs: false }
 }
 
 /// Who reads each partition, in the order of the reading.
@@ -415,7 +212,7 @@ fn streams(backlog: &Backlog) -> Streams {
         return vec![("".into(), vec![(processed.saturating_add(left), processed, left)])];
     }
     let topics = backlog.topics.iter().map(|topic| {
-        let stream = |partition: &Option<crate::brokers::observation::PartitionOffsets>| {
+        let stream = |partition: &Option<PartitionOffsets>| {
             partition.map_or((0, 0, 0), |it| {
                 (it.end, it.committed.unwrap_or_else(|| it.end.saturating_sub(it.backlog)), it.backlog)
             })
