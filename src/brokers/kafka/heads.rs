@@ -176,6 +176,7 @@ impl Heads {
                     partition: *partition,
                     offset: u64::try_from(head.offset).ok()?,
                     written: head.written?,
+                    certain: true,
                 })
             };
             topic.looks.iter().filter_map(of_one).collect::<Vec<_>>()

@@ -15,6 +15,8 @@ use jiff::Timestamp;
 use super::super::Target;
 use super::super::history::elapsed;
 use super::lane::Lane;
+use super::waiting::Age;
+use crate::api::status::AgeBasis;
 use crate::brokers::observation::{Backlog, PartitionOffsets};
 pub(in crate::scaling) use stuck::Stuck;
 
@@ -115,8 +117,25 @@ impl Progress {
         })
     }
 
-    /// Since when the oldest message has waited that is not in a partition of `but`. Absent: there is none, or the broker
-    /// does not tell.
+    /// How long the oldest message has waited. Absent: the broker does not tell enough.
+    ///
+    /// RabbitMQ's queues are one stream, and which of their messages were acknowledged is not known.
+    pub(super) fn age(&self) -> Option<Age> {
+        let mut oldest = Age { time: Duration::ZERO, basis: AgeBasis::Exact };
+        let mut sure = true;
+        for age in self.streams().filter_map(|(_, name, _, lane)| lane.age(!name.is_empty())) {
+            sure &= age.basis != AgeBasis::AtLeast;
+            oldest = if age.time > oldest.time { age } else { oldest };
+        }
+        if !sure && oldest.basis == AgeBasis::Exact {
+            // Another stream may have an older one.
+            oldest.basis = AgeBasis::AtLeast;
+        }
+        (!self.topics.is_empty()).then_some(oldest)
+    }
+
+    /// Since when the oldest message has waited, as far as it is sure, that is not in a partition of `but`. Absent: there
+    /// is none, or the broker does not tell.
     pub(super) fn waiting_since(&self, but: &[Stuck]) -> Option<Timestamp> {
         let counts = |name: &Arc<str>, partition| {
             !but.iter().any(|stuck| stuck.name == *name && stuck.partition == partition)
@@ -168,7 +187,7 @@ impl Progress {
         for dated in &backlog.dated {
             let topic = self.topics.iter_mut().find(|(name, _)| *name == dated.topic);
             if let Some(lane) = topic.and_then(|(_, lanes)| lanes.get_mut(dated.partition)) {
-                lane.date(dated.written, dated.offset);
+                lane.date(dated.written, dated.offset, dated.certain);
             }
         }
     }
@@ -220,4 +239,80 @@ fn streams(backlog: &Backlog) -> Streams {
         (Arc::clone(&topic.name), topic.partitions.iter().map(stream).collect())
     });
     topics.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Rates;
+    use super::*;
+    use crate::brokers::observation::{Dated, TopicOffsets};
+
+    const POLL: Duration = Duration::from_secs(5);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    /// Age and basis after these readings, one every 5 s.
+    fn age(readings: &[Backlog]) -> Option<(u64, AgeBasis)> {
+        let mut rates = Rates::default();
+        for (number, backlog) in (0..).zip(readings) {
+            rates.observe(at(number * 5), backlog, Target::default(), POLL);
+        }
+        rates.age().map(|age| (age.time.as_secs(), age.basis))
+    }
+
+    fn queue(processed: u64, messages: u64) -> Backlog {
+        Backlog { processed: Some(processed), messages, ..Backlog::default() }
+    }
+
+    fn told(certain: bool, backlog: Backlog) -> Backlog {
+        let offset = backlog.processed.unwrap_or_default();
+        let dated = Dated { topic: "".into(), partition: 0, offset, written: at(-60), certain };
+        Backlog { dated: vec![dated], ..backlog }
+    }
+
+    /// Partitions by end and commit.
+    fn topic(partitions: &[(u64, u64)]) -> Backlog {
+        let partition = |(end, committed): &(u64, u64)| {
+            let (end, backlog) = (*end, end - committed);
+            Some(PartitionOffsets { start: 0, end, committed: Some(*committed), backlog, owner: None })
+        };
+        let partitions: Vec<_> = partitions.iter().map(partition).collect();
+        let messages = partitions.iter().flatten().map(|it| it.backlog).sum();
+        Backlog {
+            messages,
+            topics: vec![TopicOffsets { name: "t".into(), partitions }],
+            ..Backlog::default()
+        }
+    }
+
+    #[test]
+    fn nothing_that_waits_is_of_no_age_and_what_no_broker_tells_of_none_that_is_known() {
+        assert_eq!(age(&[queue(5, 0)]), Some((0, AgeBasis::Exact)));
+        assert_eq!(age(&[topic(&[(5, 5), (9, 9)])]), Some((0, AgeBasis::Exact)));
+        assert_eq!(age(&[Backlog { messages: 7, ..Backlog::default() }]), None);
+    }
+
+    #[test]
+    fn a_queue_tells_the_age_by_its_head_for_sure_and_else_by_counting() {
+        assert_eq!(age(&[queue(5, 7)]), Some((0, AgeBasis::AtLeast)));
+        assert_eq!(age(&[queue(5, 7), queue(5, 7)]), Some((5, AgeBasis::AtLeast)));
+        let (_, basis) = age(&[queue(5, 0), queue(5, 9), queue(5, 9)]).unwrap();
+        assert_eq!(basis, AgeBasis::Estimated);
+        assert_eq!(age(&[told(true, queue(5, 7))]), Some((60, AgeBasis::Exact)));
+        assert_eq!(age(&[told(false, queue(5, 7))]), Some((60, AgeBasis::Estimated)));
+    }
+
+    #[test]
+    fn the_age_is_that_of_the_oldest_partition_and_no_surer_than_another_that_may_be_older() {
+        let seen = [topic(&[(10, 10)]), topic(&[(19, 10)]), topic(&[(19, 10)])];
+        assert_eq!(age(&seen), Some((10, AgeBasis::Exact)));
+        let both = |end| topic(&[(19, 10), (end, 50)]);
+        let one_is_old = [topic(&[(10, 10), (50, 50)]), both(50), both(50)];
+        assert_eq!(age(&one_is_old), Some((10, AgeBasis::Exact)));
+        // Partition 1 is new, and has messages that nobody saw come.
+        let unknown = [topic(&[(10, 10)]), topic(&[(19, 10)]), both(60)];
+        assert_eq!(age(&unknown), Some((10, AgeBasis::AtLeast)));
+    }
 }
