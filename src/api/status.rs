@@ -25,11 +25,13 @@ pub struct QueueScalerStatus {
     /// How sure the backlog is: Known, AtLeast (a part is missing) or Unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
-    /// Seconds that the oldest message that is not processed has waited, rounded to two significant digits: to a poll
-    /// for what arrived since the operator reads the queue; for what was there before, by the time that the broker has
-    /// for the message, and at least since then where it has none.
+    /// Seconds that the oldest message that is not processed has waited, rounded to two significant digits.
+    /// oldestMessageAgeBasis says how sure that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_message_age_seconds: Option<i64>,
+    /// How sure that age is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_message_age_basis: Option<AgeBasis>,
     /// Messages that arrive per minute, over the last minute, rounded to two significant digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival_rate_per_minute: Option<i64>,
@@ -109,6 +111,19 @@ pub enum Quality {
     AtLeast,
     /// Nothing could be read. Never lowers replicas.
     Unknown,
+}
+
+/// How sure the age of the oldest message is. Exact: to a poll or a fifth, as the operator saw the message come or the
+/// broker has its time. Estimated: reckoned from how messages come and go. AtLeast: it may be older, as messages were
+/// there before the operator first read the queue, and nothing tells for how long. Written together with the age.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AgeBasis {
+    /// To a poll or a fifth.
+    Exact,
+    /// Reckoned from how messages come and go.
+    Estimated,
+    /// It may be older.
+    AtLeast,
 }
 
 /// The current decision.

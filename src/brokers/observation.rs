@@ -108,6 +108,8 @@ pub struct Dated {
     pub offset: u64,
     /// By the clock of whoever stamps messages, who may be wrong: the producer or the broker.
     pub written: Timestamp,
+    /// No other message of it is older. Else one may be: one that a consumer has, or of a queue that does not tell.
+    pub certain: bool,
 }
 
 /// The partitions of one topic.

@@ -303,7 +303,7 @@ fn sample(situation: &Situation<'_>, plan: &Plan, status: &QueueScalerStatus) ->
     let reading = situation.observation.map(|observation| &observation.reading);
     Sample {
         backlog: reading.and_then(Reading::backlog).map(|backlog| backlog.messages),
-        oldest_age: situation.oldest_age.map(|age| age.as_secs_f64()),
+        oldest_age: situation.oldest_age.map(|age| age.time.as_secs_f64()),
         arrival_rate: situation.arrival_rate,
         service_rate: situation.service_rate.map(|rate| rate.per_second),
         estimated_drain: situation.estimated_drain,

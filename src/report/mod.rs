@@ -14,11 +14,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::condition::TARGET_SCALABLE;
-use crate::api::status::{DecisionStatus, LastScale, Quality, TargetStatus};
+use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::plan::Invalid;
-use crate::scaling::{Decision, Expiring, MissingPods, ScaleEvent, ServiceRate, Verdict};
+use crate::scaling::{Age, Decision, Expiring, MissingPods, ScaleEvent, ServiceRate, Verdict};
 use crate::workload::Workload;
 
 /// Everything that one visit of an object found out.
@@ -34,8 +34,8 @@ pub struct Situation<'a> {
     pub observed_target: Option<&'a Workload>,
     /// The newest reading of the backlog.
     pub observation: Option<&'a Observation>,
-    /// How long the oldest message has waited.
-    pub oldest_age: Option<std::time::Duration>,
+    /// How long the oldest message has waited, as of the last complete reading.
+    pub oldest_age: Option<Age>,
     /// Messages that arrive per second.
     pub arrival_rate: Option<f64>,
     /// What one replica processes.
@@ -96,7 +96,8 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
         quality: reading.map(quality),
         oldest_message_age_seconds: situation
             .oldest_age
-            .map(|age| numbers::rounded_seconds(age.as_secs_f64())),
+            .map(|age| numbers::rounded_seconds(age.time.as_secs_f64())),
+        oldest_message_age_basis: situation.oldest_age.map(|age| age_basis(age, reading)),
         arrival_rate_per_minute: situation.arrival_rate.map(numbers::rounded_per_minute),
         service_rate: situation.service_rate.map(service_rate::shown),
         estimated_drain_seconds: situation.estimated_drain.map(numbers::rounded_seconds),
@@ -149,6 +150,14 @@ pub fn quality(reading: &Reading) -> Quality {
     }
 }
 
+/// How sure an age is. What was known when everything was last read is an estimate while a part is missing.
+fn age_basis(age: Age, reading: Option<&Reading>) -> AgeBasis {
+    match reading {
+        Some(Reading::Known(_)) => age.basis,
+        _ => AgeBasis::Estimated,
+    }
+}
+
 fn target_status(workload: &Workload) -> TargetStatus {
     TargetStatus {
         replicas: workload.replicas,
@@ -194,7 +203,57 @@ pub fn last_scale(event: ScaleEvent, decision: &Decision) -> LastScale {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::brokers::{Backlog, Problem, SourceReason};
+
+    fn aged(basis: AgeBasis, reading: &Reading) -> QueueScalerStatus {
+        let missing = TargetProblem { reason: TargetReason::TargetNotFound, message: String::new() };
+        let taken_at = Timestamp::UNIX_EPOCH;
+        let observation = Observation { taken_at, reading: reading.clone(), failed_polls: 0 };
+        let situation = Situation {
+            generation: None,
+            mode: Mode::Active,
+            target: Err(&missing),
+            observed_target: None,
+            observation: Some(&observation),
+            oldest_age: Some(Age { time: Duration::from_secs(1234), basis }),
+            arrival_rate: None,
+            service_rate: None,
+            estimated_drain: None,
+            consumers: None,
+            consumers_are_new: false,
+            missing_pods: None,
+            expiring: None,
+            decision: None,
+        };
+        status(&situation, &QueueScalerStatus::default(), taken_at)
+    }
+
+    #[test]
+    fn an_age_says_how_sure_it_is_and_is_an_estimate_while_a_part_is_missing() {
+        let known = Reading::Known(Backlog::default());
+        for basis in [AgeBasis::Exact, AgeBasis::Estimated, AgeBasis::AtLeast] {
+            let told = aged(basis, &known);
+            assert_eq!(
+                (told.oldest_message_age_seconds, told.oldest_message_age_basis),
+                (Some(1200), Some(basis))
+            );
+        }
+        let problem = Problem::new(SourceReason::PartialObservation, "one is missing");
+        let partial = aged(AgeBasis::Exact, &Reading::AtLeast(Backlog::default(), problem));
+        assert_eq!(partial.oldest_message_age_basis, Some(AgeBasis::Estimated));
+    }
+
+    #[test]
+    fn a_basis_that_goes_to_and_fro_is_never_written_for_itself() {
+        let known = Reading::Known(Backlog::default());
+        let bases = [AgeBasis::Exact, AgeBasis::Estimated, AgeBasis::AtLeast];
+        for (before, after) in bases.into_iter().zip(bases.into_iter().cycle().skip(1)) {
+            assert_eq!(change(&aged(before, &known), &aged(after, &known)), Change::None);
+        }
+    }
 
     #[test]
     fn an_invalid_specification_leaves_no_number_but_the_last_scale() {

@@ -50,6 +50,8 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         backlog: _,
         quality,
         oldest_message_age_seconds: _,
+        // Goes to and fro where the age stays what it is, and is written with it.
+        oldest_message_age_basis: _,
         arrival_rate_per_minute: _,
         service_rate,
         estimated_drain_seconds: _,

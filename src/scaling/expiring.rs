@@ -57,7 +57,8 @@ mod tests {
         let topic: Arc<str> = "orders".into();
         let partition =
             PartitionOffsets { start: 0, end: messages, committed: Some(0), backlog: messages, owner: None };
-        let dated = Dated { topic: Arc::clone(&topic), partition: 0, offset: 0, written: at(0) - age };
+        let dated =
+            Dated { topic: Arc::clone(&topic), partition: 0, offset: 0, written: at(0) - age, certain: true };
         let backlog = Backlog {
             messages,
             topics: vec![TopicOffsets { name: topic, partitions: vec![Some(partition)] }],

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::drain_time::regrets::{self, Regrets};
 use super::expiring::{self, Expiring};
 use super::health::{Facts, Health, MissingPods, Verdict};
-use super::rates::{Basis, Rates, Remembered, ServiceRate};
+use super::rates::{Age, Basis, Rates, Remembered, ServiceRate};
 use super::{Target, drain_time};
 use crate::brokers::observation::Backlog;
 use crate::plan::{Behavior, Policy, ScalingPlan, ScalingRules};
@@ -86,12 +86,11 @@ impl History {
         self.rates.arrivals().rate()
     }
 
-    /// How long the oldest message that is not processed has waited, as of the last complete reading: exact to a poll
-    /// for what arrived since the first reading; for what was there before, by the time that the broker has for it, and
-    /// at least since the first reading where it has none. Absent: not known.
+    /// How long the oldest message that is not processed has waited, as of the last complete reading, and how sure that
+    /// is. Absent: not known. Decisions use what is sure of it only.
     #[must_use]
-    pub fn oldest_message_age(&self) -> Option<Duration> {
-        self.rates.oldest(&[])
+    pub fn oldest_message_age(&self) -> Option<Age> {
+        self.rates.age()
     }
 
     /// Messages that the broker is about to delete, or will before their turn comes, if the backlog is gone `drain`

@@ -72,7 +72,8 @@ impl Collector for ObjectMetrics {
         exposition.gauge("backlog", "Messages not yet processed", |sample| series(sample.backlog))?;
         exposition.gauge(
             "oldest_message_age_seconds",
-            "Seconds that the oldest message that is not processed has waited",
+            "Seconds that the oldest message that is not processed has waited; exact, estimated or at least, as \
+             oldestMessageAgeBasis in status says",
             |sample| series(sample.oldest_age),
         )?;
         exposition

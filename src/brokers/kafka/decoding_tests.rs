@@ -183,6 +183,12 @@ fn fetched_records_are_read_also_when_the_rest_of_a_large_batch_is_not_kept() {
         }
         assert_eq!(found(response(29, vec![]), 0), Ok(Err(29)));
         assert_eq!(found(FetchResponse::default(), 0), Ok(Err(-1)), "held back by a quota");
+        let mut other = response(0, vec![]);
+        other.responses[0].partitions[0].partition_index = 5;
+        assert_eq!(found(other, 0), Ok(Err(-1)), "of another partition");
+        let mut other = response(0, vec![]);
+        other.responses[0].topic = TopicName(text("payments"));
+        assert_eq!(found(other, 0), Ok(Err(-1)), "of another topic");
         for cut in 5001..5030 {
             assert!(found(response(0, vec![]), cut).is_err(), "version {version}, {cut}");
         }

@@ -36,7 +36,7 @@ const BYTES: i32 = 16 * 1024;
 const KEPT: usize = 128 * 1024;
 /// No broker takes a batch that is larger.
 const LARGEST_BATCH: usize = 1 << 30;
-/// Our own: the broker did not answer for this partition, as when a quota holds it back.
+/// Our own: the broker did not answer for this partition, as when a quota holds it back, or answered for another one.
 const UNANSWERED: i16 = -1;
 
 impl Call for Fetch {
@@ -89,11 +89,13 @@ impl Fetch {
         if fields.array_up_to(1)? == 0 {
             return Ok(Err(UNANSWERED));
         }
-        fields.string()?; // topic
+        let topic = fields.string()?;
         if fields.array_up_to(1)? == 0 {
             return Ok(Err(UNANSWERED));
         }
-        fields.i32()?; // partition
+        if fields.i32()? != self.partition || *topic != *self.topic {
+            return Ok(Err(UNANSWERED));
+        }
         let error = fields.i16()?;
         fields.skip(if version >= 5 { 24 } else { 16 })?; // high watermark, last stable offset, start of the log
         let mut aborted: Vec<Aborted> = Vec::new();
@@ -103,7 +105,9 @@ impl Fetch {
         if error != 0 {
             return Ok(Err(error));
         }
-        fields.i32()?; // length of the batches, of which not all may be kept
-        Ok(Ok(scan(fields.rest(), self.from, self.end, &aborted)))
+        // Of the batches not all may be kept, and what comes after them is none.
+        let length = usize::try_from(fields.i32()?).unwrap_or_default();
+        let batches = fields.rest();
+        Ok(Ok(scan(batches.get(..length).unwrap_or(batches), self.from, self.end, &aborted)))
     }
 }

@@ -54,7 +54,7 @@ struct Seen {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
-    /// Where the log ended at the first reading: what lies below is older than that.
+    /// Where the log ended at the first reading, or when the group was last set back: what lies below is older than that.
     old_until: i64,
     /// From the first of these offsets on there is nothing to process up to the second.
     empty: Option<(i64, i64)>,
@@ -85,21 +85,17 @@ impl Heads {
 
     /// Takes a reading into account, which [`pass_over`](Self::pass_over) has seen.
     pub(super) fn observe(&mut self, topics: &[TopicOffsets<'_>], reset: OffsetReset) {
-        // Where the partitions are others, what watches over their ages begins anew.
-        let count = |found: &TopicOffsets<'_>| found.partitions.as_ref().map_or(0, Vec::len);
-        let same = self.topics.len() == topics.len()
-            && topics.iter().all(|found| {
-                let known = self.topics.get(found.name);
-                known.is_some_and(|known| known.id == found.id && known.seen.len() == count(found))
-            });
-        if !same {
-            self.topics.clear();
-        }
+        self.topics.retain(|name, _| topics.iter().any(|found| found.name == name));
         for found in topics {
+            // What could not be read now stays as it was, and a topic says nothing of the others.
+            let Ok(partitions) = &found.partitions else { continue };
             let topic = self.topics.entry(Arc::clone(found.name)).or_default();
-            topic.id = found.id;
-            topic.seen.resize(count(found), None);
-            for (index, offsets) in found.partitions.iter().flatten().enumerate() {
+            // A topic never loses partitions: one that has fewer than before is another one.
+            if topic.id != found.id || topic.seen.len() > partitions.len() {
+                *topic = Topic { id: found.id, ..Topic::default() };
+            }
+            topic.seen.resize(partitions.len(), None);
+            for (index, offsets) in partitions.iter().enumerate() {
                 if let Ok(offsets) = offsets {
                     topic.observe(index, offsets.base(reset), offsets.end);
                 }
@@ -180,6 +176,7 @@ impl Heads {
                     partition: *partition,
                     offset: u64::try_from(head.offset).ok()?,
                     written: head.written?,
+                    certain: true,
                 })
             };
             topic.looks.iter().filter_map(of_one).collect::<Vec<_>>()
@@ -193,7 +190,8 @@ impl Topic {
         let Some(place) = self.seen.get_mut(index) else { return };
         let still = place.filter(|seen| (seen.base, seen.end) == (base, end)).map_or(0, |seen| seen.still);
         let now = Seen { base, end, still: still.saturating_add(1) };
-        let first = place.replace(now).is_none();
+        // Of what a group that was set back has before it, nobody remembers when it came.
+        let first = place.replace(now).is_none_or(|before| base < before.base);
         if base < end && (first || now.may_be_residue()) {
             let look = self.looks.entry(index).or_default();
             if first {

@@ -74,7 +74,7 @@ impl Aborting {
             self.producers.retain(|producer| *producer != batch.producer);
             return false;
         }
-        batch.count > 0 && !(batch.is_transactional() && self.producers.contains(&batch.producer))
+        batch.count != 0 && !(batch.is_transactional() && self.producers.contains(&batch.producer))
     }
 }
 
@@ -126,7 +126,8 @@ impl<'a> Batch<'a> {
         let producer = fields.i64()?;
         fields.skip(6)?; // producer's epoch and sequence
         let count = fields.i32()?;
-        let records = records.filter(|_| attributes & COMPRESSION == 0);
+        // A count that cannot be true says nothing of what is there.
+        let records = records.filter(|_| attributes & COMPRESSION == 0 && count > 0);
         Ok(Self { base, span, attributes, first_time, last_time, producer, count, records })
     }
 
@@ -343,6 +344,24 @@ mod tests {
         let mut empty = compressed(10..20);
         empty[57..61].fill(0);
         assert_eq!(scan(&empty, 10, 20, &[]), nothing(20));
+    }
+
+    #[test]
+    fn a_batch_of_a_negative_count_of_records_is_not_taken_for_empty() {
+        for mut batch in [written(-1, 10..20), compressed(10..20)] {
+            batch[57..61].fill(0xff);
+            assert_eq!(scan(&batch, 12, 20, &[]), head(12, 10 * MINUTE));
+        }
+    }
+
+    #[test]
+    fn a_batch_that_claims_to_be_shorter_than_its_header_is_not_taken_for_nothing() {
+        for length in [-1, 0, 20] {
+            let mut log = written(-1, 10..20);
+            log[8..12].copy_from_slice(&i32::to_be_bytes(length));
+            let found = scan(&log, 10, 20, &[]);
+            assert_eq!(found.reached, 10, "length {length}");
+        }
     }
 
     #[test]

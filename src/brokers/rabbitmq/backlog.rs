@@ -47,6 +47,8 @@ pub(super) struct Counts {
     pub single_active: bool,
     /// When the message at the head was sent, in seconds since 1970, as its sender says.
     pub head: Option<i64>,
+    /// Of several queues: one that has messages does not tell that.
+    pub untold: bool,
     /// Milliseconds after which messages are deleted. Absent: they are not.
     pub kept: Option<u64>,
 }
@@ -114,6 +116,7 @@ impl Counts {
             consumers: self.consumers.zip(other.consumers).map(|(ours, theirs)| ours.saturating_add(theirs)),
             // What an empty queue says of its messages does not matter.
             head: self.head.into_iter().chain(other.head.filter(|_| !other.is_empty())).min(),
+            untold: self.untold || (other.head.is_none() && !other.is_empty()),
             kept: match other.is_empty() {
                 true => self.kept,
                 false => self.kept.zip(other.kept).map(|(ours, theirs)| ours.max(theirs)),
@@ -140,13 +143,15 @@ impl Counts {
         }
     }
 
-    /// Where messages are processed in their order, the one at the head is the next.
+    /// Where messages are processed in their order, the one at the head is the next. Brokers that do not look at what
+    /// consumers have taken, which is older, tell of the first that is ready.
     fn dated(&self) -> Option<Dated> {
         Some(Dated {
             topic: "".into(),
             partition: 0,
             offset: self.processed?,
             written: Timestamp::from_second(self.head?).ok()?,
+            certain: self.unacknowledged == 0 && !self.untold,
         })
     }
 
@@ -221,7 +226,17 @@ mod tests {
         let dated = sum(&[with(Some(200), 5), with(Some(100), 1), with(Some(50), 0), with(None, 7)]).dated;
         assert_eq!(dated.len(), 1);
         assert_eq!((dated[0].written.as_second(), dated[0].offset), (100, 40));
+        assert!(!dated[0].certain, "the last queue may have an older one");
         assert_eq!(sum(&[with(None, 7)]).dated, []);
+    }
+
+    #[test]
+    fn the_oldest_head_is_certain_to_be_the_oldest_where_all_queues_tell_and_consumers_have_none() {
+        let with = |head, ready, taken| Counts { head, ..numbers(ready, taken) };
+        let certain = |queues: &[Counts]| sum(queues).dated[0].certain;
+        assert!(certain(&[with(Some(200), 5, 0), with(Some(100), 1, 0), with(None, 0, 0)]));
+        assert!(!certain(&[with(Some(200), 5, 0), with(None, 1, 0)]));
+        assert!(!certain(&[with(Some(200), 5, 1)]));
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl QueueRow {
                 .and_then(Value::as_u64)
                 .and_then(|count| count.try_into().ok()),
             head: self.0.get("head_message_timestamp").and_then(Value::as_i64).filter(|second| *second > 0),
+            untold: false,
             kept: self.kept(),
         })
     }

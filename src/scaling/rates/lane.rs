@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::super::history::elapsed;
 use super::super::real;
 use super::attention::Attention;
-use super::waiting::Waiting;
+use super::waiting::{Age, Waiting};
 
 /// Commits in a row without idling that make a rate.
 const FEWEST_STEPS: u32 = 3;
@@ -72,6 +72,8 @@ pub(super) struct Busy {
 impl Lane {
     pub(super) fn new(at: Timestamp, end: u64, done: u64, left: u64) -> Self {
         let to = Point { at, done, total: 0 };
+        let mut waiting = Waiting::default();
+        waiting.observe((at, end), at, end, done);
         Self {
             seen: at,
             end,
@@ -81,7 +83,7 @@ impl Lane {
             from: None,
             to,
             steps: 0,
-            waiting: Waiting::default(),
+            waiting,
             attention: Attention::new(at),
             moved: at,
             idled: true,
@@ -142,6 +144,7 @@ impl Lane {
     pub(super) fn blink(&mut self, at: Timestamp) {
         self.moved = at;
         self.attention = Attention::new(at);
+        self.waiting.blink();
     }
 
     /// Whether the time since the last commit was no work but a pause, such as an outage.
@@ -150,10 +153,10 @@ impl Lane {
         elapsed(self.to.at, at).as_secs_f64() > usual.max(PAUSE)
     }
 
-    /// A message that is not done was written then.
-    pub(super) fn date(&mut self, written: Timestamp, place: u64) {
+    /// A message that is not done was written then. `certain`: it is the oldest.
+    pub(super) fn date(&mut self, written: Timestamp, place: u64, certain: bool) {
         if place >= self.done {
-            self.waiting.date(written, place, (self.seen, self.end));
+            self.waiting.date(written, place, certain, (self.seen, self.end));
         }
     }
 
@@ -175,11 +178,6 @@ impl Lane {
         for point in self.from.iter_mut().chain([&mut self.to]).filter(|point| point.at == now) {
             point.total = total;
         }
-    }
-
-    /// What was done of this stream.
-    pub(super) fn done(&self) -> u64 {
-        self.done
     }
 
     /// Time in which the consumer had work all the time, as far as this stream shows it.
@@ -227,9 +225,15 @@ impl Lane {
         self.done
     }
 
-    /// Since when the oldest message has waited. Absent: there is none.
+    /// Since when the oldest message has waited, as far as it is sure. Absent: there is none.
     pub(super) fn waiting_since(&self) -> Option<Timestamp> {
         self.waits().then(|| self.waiting.since(self.done)).flatten()
+    }
+
+    /// How long it has waited by the last reading. Absent: there is none. `in_order`: messages are done in the order of
+    /// their places.
+    pub(super) fn age(&self, in_order: bool) -> Option<Age> {
+        self.waits().then(|| self.waiting.age(self.done, in_order, self.seen)).flatten()
     }
 
     /// Messages arrive, or are left.

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 
 pub use arrivals::Arrivals;
 pub use service::{Basis, Remembered, ServiceRate};
+pub use waiting::Age;
 
 use super::Target;
 use super::history::elapsed;
@@ -110,8 +111,13 @@ impl Rates {
         self.progress.stillest(self.seen?)
     }
 
-    /// How long the oldest message has waited, from the readings of its partition's end. Absent: not known.
-    /// Messages in the partitions of `but` do not count.
+    /// How long the oldest message has waited, also by estimate, which no decision is made of. Absent: not known.
+    pub(super) fn age(&self) -> Option<Age> {
+        self.progress.age()
+    }
+
+    /// How long the oldest message has waited, as far as it is sure. Absent: not known. Messages in the partitions of
+    /// `but` do not count.
     pub(super) fn oldest(&self, but: &[Stuck]) -> Option<Duration> {
         let seen = self.seen.filter(|_| self.progress.knows_ages())?;
         Some(self.progress.waiting_since(but).map_or(Duration::ZERO, |since| elapsed(since, seen)))

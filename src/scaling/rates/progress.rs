@@ -1,10 +1,12 @@
-//! From readings to measurements of one replica: which readings may be compared, and whose work they show.
+//! The streams of work of one workload from reading to reading: when each got on, and for how long its messages wait.
 //!
-//! A measurement needs workers that stay the same (count, readiness, members, template, no rebalance, no rollout) and
-//! have work all the time. With a group whose assignment is known each member is looked at by itself, so that one hot
-//! partition is enough. Else all partitions with work must have it all the time, since nobody can tell who idles.
+//! Which of them do not get on is `stuck`'s to say, and what a replica does `measured`'s. A measurement needs workers
+//! that stay the same: count, readiness, members, template, no rebalance, no rollout.
 
-use std::collections::{BTreeMap, HashMap};
+mod measured;
+mod stuck;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +14,11 @@ use jiff::Timestamp;
 
 use super::super::Target;
 use super::super::history::elapsed;
-use super::super::real;
-use super::attention::Turns;
-use super::lane::{Busy, Lane};
-use crate::brokers::observation::Backlog;
+use super::lane::Lane;
+use super::waiting::Age;
+use crate::api::status::AgeBasis;
+use crate::brokers::observation::{Backlog, PartitionOffsets};
+pub(in crate::scaling) use stuck::Stuck;
 
 /// Time after a change of the workers in which nothing is measured: what was processed twice, or not yet, is over.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -43,7 +46,7 @@ pub(super) struct Progress {
     topics: Vec<(Arc<str>, Vec<Lane>)>,
     workers: Option<Workers>,
     /// Of each stream the first one of the same member, which does not depend on how members are numbered.
-    shared_out: Vec<Option<usize>>,
+    shared_out: Vec<Option<u32>>,
     calm_since: Option<Timestamp>,
     commit_interval: Option<f64>,
     /// When something was last processed, or nothing was there to be.
@@ -51,24 +54,6 @@ pub(super) struct Progress {
     /// When something was processed again after a pause of all streams.
     resumed: Option<Timestamp>,
 }
-
-/// A partition that does not get on.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::scaling) struct Stuck {
-    /// The topic, by position and name.
-    pub(in crate::scaling) topic: usize,
-    pub(in crate::scaling) name: Arc<str>,
-    pub(in crate::scaling) partition: usize,
-    /// The message at which it hangs.
-    pub(in crate::scaling) offset: u64,
-    /// For how long.
-    pub(in crate::scaling) time: Duration,
-    /// Its member gets on with nothing of all that it has.
-    pub(in crate::scaling) hangs: bool,
-}
-
-/// Members are measured in so many groups at most, each of which is one measurement.
-const GROUPS: usize = 3;
 
 /// Who works. Another of it is not to be compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,76 +107,6 @@ impl Progress {
         self.commit_interval
     }
 
-    /// Partitions in which nothing was done for so long although something is left, while something was in others:
-    /// those of `known` that have not moved since, and new ones. `backlog` is the reading that was last taken into
-    /// account.
-    ///
-    /// When all stop at once, some have stopped a little earlier than others, and some begin a little later: neither is
-    /// held against them. Nor is a turn that has not come.
-    pub(super) fn stuck(
-        &self,
-        backlog: &Backlog,
-        known: &[Stuck],
-        at: Timestamp,
-        limit: Duration,
-    ) -> Vec<Stuck> {
-        let advanced = |lane: &Lane| elapsed(lane.advanced(), at) < limit;
-        let all = || self.topics.iter().flat_map(|(_, lanes)| lanes);
-        let Some(latest) = all().map(Lane::advanced).max() else { return Vec::new() };
-        let together = self.resumed.is_none_or(|resumed| elapsed(resumed, at) >= limit / 2);
-        let stands = |lane: &Lane| lane.waits() && elapsed(lane.moved(), at) >= limit;
-        if known.is_empty() && !all().any(stands) {
-            return Vec::new();
-        }
-        let mut turns: BTreeMap<Option<u16>, Turns> = BTreeMap::new();
-        for (lane, owner) in all().zip(owners(backlog)) {
-            let turns = turns.entry(owner).or_default();
-            if stands(lane) {
-                turns.add_still();
-            } else {
-                turns.add(lane.attention(), lane.has_work(), at);
-            }
-        }
-        let had_its_turn = |owner| turns.get(&owner).is_some_and(|turns| turns.came(limit));
-        let is_new = |lane: &Lane, owner| {
-            together && stands(lane) && elapsed(lane.moved(), latest) >= limit / 2 && had_its_turn(owner)
-        };
-        let is_known = |name: &Arc<str>, partition: usize, lane: &Lane| {
-            let same = |it: &&Stuck| it.name == *name && it.partition == partition;
-            known.iter().find(same).is_some_and(|it| it.offset == lane.next())
-        };
-        let stuck = |name: &Arc<str>, partition: usize, lane: &Lane, owner| {
-            lane.waits() && (is_new(lane, owner) || is_known(name, partition, lane))
-        };
-        // Of each member: partitions with something to do, and whether it got on with any.
-        let mut members: BTreeMap<u16, (u32, bool)> = BTreeMap::new();
-        for (lane, owner) in all().zip(owners(backlog)) {
-            if let Some(owner) = owner {
-                let (waiting, active) = members.entry(owner).or_default();
-                *waiting += u32::from(lane.waits());
-                *active |= advanced(lane);
-            }
-        }
-        // One that has a single partition may as well have met a message that it cannot process.
-        let hangs = |owner| members.get(&owner).is_some_and(|(waiting, active)| *waiting > 1 && !active);
-        let streams = self.streams().zip(owners(backlog));
-        let stuck =
-            streams.filter(|((_, name, partition, lane), owner)| stuck(name, *partition, lane, *owner));
-        let stuck = stuck.map(|((topic, name, partition, lane), owner)| Stuck {
-            hangs: owner.is_some_and(hangs),
-            ..stuck_at(topic, name, partition, lane, at)
-        });
-        stuck.collect()
-    }
-
-    /// The stream that has stood still for the longest time although something is left. Absent: there is none, or the
-    /// broker does not tell where.
-    pub(super) fn stillest(&self, at: Timestamp) -> Option<Stuck> {
-        let waiting = self.streams().filter(|(_, name, _, lane)| lane.waits() && !name.is_empty());
-        let (topic, name, partition, lane) = waiting.min_by_key(|(.., lane)| lane.moved())?;
-        Some(stuck_at(topic, name, partition, lane, at))
-    }
-
     /// Nobody looked for a while: what stood still meanwhile is not known.
     pub(super) fn blink(&mut self, at: Timestamp) {
         self.lanes().for_each(|lane| lane.blink(at));
@@ -204,8 +119,25 @@ impl Progress {
         })
     }
 
-    /// Since when the oldest message has waited that is not in a partition of `but`. Absent: there is none, or the broker
-    /// does not tell.
+    /// How long the oldest message has waited. Absent: the broker does not tell enough.
+    ///
+    /// RabbitMQ's queues are one stream, and which of their messages were acknowledged is not known.
+    pub(super) fn age(&self) -> Option<Age> {
+        let mut oldest = Age { time: Duration::ZERO, basis: AgeBasis::Exact };
+        let mut sure = true;
+        for age in self.streams().filter_map(|(_, name, _, lane)| lane.age(!name.is_empty())) {
+            sure &= age.basis != AgeBasis::AtLeast;
+            oldest = if age.time > oldest.time { age } else { oldest };
+        }
+        if !sure && oldest.basis == AgeBasis::Exact {
+            // Another stream may have an older one.
+            oldest.basis = AgeBasis::AtLeast;
+        }
+        (!self.topics.is_empty()).then_some(oldest)
+    }
+
+    /// Since when the oldest message has waited, as far as it is sure, that is not in a partition of `but`. Absent: there
+    /// is none, or the broker does not tell.
     pub(super) fn waiting_since(&self, but: &[Stuck]) -> Option<Timestamp> {
         let counts = |name: &Arc<str>, partition| {
             !but.iter().any(|stuck| stuck.name == *name && stuck.partition == partition)
@@ -257,7 +189,7 @@ impl Progress {
         for dated in &backlog.dated {
             let topic = self.topics.iter_mut().find(|(name, _)| *name == dated.topic);
             if let Some(lane) = topic.and_then(|(_, lanes)| lanes.get_mut(dated.partition)) {
-                lane.date(dated.written, dated.offset);
+                lane.date(dated.written, dated.offset, dated.certain);
             }
         }
     }
@@ -283,144 +215,6 @@ impl Progress {
         intervals.sort_by(f64::total_cmp);
         self.commit_interval = intervals.get(intervals.len() / 2).copied();
     }
-
-    /// Measures those members that had work all the time, in any of their partitions. `None`: who reads what is not
-    /// known.
-    fn by_member(
-        &mut self,
-        at: Timestamp,
-        backlog: &Backlog,
-        ready: u32,
-        shortest: Duration,
-    ) -> Option<Vec<Measurement>> {
-        let mut totals: HashMap<u16, (usize, u64)> = HashMap::new();
-        let lanes = self.topics.iter().flat_map(|(_, lanes)| lanes);
-        for (index, (lane, owner)) in lanes.zip(owners(backlog)).enumerate() {
-            if let Some(owner) = owner {
-                totals.entry(owner).or_insert((index, 0)).1 += lane.done();
-            }
-        }
-        if totals.is_empty() {
-            return None;
-        }
-        let totals: Vec<Option<(usize, u64)>> =
-            owners(backlog).map(|owner| totals.get(&owner?).copied()).collect();
-        let shared_out: Vec<_> = totals.iter().map(|total| total.map(|(first, _)| first)).collect();
-        if self.shared_out != shared_out {
-            // Its totals are of other partitions.
-            self.lanes().for_each(Lane::restart);
-            self.shared_out = shared_out;
-        }
-        let mut members: BTreeMap<usize, Member> = BTreeMap::new();
-        for (lane, total) in self.lanes().zip(&totals) {
-            if let Some((member, total)) = total {
-                lane.credit(*total);
-                members.entry(*member).or_default().add(lane);
-            }
-        }
-        members.values_mut().for_each(Member::join);
-        let count = f64::from(u32::try_from(members.len()).unwrap_or(u32::MAX));
-        // Measurements of the same time are worth more together than the first of them alone.
-        if members.values().any(|member| member.is_measured_soon(at, shortest)) {
-            return Some(Vec::new());
-        }
-        members.retain(|_, member| member.is_measured(shortest));
-        for (lane, total) in self.lanes().zip(&totals) {
-            if let Some(busy) = total.and_then(|(member, _)| members.get(&member)?.longest()) {
-                lane.carry_on(busy.to.at);
-            }
-        }
-        // Several members in one replica are one worker.
-        let per_replica = (count / f64::from(ready)).max(1.0);
-        let members: Vec<Member> = members.into_values().collect();
-        let groups = (0..GROUPS).filter_map(|group| {
-            let own: Vec<_> = members.iter().skip(group).step_by(GROUPS).collect();
-            let number = f64::from(u32::try_from(own.len()).unwrap_or(u32::MAX));
-            (!own.is_empty()).then(|| Measurement {
-                per_second: own.iter().map(|member| member.rate()).sum::<f64>() / number * per_replica,
-                time: own.iter().map(|member| member.time()).sum(),
-                replicas: ready,
-            })
-        });
-        Some(groups.collect())
-    }
-
-    /// Measures all workers together, when there was work for all of them all the time.
-    fn together(&mut self, backlog: &Backlog, ready: u32, shortest: Duration) -> Option<Measurement> {
-        let busy: Vec<Option<(f64, Duration)>> =
-            self.lanes().filter(|lane| lane.has_work()).map(|lane| lane.rate(shortest)).collect();
-        let busy: Vec<_> = busy.into_iter().collect::<Option<_>>()?;
-        let time = busy.iter().map(|(_, time)| *time).max()?;
-        let streams = u32::try_from(busy.len()).unwrap_or(u32::MAX);
-        let workers = match (backlog.single_consumer, backlog.topics.is_empty()) {
-            (true, _) => 1,
-            (false, true) => ready,
-            (false, false) => ready.min(streams),
-        };
-        self.lanes().for_each(|lane| lane.carry_on(Timestamp::MIN));
-        let rate: f64 = busy.iter().map(|(rate, _)| rate).sum();
-        Some(Measurement {
-            per_second: rate / f64::from(workers),
-            time: time.saturating_mul(workers),
-            replicas: ready,
-        })
-    }
-}
-
-/// One member of a group. Which of its partitions it works on is its own affair, such as one after the other, each for
-/// as long as what it has fetched of it lasts: so all that it did counts, over a time in which at least one of them shows
-/// that it had work.
-#[derive(Default)]
-struct Member {
-    busy: Vec<Busy>,
-}
-
-impl Member {
-    fn add(&mut self, lane: &Lane) {
-        self.busy.extend(lane.busy());
-    }
-
-    /// Makes one of all times that overlap.
-    fn join(&mut self) {
-        self.busy.sort_by_key(|busy| busy.from.at);
-        self.busy.dedup_by(|next, before| {
-            let joins = next.from.at <= before.to.at;
-            if joins {
-                before.to = if next.to.at > before.to.at { next.to } else { before.to };
-                before.enough |= next.enough;
-            }
-            joins
-        });
-    }
-
-    /// The longest time in which it is known to have had work.
-    fn longest(&self) -> Option<&Busy> {
-        self.busy.iter().max_by_key(|busy| (busy.enough, elapsed(busy.from.at, busy.to.at)))
-    }
-
-    fn time(&self) -> Duration {
-        self.longest().map_or(Duration::ZERO, |busy| elapsed(busy.from.at, busy.to.at))
-    }
-
-    fn is_measured(&self, shortest: Duration) -> bool {
-        self.longest().is_some_and(|busy| busy.enough) && self.time() >= shortest
-    }
-
-    /// A commit or two are missing, and it has not stopped to make some.
-    fn is_measured_soon(&self, at: Timestamp, shortest: Duration) -> bool {
-        let goes_on = self.longest().is_some_and(|busy| elapsed(busy.to.at, at) <= shortest / 2);
-        goes_on && self.time() >= shortest.mul_f64(0.75) && !self.is_measured(shortest)
-    }
-
-    fn rate(&self) -> f64 {
-        let done = self.longest().map_or(0, |busy| busy.to.total.saturating_sub(busy.from.total));
-        real(done) / self.time().as_secs_f64().max(f64::MIN_POSITIVE)
-    }
-}
-
-fn stuck_at(topic: usize, name: &Arc<str>, partition: usize, lane: &Lane, at: Timestamp) -> Stuck {
-    let (name, time) = (Arc::clone(name), elapsed(lane.moved(), at));
-    Stuck { topic, name, partition, offset: lane.next(), time, hangs: false }
 }
 
 /// Who reads each partition, in the order of the reading.
@@ -439,7 +233,7 @@ fn streams(backlog: &Backlog) -> Streams {
         return vec![("".into(), vec![(processed.saturating_add(left), processed, left)])];
     }
     let topics = backlog.topics.iter().map(|topic| {
-        let stream = |partition: &Option<crate::brokers::observation::PartitionOffsets>| {
+        let stream = |partition: &Option<PartitionOffsets>| {
             partition.map_or((0, 0, 0), |it| {
                 (it.end, it.committed.unwrap_or_else(|| it.end.saturating_sub(it.backlog)), it.backlog)
             })
@@ -447,4 +241,80 @@ fn streams(backlog: &Backlog) -> Streams {
         (Arc::clone(&topic.name), topic.partitions.iter().map(stream).collect())
     });
     topics.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Rates;
+    use super::*;
+    use crate::brokers::observation::{Dated, TopicOffsets};
+
+    const POLL: Duration = Duration::from_secs(5);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    /// Age and basis after these readings, one every 5 s.
+    fn age(readings: &[Backlog]) -> Option<(u64, AgeBasis)> {
+        let mut rates = Rates::default();
+        for (number, backlog) in (0..).zip(readings) {
+            rates.observe(at(number * 5), backlog, Target::default(), POLL);
+        }
+        rates.age().map(|age| (age.time.as_secs(), age.basis))
+    }
+
+    fn queue(processed: u64, messages: u64) -> Backlog {
+        Backlog { processed: Some(processed), messages, ..Backlog::default() }
+    }
+
+    fn told(certain: bool, backlog: Backlog) -> Backlog {
+        let offset = backlog.processed.unwrap_or_default();
+        let dated = Dated { topic: "".into(), partition: 0, offset, written: at(-60), certain };
+        Backlog { dated: vec![dated], ..backlog }
+    }
+
+    /// Partitions by end and commit.
+    fn topic(partitions: &[(u64, u64)]) -> Backlog {
+        let partition = |(end, committed): &(u64, u64)| {
+            let (end, backlog) = (*end, end - committed);
+            Some(PartitionOffsets { start: 0, end, committed: Some(*committed), backlog, owner: None })
+        };
+        let partitions: Vec<_> = partitions.iter().map(partition).collect();
+        let messages = partitions.iter().flatten().map(|it| it.backlog).sum();
+        Backlog {
+            messages,
+            topics: vec![TopicOffsets { name: "t".into(), partitions }],
+            ..Backlog::default()
+        }
+    }
+
+    #[test]
+    fn nothing_that_waits_is_of_no_age_and_what_no_broker_tells_of_none_that_is_known() {
+        assert_eq!(age(&[queue(5, 0)]), Some((0, AgeBasis::Exact)));
+        assert_eq!(age(&[topic(&[(5, 5), (9, 9)])]), Some((0, AgeBasis::Exact)));
+        assert_eq!(age(&[Backlog { messages: 7, ..Backlog::default() }]), None);
+    }
+
+    #[test]
+    fn a_queue_tells_the_age_by_its_head_for_sure_and_else_by_counting() {
+        assert_eq!(age(&[queue(5, 7)]), Some((0, AgeBasis::AtLeast)));
+        assert_eq!(age(&[queue(5, 7), queue(5, 7)]), Some((5, AgeBasis::AtLeast)));
+        let (_, basis) = age(&[queue(5, 0), queue(5, 9), queue(5, 9)]).unwrap();
+        assert_eq!(basis, AgeBasis::Estimated);
+        assert_eq!(age(&[told(true, queue(5, 7))]), Some((60, AgeBasis::Exact)));
+        assert_eq!(age(&[told(false, queue(5, 7))]), Some((60, AgeBasis::Estimated)));
+    }
+
+    #[test]
+    fn the_age_is_that_of_the_oldest_partition_and_no_surer_than_another_that_may_be_older() {
+        let seen = [topic(&[(10, 10)]), topic(&[(19, 10)]), topic(&[(19, 10)])];
+        assert_eq!(age(&seen), Some((10, AgeBasis::Exact)));
+        let both = |end| topic(&[(19, 10), (end, 50)]);
+        let one_is_old = [topic(&[(10, 10), (50, 50)]), both(50), both(50)];
+        assert_eq!(age(&one_is_old), Some((10, AgeBasis::Exact)));
+        // Partition 1 is new, and has messages that nobody saw come.
+        let unknown = [topic(&[(10, 10)]), topic(&[(19, 10)]), both(60)];
+        assert_eq!(age(&unknown), Some((10, AgeBasis::AtLeast)));
+    }
 }

@@ -2,6 +2,7 @@ use jiff::Timestamp;
 
 use super::super::records::Scan;
 use super::*;
+use crate::brokers::{Problem, SourceReason};
 
 const RESET: OffsetReset = OffsetReset::Latest;
 const ISOLATION: IsolationLevel = IsolationLevel::ReadCommitted;
@@ -21,12 +22,24 @@ impl Partition {
 
     /// A reading; the backlog that it comes to.
     fn read(&mut self, commit: i64, end: i64) -> i64 {
+        self.read_beside(commit, end, &[])
+    }
+
+    /// The same, with other topics in it.
+    fn read_beside(&mut self, commit: i64, end: i64, others: &[TopicOffsets<'_>]) -> i64 {
         self.now += Duration::from_secs(5);
         let found = Offsets { start: 0, commit: Some(commit), end };
         let found = self.heads.pass_over(&self.name, self.id, 0, found, RESET);
         let topic = TopicOffsets { name: &self.name, id: self.id, partitions: Ok(vec![Ok(found)]) };
-        self.heads.observe(&[topic], RESET);
+        self.heads.observe(&[&[topic], others].concat(), RESET);
         end - found.base(RESET)
+    }
+
+    /// A reading in which the topic as a whole could not be read.
+    fn fail(&mut self) {
+        self.now += Duration::from_secs(5);
+        let failed = TopicOffsets { name: &self.name, id: TopicId::default(), partitions: Err(trouble()) };
+        self.heads.observe(&[failed], RESET);
     }
 
     /// Where a look is wanted now.
@@ -53,6 +66,10 @@ impl Partition {
 fn record(offset: i64, second: i64) -> Result<Scan, i16> {
     let written = Some(Timestamp::from_second(second).unwrap());
     Ok(Scan { head: Some(Head { offset, written }), reached: offset })
+}
+
+fn trouble() -> Problem {
+    Problem::new(SourceReason::StatsUnavailable, "no broker knows its partitions")
 }
 
 fn nothing_before(reached: i64) -> Result<Scan, i16> {
@@ -175,6 +192,58 @@ fn a_group_that_is_set_back_gets_its_backlog_back() {
     partition.look(nothing_before(102));
     assert_eq!(partition.read(100, 102), 0);
     assert_eq!(partition.read(40, 102), 62);
+}
+
+#[test]
+fn what_a_group_that_is_set_back_has_before_it_is_dated_though_it_arrived_while_it_was_watched() {
+    let mut partition = Partition::new();
+    partition.read(100, 100);
+    partition.read(9000, 9000);
+    assert_eq!(partition.wanted(), None);
+    partition.read(500, 9000);
+    assert_eq!(partition.wanted(), Some(500));
+    partition.look(record(500, 7));
+    assert_eq!(partition.dated(), [(500, 7)]);
+}
+
+#[test]
+fn a_topic_that_cannot_be_read_takes_nothing_from_what_is_known_of_others_or_of_itself() {
+    let mut partition = Partition::new();
+    partition.read(100, 102);
+    partition.look(nothing_before(102));
+    assert_eq!(partition.read(100, 102), 0);
+    let other: Arc<str> = "payments".into();
+    let failed = || TopicOffsets { name: &other, id: [9; 16], partitions: Err(trouble()) };
+    let read = || TopicOffsets { partitions: Ok(vec![Err(Arc::new(trouble()))]), ..failed() };
+    for others in [failed(), read(), failed()] {
+        assert_eq!(partition.read_beside(100, 102, &[others]), 0);
+    }
+    assert_eq!(partition.read(100, 102), 0, "without the other one");
+    partition.fail();
+    assert_eq!(partition.read(100, 102), 0, "after it could not be read itself");
+    assert_eq!(partition.wanted(), None);
+}
+
+#[test]
+fn new_partitions_leave_what_is_known_of_the_old_ones() {
+    let mut heads = Heads::default();
+    let (name, id, now): (Arc<str>, _, _) = ("orders".into(), [1; 16], Instant::now());
+    let read = |heads: &mut Heads, commits: &[i64]| {
+        let partition = |commit: &i64| Ok(Offsets { start: 0, commit: Some(*commit), end: 90_000 });
+        let partitions = Ok(commits.iter().map(partition).collect());
+        heads.observe(&[TopicOffsets { name: &name, id, partitions }], RESET);
+    };
+    read(&mut heads, &[100]);
+    let (_, asked) = heads.wanted(ISOLATION, now).next().unwrap();
+    heads.tried(&asked, now);
+    heads.answer(&Fetched { asked, found: record(100, 7) }, now);
+    read(&mut heads, &[100, 50]);
+    assert_eq!(heads.dated().len(), 1);
+    let wanted: Vec<_> =
+        heads.wanted(ISOLATION, now).map(|(_, fetch)| (fetch.partition, fetch.from)).collect();
+    assert_eq!(wanted, [(1, 50)]);
+    read(&mut heads, &[100]);
+    assert_eq!(heads.dated(), [], "it is another topic");
 }
 
 #[test]
