@@ -21,11 +21,15 @@ struct Consumers {
     described: bool,
     /// Seconds for which a replica works on one partition before the next, while there is work in it. 0: on all at once.
     turn: u64,
+    /// Messages come whole and by chance, and are worked on one by one.
+    scattered: bool,
     /// Part of the arrivals that go to partition 0, besides its even share.
     skew: f64,
     end: Vec<f64>,
     done: Vec<f64>,
     committed: Vec<f64>,
+    /// What each replica could have done by now, and last of all what could have arrived.
+    credit: Vec<f64>,
     step: u64,
     random: u64,
     rates: Rates,
@@ -42,6 +46,8 @@ impl Consumers {
             commit_every: 5,
             described: true,
             turn: 0,
+            scattered: false,
+            credit: vec![0.0; replicas + 1],
             skew: 0.0,
             end: vec![0.0; partitions],
             done: vec![0.0; partitions],
@@ -72,7 +78,50 @@ impl Consumers {
             .unwrap()
     }
 
+    fn work_one_by_one(&mut self) {
+        let second = 1.0 / STEPS as f64;
+        let partitions = self.end.len();
+        self.credit[self.replicas] += self.arrivals * second;
+        while self.credit[self.replicas] >= 1.0 {
+            self.credit[self.replicas] -= 1.0;
+            let partition = usize::try_from(self.random(partitions as u64)).unwrap();
+            self.end[partition] += 1.0;
+        }
+        for replica in 0..self.ready {
+            self.credit[replica] += self.service * second;
+            while self.credit[replica] >= 1.0 {
+                let own: Vec<_> = (replica..partitions).step_by(self.ready).collect();
+                let first = own.iter().map(|own| self.done[*own]).sum::<f64>() as usize % own.len();
+                let mut turns = own.iter().copied().cycle().skip(first).take(own.len());
+                let Some(next) = turns.find(|own| self.done[*own] < self.end[*own]) else {
+                    self.credit[replica] = 0.0;
+                    break;
+                };
+                self.done[next] += 1.0;
+                self.credit[replica] -= 1.0;
+            }
+        }
+    }
+
     fn work(&mut self) {
+        if self.scattered {
+            self.work_one_by_one();
+        } else {
+            self.work_on_all();
+        }
+        let partitions = self.end.len();
+        for replica in 0..self.ready {
+            // Each at its own time.
+            if (self.step + replica as u64 * 7).is_multiple_of(self.commit_every * STEPS) {
+                for partition in (replica..partitions).step_by(self.ready) {
+                    self.committed[partition] = self.done[partition];
+                }
+            }
+        }
+        self.step += 1;
+    }
+
+    fn work_on_all(&mut self) {
         let second = 1.0 / STEPS as f64;
         let partitions = self.end.len();
         let even = self.arrivals * (1.0 - self.skew) / partitions as f64 * second;
@@ -93,14 +142,7 @@ impl Consumers {
                     budget -= done;
                 }
             }
-            // Each at its own time.
-            if (self.step + replica as u64 * 7).is_multiple_of(self.commit_every * STEPS) {
-                for partition in (replica..partitions).step_by(self.ready) {
-                    self.committed[partition] = self.done[partition];
-                }
-            }
         }
-        self.step += 1;
     }
 
     fn reading(&self) -> Backlog {
@@ -196,6 +238,20 @@ fn consumers_that_work_on_their_partitions_in_turn_are_measured_by_all_of_them()
             let consumers = consumers.backlog(1e5).run(400);
             consumers.assert_learned(&format!("turns of {turn} s, commits every {commit_every} s"));
         }
+    }
+}
+
+#[test]
+fn few_messages_in_many_partitions_are_enough_to_learn() {
+    // Each partition has some messages, and often none, so that no partition shows all that its consumer does.
+    for (replicas, service) in [(1, 5.0), (2, 5.0), (4, 20.0)] {
+        let capacity = service * replicas as f64;
+        let arrivals = capacity * 0.5;
+        let mut consumers = Consumers { scattered: true, arrivals, ..Consumers::new(48, replicas, service) };
+        for _ in 0..8 {
+            consumers = consumers.backlog((capacity * 20.0 / 48.0).ceil() * 48.0).run(300);
+        }
+        consumers.assert_learned(&format!("{replicas} replicas of {service}/s"));
     }
 }
 
