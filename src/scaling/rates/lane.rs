@@ -13,6 +13,7 @@ use super::super::history::elapsed;
 use super::super::real;
 use super::attention::Attention;
 use super::waiting::{Age, Waiting};
+use crate::api::status::AgeBasis;
 
 /// Commits in a row without idling that make a rate.
 const FEWEST_STEPS: u32 = 3;
@@ -38,6 +39,8 @@ pub(super) struct Lane {
     /// Commits since `from`.
     steps: u32,
     waiting: Waiting,
+    /// Messages are deleted after this time, so that none is older but what a consumer has.
+    kept: Option<Duration>,
     attention: Attention,
     /// When something was last done, or nothing was there to do.
     moved: Timestamp,
@@ -73,7 +76,7 @@ impl Lane {
     pub(super) fn new(at: Timestamp, end: u64, done: u64, left: u64) -> Self {
         let to = Point { at, done, total: 0 };
         let mut waiting = Waiting::default();
-        waiting.observe((at, end), at, end, done);
+        waiting.observe((at, end), at, end, first(end, done, left));
         Self {
             seen: at,
             end,
@@ -84,6 +87,7 @@ impl Lane {
             to,
             steps: 0,
             waiting,
+            kept: None,
             attention: Attention::new(at),
             moved: at,
             idled: true,
@@ -132,7 +136,7 @@ impl Lane {
             self.moved = at;
         }
         self.idled |= left == 0;
-        self.waiting.observe((self.seen, self.end), at, end, done);
+        self.waiting.observe((self.seen, self.end), at, end, first(end, done, left));
         let between = elapsed(self.seen, at).max(Duration::from_secs_f64(self.interval.unwrap_or_default()));
         (self.seen, self.end, self.done, self.left) = (at, end, done, left);
         let oldest = self.waiting_since().map_or(Duration::ZERO, |since| elapsed(since, at));
@@ -225,15 +229,29 @@ impl Lane {
         self.done
     }
 
+    /// Messages are deleted after this time. Absent: they are not, or it is not known.
+    pub(super) fn keep(&mut self, time: Option<Duration>) {
+        self.kept = time;
+    }
+
     /// Since when the oldest message has waited, as far as it is sure. Absent: there is none.
     pub(super) fn waiting_since(&self) -> Option<Timestamp> {
-        self.waits().then(|| self.waiting.since(self.done)).flatten()
+        let since = self.waits().then(|| self.waiting.since(self.first())).flatten()?;
+        let earliest = self.kept.and_then(|time| self.seen.checked_sub(time).ok());
+        Some(earliest.map_or(since, |earliest| since.max(earliest)))
     }
 
     /// How long it has waited by the last reading. Absent: there is none. `in_order`: messages are done in the order of
     /// their places.
     pub(super) fn age(&self, in_order: bool) -> Option<Age> {
-        self.waits().then(|| self.waiting.age(self.done, in_order, self.seen)).flatten()
+        let age = self.waits().then(|| self.waiting.age(self.first(), in_order, self.seen)).flatten()?;
+        let gone = self.kept.filter(|kept| age.time > *kept && age.basis != AgeBasis::Exact);
+        Some(gone.map_or(age, |kept| Age { time: kept, basis: AgeBasis::Estimated }))
+    }
+
+    /// The first message that is left, by its place.
+    fn first(&self) -> u64 {
+        first(self.end, self.done, self.left)
     }
 
     /// Messages arrive, or are left.
@@ -245,6 +263,11 @@ impl Lane {
     pub(super) fn commit_interval(&self) -> Option<f64> {
         self.interval
     }
+}
+
+/// The first message that is left, by its place: where some of those that are not done are gone, beyond them.
+fn first(end: u64, done: u64, left: u64) -> u64 {
+    end.saturating_sub(left).max(done)
 }
 
 #[cfg(test)]

@@ -173,9 +173,12 @@ impl Progress {
         if !same {
             self.rearrange(at, &found);
         }
+        // A Kafka log begins later when records are deleted; a queue says nothing but this.
+        let kept = backlog.kept.iter().find(|kept| kept.topic.is_empty()).map(|kept| kept.time);
         let known = self.topics.iter_mut().flat_map(|(_, lanes)| lanes);
         let mut moved = backlog.messages == 0;
         for (lane, (end, done, left)) in known.zip(found.into_iter().flat_map(|(_, streams)| streams)) {
+            lane.keep(kept);
             moved |= lane.observe(at, end, done, left);
         }
         if moved {
@@ -247,7 +250,7 @@ fn streams(backlog: &Backlog) -> Streams {
 mod tests {
     use super::super::Rates;
     use super::*;
-    use crate::brokers::observation::{Dated, TopicOffsets};
+    use crate::brokers::observation::{Dated, Kept, TopicOffsets};
 
     const POLL: Duration = Duration::from_secs(5);
 
@@ -316,5 +319,24 @@ mod tests {
         // Partition 1 is new, and has messages that nobody saw come.
         let unknown = [topic(&[(10, 10)]), topic(&[(19, 10)]), both(60)];
         assert_eq!(age(&unknown), Some((10, AgeBasis::AtLeast)));
+    }
+
+    #[test]
+    fn messages_that_were_deleted_make_none_older_that_are_left() {
+        // The log's start passes the commit: those up to second 5 are gone, those of second 10 are left.
+        let expired = |backlog: u64| {
+            let mut topic = topic(&[(30, 10)]);
+            topic.messages = backlog;
+            topic.topics[0].partitions[0].as_mut().unwrap().backlog = backlog;
+            topic
+        };
+        let readings = [topic(&[(10, 10)]), topic(&[(20, 10)]), expired(20), expired(20), expired(10)];
+        assert_eq!(age(&readings[..4]), Some((15, AgeBasis::Exact)));
+        assert_eq!(age(&readings), Some((15, AgeBasis::Exact)), "20 s without the deletion");
+
+        let kept = vec![Kept { topic: "".into(), time: Duration::from_secs(20) }];
+        let queue = Backlog { kept, ..queue(5, 7) };
+        assert_eq!(age(&[queue.clone(), queue.clone()]), Some((5, AgeBasis::AtLeast)));
+        assert_eq!(age(&vec![queue; 9]), Some((20, AgeBasis::Estimated)));
     }
 }
