@@ -22,7 +22,7 @@ pub use settings::{ArrivalKind, Fault, FaultKind, PodStart, Protocol, Queue, Set
 use super::random::Random;
 use group::{Group, each};
 use load::Arrivals;
-use pods::{Pod, Pods};
+use pods::Pods;
 
 /// Streams of random numbers: one for each part of the world, so that none changes what another one draws.
 mod stream {
@@ -147,22 +147,27 @@ impl<'a> World<'a> {
         let blocked = (poison && self.group.is_some()).then_some(0);
         let stuck = usize::from(poison && self.group.is_none());
         let Self { pods, partitions, delays, service, .. } = self;
-        let busy = |pod: &&mut Pod| pods::waiting(&pod.partitions, partitions, blocked) > 0;
-        let (mut busy, idle): (Vec<&mut Pod>, Vec<&mut Pod>) =
-            pods.all.iter_mut().skip(stuck).partition(busy);
-        // Time without work cannot be saved up.
-        idle.into_iter().for_each(|pod| pod.credit = pod.credit.min(0.0));
+        // Before anybody works: who competes for the same queue has something to do at the beginning of the second.
+        let mut number = 0;
+        for pod in pods.all.iter_mut().skip(stuck) {
+            pod.busy = pods::is_busy(&pod.partitions, partitions, blocked);
+            number += u32::from(pod.busy);
+        }
 
         let rate = 1.0 / self.settings.service_seconds;
         let spread = self.settings.service_variation * rate.sqrt();
-        let number = f64::from(u32::try_from(busy.len()).unwrap_or(u32::MAX));
         let limits = self.faults.iter().filter(|fault| (fault.from..fault.until).contains(&now));
         let slowed = limits.filter_map(|fault| match fault.kind {
-            FaultKind::Saturation { limit } => Some(limit / (rate * number)),
+            FaultKind::Saturation { limit } => Some(limit / (rate * f64::from(number))),
             _ => None,
         });
         let slowed = slowed.fold(1.0, f64::min);
-        for pod in &mut busy {
+        for pod in pods.all.iter_mut().skip(stuck) {
+            if !pod.busy {
+                // Time without work cannot be saved up.
+                pod.credit = pod.credit.min(0.0);
+                continue;
+            }
             pod.credit += slowed * (rate + if spread > 0.0 { spread * service.normal() } else { 0.0 });
             // Truncated, and nothing below 0.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -275,6 +280,12 @@ impl<'a> World<'a> {
     /// The partitions of each member of the group, as far as the broker tells. Empty without a group.
     pub fn owned(&self) -> impl Iterator<Item = &[usize]> {
         self.group.iter().flat_map(|group| group.owned(&self.pods))
+    }
+
+    /// As long as it is the same, so are the members of the group and their partitions.
+    #[must_use]
+    pub fn group_version(&self) -> u64 {
+        self.group.as_ref().map_or(0, Group::version)
     }
 
     /// The group is handing out its partitions.

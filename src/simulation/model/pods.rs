@@ -22,6 +22,8 @@ pub(super) struct Pod {
     pub(super) phase: u32,
     /// From which of its partitions it goes on.
     pub(super) cursor: usize,
+    /// It has something to do in this second.
+    pub(super) busy: bool,
 }
 
 /// All pods of the workload.
@@ -97,7 +99,15 @@ impl Pods {
         };
         let phase = u32::try_from(self.random.below(u64::from(u32::MAX))).unwrap_or_default();
         let (ready_at, partitions) = (now + takes, Vec::new());
-        self.all.push(Pod { ready_at, joined: false, partitions, credit: 0.0, phase, cursor: 0 });
+        self.all.push(Pod {
+            ready_at,
+            joined: false,
+            partitions,
+            credit: 0.0,
+            phase,
+            cursor: 0,
+            busy: false,
+        });
     }
 }
 
@@ -120,15 +130,17 @@ impl Pod {
         mut process: impl FnMut(&mut Partition, u64) -> u64,
     ) -> u64 {
         let mut left = most;
-        let number = self.partitions.len();
         while left > 0 {
             let active = waiting(&self.partitions, partitions, blocked);
             if active == 0 {
                 break;
             }
-            let share = (left / active).max(1);
-            let first = self.cursor % number.max(1);
-            for index in self.partitions.iter().cycle().skip(first).take(number) {
+            // Most pods of a large group have one partition, and a division takes as long as all else here.
+            let share = if active == 1 { left } else { (left / active).max(1) };
+            let number = self.partitions.len();
+            let first = if number > 1 { self.cursor % number } else { 0 };
+            let (earlier, later) = self.partitions.split_at_checked(first).unwrap_or_default();
+            for index in later.iter().chain(earlier) {
                 if left > 0
                     && Some(*index) != blocked
                     && let Some(partition) = partitions.get_mut(*index)
@@ -145,8 +157,14 @@ impl Pod {
 
 /// How many of these partitions have work.
 pub(super) fn waiting(owned: &[usize], partitions: &[Partition], blocked: Option<usize>) -> u64 {
-    let works = |index: &&usize| {
-        Some(**index) != blocked && partitions.get(**index).is_some_and(|partition| partition.waiting() > 0)
-    };
-    u64::try_from(owned.iter().filter(works).count()).unwrap_or(u64::MAX)
+    owned.iter().map(|index| u64::from(works(*index, partitions, blocked))).sum()
+}
+
+/// Whether any of these partitions has work.
+pub(super) fn is_busy(owned: &[usize], partitions: &[Partition], blocked: Option<usize>) -> bool {
+    owned.iter().any(|index| works(*index, partitions, blocked))
+}
+
+fn works(index: usize, partitions: &[Partition], blocked: Option<usize>) -> bool {
+    Some(index) != blocked && partitions.get(index).is_some_and(|partition| partition.waiting() > 0)
 }
