@@ -7,6 +7,7 @@ mod admission;
 mod args;
 mod compare;
 mod manifest;
+mod metadata;
 mod progress;
 mod report;
 mod table;
@@ -205,8 +206,12 @@ fn trace_script(path: &Path, args: &SimulateArgs) -> Result<Script, SimulateErro
 }
 
 fn read(path: &Path) -> Result<String, SimulateError> {
-    let failed = |source| SimulateError::Read { path: shown(path), source };
-    std::fs::read_to_string(path).map_err(failed)
+    let bytes = std::fs::read(path).map_err(|source| SimulateError::Read { path: shown(path), source })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
+        content(path, &format!("{line}: is no text in UTF-8; save it as that"))
+    })
 }
 
 fn create(path: &Path) -> Result<File, SimulateError> {
