@@ -111,6 +111,9 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 20, value_name = "NUMBER", help_heading = "Queue",
           value_parser = clap::value_parser!(u32).range(0..=65_535))]
     pub prefetch: u32,
+    /// Only one of the consumers gets messages (RabbitMQ)
+    #[arg(long, help_heading = "Queue")]
+    pub single_active_consumer: bool,
     /// Messages are deleted after this time [default: never]
     #[arg(long, value_name = "SECONDS", help_heading = "Queue",
           value_parser = clap::value_parser!(u32).range(1..=LONGEST_SECONDS))]

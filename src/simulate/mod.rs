@@ -139,8 +139,7 @@ fn first_replicas(script: &Script, settings: &Settings, bounds: Bounds) -> i32 {
     let rate = script.load.steps.first().map_or(0.0, |(_, rate)| *rate);
     #[allow(clippy::cast_possible_truncation)] // Saturates.
     let needed = (rate * settings.service_seconds * 4.0 / 3.0).ceil() as i32;
-    let partitions = settings.partitions().and_then(|partitions| i32::try_from(partitions).ok());
-    bounds.clamp(needed.min(partitions.unwrap_or(i32::MAX)))
+    bounds.clamp(needed.min(settings.workers()))
 }
 
 fn settings(args: &SimulateArgs, manifest: &Manifest) -> Settings {
@@ -151,7 +150,11 @@ fn settings(args: &SimulateArgs, manifest: &Manifest) -> Settings {
             commit_seconds: args.commit_seconds,
             rebalance_seconds: args.rebalance_seconds,
         },
-        Source::RabbitMq(_) => Queue::RabbitMq { prefetch: args.prefetch, statistics_seconds: 5 },
+        Source::RabbitMq(_) => Queue::RabbitMq {
+            prefetch: args.prefetch,
+            statistics_seconds: 5,
+            single_active: args.single_active_consumer,
+        },
     };
     Settings {
         queue,

@@ -35,8 +35,9 @@ impl Observer {
         let reading = if world.is_readable() {
             match settings.queue {
                 Queue::Kafka { protocol, .. } => self.kafka(world, protocol),
-                Queue::RabbitMq { prefetch, statistics_seconds } => {
-                    Reading::Known(self.rabbitmq(world, prefetch, statistics_seconds))
+                Queue::RabbitMq { prefetch, statistics_seconds, single_active } => {
+                    let backlog = self.rabbitmq(world, prefetch, statistics_seconds);
+                    Reading::Known(Backlog { single_consumer: single_active, ..backlog })
                 }
             }
         } else {

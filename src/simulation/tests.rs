@@ -11,7 +11,7 @@ use super::observer::Observer;
 use super::run::{Outcome, Script, play};
 use super::scenario::Scenario;
 use crate::api::QueueScaler;
-use crate::plan::{Bounds, ScalingPlan, validate};
+use crate::plan::{Bounds, DrainTime, Policy, ScalingPlan, validate};
 
 /// Through the real validation, as every plan.
 pub(super) fn plan() -> ScalingPlan {
@@ -29,6 +29,16 @@ pub(super) fn plan() -> ScalingPlan {
     });
     let object: QueueScaler = serde_json::from_value(object).unwrap();
     validate(&object, "shop").unwrap().scaling
+}
+
+/// What a plan has by default.
+fn default_policy() -> Policy {
+    Policy::DrainTime(DrainTime {
+        target: Duration::from_secs(300),
+        max_age: None,
+        hint_per_minute: None,
+        headroom_percent: 30,
+    })
 }
 
 pub(super) fn settings() -> Settings {
@@ -64,7 +74,10 @@ fn run(scenario: Scenario, settings: &Settings, seed: u64) -> Outcome {
 
 #[test]
 fn every_scenario_runs_and_keeps_its_books() {
-    let rabbitmq = Settings { queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5 }, ..settings() };
+    let rabbitmq = Settings {
+        queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5, single_active: false },
+        ..settings()
+    };
     for scenario in Scenario::ALL {
         for settings in [settings(), rabbitmq.clone()] {
             let outcome = run(scenario, &settings, 1);
@@ -121,6 +134,22 @@ fn recovery_is_counted_from_the_end_of_the_outage_until_the_backlog_is_gone() {
     // 36 a second for 600 s are 21,600. 12 replicas do 84 a second besides what arrives, and 6 of them are not added, and
     // do not start, before something is processed again.
     assert!((300..=600).contains(&recovery), "{recovery}");
+}
+
+#[test]
+fn a_rolling_update_during_a_backlog_is_no_reason_to_go_back_and_forth() {
+    let plan = ScalingPlan { policy: default_policy(), ..plan() };
+    for seed in 1..=3 {
+        let (load, faults) = Scenario::Rollout.script(120.0);
+        let script = Script { faults, ..script("rollout", load) };
+        let outcome = play(&script, &settings(), &mut Engine::new(&plan), seed, 60, true, |_| ());
+        let metrics = outcome.metrics;
+        assert!(metrics.recovery_seconds.is_some(), "seed {seed}: the backlog was never gone");
+        assert_eq!((metrics.reversals, metrics.wrong_zeros), (0, 0), "seed {seed}");
+        // From the update on until all pods are new.
+        let during = outcome.samples.iter().filter(|sample| (2520..2560).contains(&sample.second));
+        assert!(during.clone().count() > 0 && during.clone().all(|sample| sample.backlog > 0), "seed {seed}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub use settings::{ArrivalKind, Fault, FaultKind, PodStart, Protocol, Queue, Set
 use super::random::Random;
 use group::{Group, each};
 use load::Arrivals;
-use pods::Pods;
+use pods::{Pod, Pods};
 
 /// Streams of random numbers: one for each part of the world, so that none changes what another one draws.
 mod stream {
@@ -83,6 +83,7 @@ impl<'a> World<'a> {
         });
         self.lose_nodes();
         self.pods.replace(now);
+        self.roll_out();
         self.share_out();
         if !self.is_on(|kind| matches!(kind, FaultKind::Outage)) {
             self.work();
@@ -98,11 +99,17 @@ impl<'a> World<'a> {
     /// Sets the replicas of the workload.
     pub fn scale(&mut self, replicas: i32) {
         let Self { group, partitions, .. } = self;
-        self.pods.scale(replicas, self.now, |pod| {
-            if let Some(group) = group {
-                group.leave(&pod, partitions);
-            }
-        });
+        self.pods.scale(replicas, self.now, |pod| leave(group.as_mut(), partitions, &pod));
+    }
+
+    fn roll_out(&mut self) {
+        let Self { group, partitions, pods, now, .. } = self;
+        if self.faults.iter().any(|fault| fault.kind == FaultKind::Rollout && fault.from == *now) {
+            pods.template += 1;
+        }
+        if pods.is_rolling_out() {
+            pods.roll(*now, |pod| leave(group.as_mut(), partitions, &pod));
+        }
     }
 
     fn is_on(&self, which: impl Fn(FaultKind) -> bool) -> bool {
@@ -134,9 +141,16 @@ impl<'a> World<'a> {
             group.advance(&mut self.pods, &mut self.partitions, self.now);
             return;
         }
-        for pod in self.pods.all.iter_mut().filter(|pod| !pod.joined && pod.ready_at <= self.now) {
+        let single = matches!(self.settings.queue, Queue::RabbitMq { single_active: true, .. });
+        // Whoever came first stays the active one.
+        let mut taken = single && self.pods.all.iter().any(|pod| !pod.partitions.is_empty());
+        let ready = self.pods.all.iter_mut().filter(|pod| pod.ready_at <= self.now);
+        for pod in ready.filter(|pod| !pod.joined || single) {
             pod.joined = true;
-            pod.partitions = (0..self.partitions.len()).collect();
+            if !taken {
+                pod.partitions = (0..self.partitions.len()).collect();
+                taken = single;
+            }
         }
     }
 
@@ -268,6 +282,18 @@ impl<'a> World<'a> {
         self.pods.ready(self.now)
     }
 
+    /// The number of the template that pods are made of.
+    #[must_use]
+    pub fn template(&self) -> u32 {
+        self.pods.template
+    }
+
+    /// There are pods of an earlier template.
+    #[must_use]
+    pub fn is_rolling_out(&self) -> bool {
+        self.pods.is_rolling_out()
+    }
+
     /// Members of the group, or consumers of the queue.
     #[must_use]
     pub fn members(&self) -> usize {
@@ -292,5 +318,12 @@ impl<'a> World<'a> {
     #[must_use]
     pub fn rebalances(&self) -> bool {
         self.group.as_ref().is_some_and(Group::rebalances)
+    }
+}
+
+/// A pod is told to end.
+fn leave(group: Option<&mut Group>, partitions: &mut [Partition], pod: &Pod) {
+    if let Some(group) = group {
+        group.leave(pod, partitions);
     }
 }

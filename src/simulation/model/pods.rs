@@ -24,6 +24,7 @@ pub(super) struct Pod {
     pub(super) cursor: usize,
     /// It has something to do in this second.
     pub(super) busy: bool,
+    template: u32,
 }
 
 /// All pods of the workload.
@@ -33,6 +34,8 @@ pub(super) struct Pods {
     pub(super) all: Vec<Pod>,
     /// What the workload's scale says.
     pub(super) replicas: i32,
+    /// What new pods are made of.
+    pub(super) template: u32,
     /// When the replacements of dead pods are created.
     replaced_at: Vec<u32>,
     start: PodStart,
@@ -43,7 +46,8 @@ impl Pods {
     /// The pods of the beginning are ready.
     pub(super) fn new(settings: &Settings, random: Random) -> Self {
         let (start, replicas) = (settings.pod_start, 0);
-        let mut pods = Self { all: Vec::new(), replicas, replaced_at: Vec::new(), start, random };
+        let mut pods =
+            Self { all: Vec::new(), replicas, template: 0, replaced_at: Vec::new(), start, random };
         pods.scale(settings.replicas, 0, |_| ());
         pods.all.iter_mut().for_each(|pod| pod.ready_at = 0);
         pods
@@ -52,16 +56,43 @@ impl Pods {
     /// Creates or removes pods; `gone` gets each that is removed. Those that are not ready go first, then the youngest.
     pub(super) fn scale(&mut self, replicas: i32, now: u32, mut gone: impl FnMut(Pod)) {
         self.replicas = replicas;
-        let wanted = usize::try_from(replicas).unwrap_or_default();
+        let wanted = self.wanted();
         while self.count() < wanted {
             self.create(now);
         }
-        while self.count() > wanted {
+        let surge = if self.is_rolling_out() { surge(wanted) } else { 0 };
+        while self.count() > wanted + surge {
             if self.replaced_at.pop().is_some() {
                 continue;
             }
             let last_unready = self.all.iter().rposition(|pod| pod.ready_at > now);
             gone(self.all.remove(last_unready.unwrap_or(self.all.len() - 1)));
+        }
+    }
+
+    /// There are pods of an earlier template.
+    pub(super) fn is_rolling_out(&self) -> bool {
+        self.all.iter().any(|pod| pod.template != self.template)
+    }
+
+    /// A second of a rolling update as Kubernetes does it by default: a quarter of the replicas more than asked for, a
+    /// quarter less that is ready. `gone` gets each that is removed.
+    pub(super) fn roll(&mut self, now: u32, mut gone: impl FnMut(Pod)) {
+        let wanted = self.wanted();
+        let new =
+            self.all.iter().filter(|pod| pod.template == self.template).count() + self.replaced_at.len();
+        let room = (wanted + surge(wanted)).saturating_sub(self.count());
+        (0..room.min(wanted.saturating_sub(new))).for_each(|_| self.create(now));
+        // Rounded down, as the surge is rounded up, so that one of them is never 0.
+        let least = wanted - wanted / 4;
+        let mut ready = self.ready(now);
+        loop {
+            let old = |pod: &Pod| pod.template != self.template;
+            let idle = self.all.iter().position(|pod| old(pod) && pod.ready_at > now);
+            let next = idle.or_else(|| self.all.iter().position(old).filter(|_| ready > least));
+            let Some(next) = next else { break };
+            ready -= usize::from(idle.is_none());
+            gone(self.all.remove(next));
         }
     }
 
@@ -88,6 +119,10 @@ impl Pods {
         self.all.iter().filter(|pod| pod.ready_at <= now).count()
     }
 
+    fn wanted(&self) -> usize {
+        usize::try_from(self.replicas).unwrap_or_default()
+    }
+
     fn count(&self) -> usize {
         self.all.len() + self.replaced_at.len()
     }
@@ -99,6 +134,7 @@ impl Pods {
         };
         let phase = u32::try_from(self.random.below(u64::from(u32::MAX))).unwrap_or_default();
         let (ready_at, partitions) = (now + takes, Vec::new());
+        let template = self.template;
         self.all.push(Pod {
             ready_at,
             joined: false,
@@ -107,8 +143,14 @@ impl Pods {
             phase,
             cursor: 0,
             busy: false,
+            template,
         });
     }
+}
+
+/// Pods that a rolling update may make beyond the replicas: a quarter, rounded up.
+fn surge(replicas: usize) -> usize {
+    replicas.div_ceil(4)
 }
 
 /// 10 to 50 s for 88 %, evenly; a tail to 500 s, evenly by its logarithm.
