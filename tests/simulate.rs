@@ -102,7 +102,7 @@ fn the_page_needs_nothing_from_anywhere_and_shows_every_chart() {
     assert_eq!(page.matches("<svg").count(), 4);
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
     assert!(!page.contains("NaN") && !page.contains("inf"), "a number could not be drawn");
-    assert!(page.contains("4200") && page.contains("BacklogExceedsTarget"));
+    assert!(page.contains("4\u{202f}200") && page.contains("BacklogExceedsTarget"));
 }
 
 #[test]
