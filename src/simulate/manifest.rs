@@ -39,6 +39,8 @@ pub struct BadManifest {
 /// The first mistake.
 pub fn read(text: &str, name: Option<&str>) -> Result<Manifest, BadManifest> {
     let bad = |line, problem: String| BadManifest { line, problem };
+    // A byte order mark is what some editors begin a file with.
+    let text = text.trim_start_matches('\u{feff}');
     let (mut found, mut mistaken) = (Vec::new(), None);
     for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
         let value = Value::deserialize(document).map_err(|error| {
@@ -114,9 +116,17 @@ fn kind(object: &Value) -> Kind {
         Some(Value::String(kind)) if kind.eq_ignore_ascii_case("QueueScaler") || group.is_some() => {
             Kind::Mistaken(format!("is {kind}, must be QueueScaler"))
         }
+        Some(Value::String(list)) if list == "List" && lists_one(object) => {
+            Kind::Mistaken("is List; write its QueueScaler as a document of its own, after a line ---".into())
+        }
         None if group.is_some() => Kind::Mistaken("is required, must be QueueScaler".into()),
         _ => Kind::Other,
     }
+}
+
+fn lists_one(object: &Value) -> bool {
+    let mut items = object.get("items").and_then(Value::as_array).into_iter().flatten();
+    items.any(|item| matches!(kind(item), Kind::QueueScaler))
 }
 
 /// Lines of the fields of a file.
@@ -249,6 +259,11 @@ spec:
         assert_eq!(
             read(GOOD, Some("bills")).unwrap_err().to_string(),
             "1: no QueueScaler bills in it; it has orders"
+        );
+        assert_eq!(read(&format!("\u{feff}{GOOD}"), None).unwrap().name, "orders");
+        assert_eq!(
+            read("apiVersion: v1\nkind: List\nitems:\n- kind: QueueScaler\n", None).unwrap_err().to_string(),
+            "2: kind: is List; write its QueueScaler as a document of its own, after a line ---"
         );
         let two = format!("{GOOD}---\n{}", GOOD.replace("name: orders\nspec", "name: bills\nspec"));
         assert_eq!(
