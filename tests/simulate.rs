@@ -102,7 +102,7 @@ fn the_page_needs_nothing_from_anywhere_and_shows_every_chart() {
     assert_eq!(page.matches("<svg").count(), 4);
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
     assert!(!page.contains("NaN") && !page.contains("inf"), "a number could not be drawn");
-    assert!(page.contains("4200") && page.contains("BacklogExceedsTarget"));
+    assert!(page.contains("4\u{202f}200") && page.contains("BacklogExceedsTarget"));
 }
 
 #[test]
@@ -159,7 +159,25 @@ fn bad_files_are_refused_with_file_line_and_the_way_out() {
         Folder::new(SCALER, TRACE).fails(&["--trace=none.csv"]),
         "error: cannot read none.csv: No such file or directory (os error 2)\n"
     );
+    let folder = Folder::new(SCALER, TRACE);
+    std::fs::write(folder.path("wide.csv"), b"\xff\xfet\0i\0m\0e\0").unwrap();
+    assert_eq!(
+        folder.fails(&["--trace=wide.csv"]),
+        "error: wide.csv:1: is no text in UTF-8; save it as that\n"
+    );
     let neither = Folder::new(SCALER, TRACE).fails(&[]);
     assert!(neither.contains("--trace <FILE>"), "{neither}");
     assert!(Folder::new(SCALER, TRACE).fails(&["--scenario=panic"]).contains("flash-crowd"));
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_found_before_the_work() {
+    // A run that would take minutes.
+    let folder = Folder::new(SCALER, "timestamp,value\n0,17280000\n17280000,17280000\n");
+    let began = std::time::Instant::now();
+    for path in ["nowhere/report.html", "."] {
+        let error = folder.fails(&["--trace=trace.csv", "--compare", "--report", path]);
+        assert!(error.starts_with(&format!("error: cannot write {path}: ")), "{error}");
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(30));
 }

@@ -1,32 +1,31 @@
-//! What the API server refuses of a `QueueScaler`: the schema of its definition, applied to an object, and those of its
-//! rules in CEL that `plan::validate` does not cover. Pure.
+//! What the API server refuses of a `QueueScaler`: what it refuses of any object, the schema of its definition, applied to
+//! an object, and those of its rules in CEL that `plan::validate` does not cover. Pure.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use serde_json::Value;
 
+use super::metadata;
 use crate::api::definition::definitions;
+
+/// What a `QueueScaler` is a kind of.
+pub(super) const GROUP: &str = "queuescaler.io/";
 
 const API_VERSION: &str = "queuescaler.io/v1alpha1";
 
 /// The first field that would be refused, and why. Absent: none.
 pub(super) fn refusal(object: &Value) -> Option<(String, String)> {
-    let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    if version != API_VERSION {
-        return Some(("apiVersion".into(), format!("is {version}, must be {API_VERSION}")));
+    match object.get("apiVersion") {
+        Some(Value::String(version)) if version == API_VERSION => {}
+        None => return Some(("apiVersion".into(), format!("is required, must be {API_VERSION}"))),
+        Some(other) => {
+            let given = other.as_str().map_or_else(|| other.to_string(), str::to_owned);
+            return Some(("apiVersion".into(), format!("is {given}, must be {API_VERSION}")));
+        }
     }
-    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    let is_plain = |part: &str| {
-        let ends =
-            |end: Option<char>| end.is_some_and(|end| end.is_ascii_lowercase() || end.is_ascii_digit());
-        let inner = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-        ends(part.chars().next()) && ends(part.chars().last()) && part.chars().all(inner)
-    };
-    if name.len() > 63 || !name.split('.').all(is_plain) {
-        let problem =
-            "must be 1 to 63 lower case letters, digits, - or ., with a letter or digit at both ends";
-        return Some(("metadata.name".into(), problem.into()));
+    if let Some(refused) = metadata::refusal(object) {
+        return Some(refused);
     }
     let (_, definition) = definitions().into_iter().next()?;
     let version = definition.spec.versions.into_iter().next()?;

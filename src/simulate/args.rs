@@ -111,13 +111,16 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 20, value_name = "NUMBER", help_heading = "Queue",
           value_parser = clap::value_parser!(u32).range(0..=65_535))]
     pub prefetch: u32,
+    /// Only one of the consumers gets messages (RabbitMQ)
+    #[arg(long, help_heading = "Queue")]
+    pub single_active_consumer: bool,
     /// Messages are deleted after this time [default: never]
     #[arg(long, value_name = "SECONDS", help_heading = "Queue",
           value_parser = clap::value_parser!(u32).range(1..=LONGEST_SECONDS))]
     pub retention_seconds: Option<u32>,
 
     /// Compare with other autoscalers, each tuned by grid search: all, or those named
-    #[arg(long, value_name = "NAME,…", help_heading = "Comparison", num_args = 0.., require_equals = true,
+    #[arg(long, value_name = "NAME,…", help_heading = "Comparison", num_args = 0..,
           value_delimiter = ',', value_parser = baselines())]
     pub compare: Option<Vec<Baseline>>,
     /// Tune them on this trace; may be given several times. It is scaled to the mean rate of what they are judged on
@@ -229,6 +232,22 @@ mod tests {
     struct Line {
         #[command(flatten)]
         args: SimulateArgs,
+    }
+
+    #[test]
+    fn others_to_compare_with_are_named_in_every_usual_way() {
+        let read = |options: &[&str]| {
+            let line = ["simulate", "--file=a.yaml", "--scenario=step"].iter().chain(options);
+            Line::try_parse_from(line).map(|line| line.args.compare)
+        };
+        let two = Some(vec![Baseline::Keda, Baseline::Fixed]);
+        assert_eq!(read(&["--compare=keda,fixed"]).unwrap(), two);
+        assert_eq!(read(&["--compare", "keda,fixed"]).unwrap(), two);
+        assert_eq!(read(&["--compare", "keda", "fixed", "--seeds", "2"]).unwrap(), two);
+        assert_eq!(read(&["--compare", "--seeds", "2"]).unwrap(), Some(vec![]));
+        assert_eq!(read(&[]).unwrap(), None);
+        let error = read(&["--compare", "hpa"]).unwrap_err().to_string();
+        assert!(error.contains("keda-default"), "{error}");
     }
 
     #[test]

@@ -39,14 +39,18 @@ pub struct BadManifest {
 /// The first mistake.
 pub fn read(text: &str, name: Option<&str>) -> Result<Manifest, BadManifest> {
     let bad = |line, problem: String| BadManifest { line, problem };
-    let mut found = Vec::new();
+    // A byte order mark is what some editors begin a file with.
+    let text = text.trim_start_matches('\u{feff}');
+    let (mut found, mut mistaken) = (Vec::new(), None);
     for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
         let value = Value::deserialize(document).map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
             bad(line, format!("is not valid YAML: {error}"))
         })?;
-        if value.get("kind").and_then(Value::as_str) == Some("QueueScaler") {
-            found.push((index, value));
+        match kind(&value) {
+            Kind::QueueScaler => found.push((index, value)),
+            Kind::Mistaken(problem) => drop(mistaken.get_or_insert((index, problem))),
+            Kind::Other => {}
         }
     }
     let lines = Lines::of(text);
@@ -56,6 +60,9 @@ pub fn read(text: &str, name: Option<&str>) -> Result<Manifest, BadManifest> {
         found.retain(|(_, value)| named(value).as_deref() == Some(name));
     }
     let [(document, value)] = found.as_slice() else {
+        if let Some((document, problem)) = mistaken.filter(|_| names.is_empty()) {
+            return Err(bad(lines.find(document, "kind"), format!("kind: {problem}")));
+        }
         return Err(match name {
             None if found.is_empty() => {
                 bad(1, "no QueueScaler in it; an object of kind QueueScaler is needed".into())
@@ -68,6 +75,10 @@ pub fn read(text: &str, name: Option<&str>) -> Result<Manifest, BadManifest> {
         });
     };
     let wrong = |field: &str, problem: &str| bad(lines.find(*document, field), format!("{field}: {problem}"));
+    if let Some((_, field, first, line)) = lines.repeated.iter().find(|(within, ..)| within == document) {
+        let problem = format!("{field}: is there already on line {first}; remove one of them");
+        return Err(bad(*line, problem));
+    }
     if let Some((field, problem)) = admission::refusal(value) {
         return Err(wrong(&field, &problem));
     }
@@ -89,10 +100,41 @@ pub fn read(text: &str, name: Option<&str>) -> Result<Manifest, BadManifest> {
     })
 }
 
+/// What a document of a file is.
+enum Kind {
+    QueueScaler,
+    /// It was meant to be a `QueueScaler`; why its kind says something else.
+    Mistaken(String),
+    Other,
+}
+
+fn kind(object: &Value) -> Kind {
+    let group =
+        object.get("apiVersion").and_then(Value::as_str).filter(|it| it.starts_with(admission::GROUP));
+    match object.get("kind") {
+        Some(Value::String(kind)) if kind == "QueueScaler" => Kind::QueueScaler,
+        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("QueueScaler") || group.is_some() => {
+            Kind::Mistaken(format!("is {kind}, must be QueueScaler"))
+        }
+        Some(Value::String(list)) if list == "List" && lists_one(object) => {
+            Kind::Mistaken("is List; write its QueueScaler as a document of its own, after a line ---".into())
+        }
+        None if group.is_some() => Kind::Mistaken("is required, must be QueueScaler".into()),
+        _ => Kind::Other,
+    }
+}
+
+fn lists_one(object: &Value) -> bool {
+    let mut items = object.get("items").and_then(Value::as_array).into_iter().flatten();
+    items.any(|item| matches!(kind(item), Kind::QueueScaler))
+}
+
 /// Lines of the fields of a file.
 struct Lines {
     /// By document and path, such as `spec.policy.steps.rules[0]`.
     lines: HashMap<(usize, String), usize>,
+    /// Fields that a mapping has twice: document, path, the line before, and this one.
+    repeated: Vec<(usize, String, usize, usize)>,
 }
 
 /// A collection that is being read.
@@ -105,7 +147,7 @@ enum Open {
 
 impl Lines {
     fn of(text: &str) -> Self {
-        let mut lines = HashMap::new();
+        let (mut lines, mut repeated) = (HashMap::new(), Vec::new());
         let mut open: Vec<Open> = Vec::new();
         let mut documents = 0_usize;
         // What cannot be parsed was refused before.
@@ -118,7 +160,9 @@ impl Lines {
                     let (last, line) = (open.last_mut(), span.start.line());
                     if let Some(Open::Mapping { path, next: next @ None }) = last {
                         let key = if path.is_empty() { value.to_string() } else { format!("{path}.{value}") };
-                        lines.insert((document, key.clone()), line);
+                        if let Some(before) = lines.insert((document, key.clone()), line) {
+                            repeated.push((document, key.clone(), before, line));
+                        }
                         *next = Some(key);
                     } else {
                         enter(&mut open);
@@ -137,7 +181,7 @@ impl Lines {
                 _ => {}
             }
         }
-        Self { lines }
+        Self { lines, repeated }
     }
 
     /// Line of a field, or of what it would be in.
@@ -149,9 +193,12 @@ impl Lines {
             }
             match path.rfind(['.', '[']) {
                 Some(end) => path = path.get(..end).unwrap_or_default(),
-                None => return self.lines.get(&(document, "kind".to_owned())).copied().unwrap_or(1),
+                None => break,
             }
         }
+        // One of these at least is there, or nobody would ask.
+        let line = |field: &str| self.lines.get(&(document, field.to_owned()));
+        line("kind").or_else(|| line("apiVersion")).copied().unwrap_or(1)
     }
 }
 
@@ -213,6 +260,11 @@ spec:
             read(GOOD, Some("bills")).unwrap_err().to_string(),
             "1: no QueueScaler bills in it; it has orders"
         );
+        assert_eq!(read(&format!("\u{feff}{GOOD}"), None).unwrap().name, "orders");
+        assert_eq!(
+            read("apiVersion: v1\nkind: List\nitems:\n- kind: QueueScaler\n", None).unwrap_err().to_string(),
+            "2: kind: is List; write its QueueScaler as a document of its own, after a line ---"
+        );
         let two = format!("{GOOD}---\n{}", GOOD.replace("name: orders\nspec", "name: bills\nspec"));
         assert_eq!(
             read(&two, None).unwrap_err().to_string(),
@@ -253,10 +305,34 @@ spec:
                 "17: spec.source.kafka.topicPattern: is not a regular expression: ",
             ),
             ("  name: orders\nspec", "  name: Orders\nspec", "9: metadata.name: "),
+            ("kind: QueueScaler", "kind: Queue", "7: kind: is Queue, must be QueueScaler"),
+            ("kind: QueueScaler\n", "", "6: kind: is required, must be QueueScaler"),
             (
-                "kind: QueueScaler",
-                "kind: Queue",
+                "apiVersion: queuescaler.io/v1alpha1\nkind: QueueScaler",
+                "apiVersion: v1\nkind: Secret",
                 "1: no QueueScaler in it; an object of kind QueueScaler is needed",
+            ),
+            (
+                "apiVersion: queuescaler.io/v1alpha1\n",
+                "",
+                "6: apiVersion: is required, must be queuescaler.io/v1alpha1",
+            ),
+            ("queuescaler.io/v1alpha1", "1", "6: apiVersion: is 1, must be queuescaler.io/v1alpha1"),
+            (
+                "  name: orders\nspec",
+                "  name: orders\n  labels:\n    app.kubernetes.io/name: orders\n    tier: 1\nspec",
+                "12: metadata.labels.tier: must be a string; write it in quotes: \"1\"",
+            ),
+            (
+                "spec:\n  scale",
+                "replicas: 3\nspec:\n  scale",
+                "10: replicas: is no field of an object; remove it or correct its name",
+            ),
+            ("metadata:\n  name: orders\nspec", "spec", "7: metadata.name: is required"),
+            (
+                "maxReplicas: 12",
+                "maxReplicas: 12\n  maxReplicas: 20",
+                "13: spec.maxReplicas: is there already on line 12; remove one of them",
             ),
             ("v1alpha1", "v2", "6: apiVersion: is queuescaler.io/v2, must be queuescaler.io/v1alpha1"),
             ("topics: [orders]", "topics: [orders", "18: is not valid YAML: "),

@@ -7,6 +7,7 @@ mod admission;
 mod args;
 mod compare;
 mod manifest;
+mod metadata;
 mod progress;
 mod report;
 mod table;
@@ -138,8 +139,7 @@ fn first_replicas(script: &Script, settings: &Settings, bounds: Bounds) -> i32 {
     let rate = script.load.steps.first().map_or(0.0, |(_, rate)| *rate);
     #[allow(clippy::cast_possible_truncation)] // Saturates.
     let needed = (rate * settings.service_seconds * 4.0 / 3.0).ceil() as i32;
-    let partitions = settings.partitions().and_then(|partitions| i32::try_from(partitions).ok());
-    bounds.clamp(needed.min(partitions.unwrap_or(i32::MAX)))
+    bounds.clamp(needed.min(settings.workers()))
 }
 
 fn settings(args: &SimulateArgs, manifest: &Manifest) -> Settings {
@@ -150,7 +150,11 @@ fn settings(args: &SimulateArgs, manifest: &Manifest) -> Settings {
             commit_seconds: args.commit_seconds,
             rebalance_seconds: args.rebalance_seconds,
         },
-        Source::RabbitMq(_) => Queue::RabbitMq { prefetch: args.prefetch, statistics_seconds: 5 },
+        Source::RabbitMq(_) => Queue::RabbitMq {
+            prefetch: args.prefetch,
+            statistics_seconds: 5,
+            single_active: args.single_active_consumer,
+        },
     };
     Settings {
         queue,
@@ -205,8 +209,12 @@ fn trace_script(path: &Path, args: &SimulateArgs) -> Result<Script, SimulateErro
 }
 
 fn read(path: &Path) -> Result<String, SimulateError> {
-    let failed = |source| SimulateError::Read { path: shown(path), source };
-    std::fs::read_to_string(path).map_err(failed)
+    let bytes = std::fs::read(path).map_err(|source| SimulateError::Read { path: shown(path), source })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
+        content(path, &format!("{line}: is no text in UTF-8; save it as that"))
+    })
 }
 
 fn create(path: &Path) -> Result<File, SimulateError> {

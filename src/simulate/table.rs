@@ -52,6 +52,9 @@ pub(super) fn render(report: &Report) -> String {
     if let Some(seconds) = sums.recovery_seconds {
         line("recovery", format!("{seconds} s from the end of the outage until the backlog was gone"));
     }
+    if let Some(steps) = report.steps() {
+        line("steps up", format!("{steps} after a rise of the load that stays"));
+    }
     if let Some(comparison) = &report.comparison {
         text.push_str(&compared(comparison));
     }
@@ -94,7 +97,8 @@ fn changes(report: &Report) -> String {
     text
 }
 
-fn duration(seconds: u32) -> String {
+/// A time for people, such as `1 h 30 min`.
+pub(super) fn duration(seconds: u32) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     let parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds % 60, "s")];
     let shown = parts.iter().filter(|(number, _)| *number > 0);

@@ -1,6 +1,7 @@
 //! What a run is judged by.
 
 use super::model::{Fault, FaultKind, Load, World};
+use super::rises::{Rise, rises};
 
 /// A change in the other direction within this time undoes the one before.
 const REVERSAL_WITHIN: u32 = 600;
@@ -41,8 +42,8 @@ pub struct Metrics {
     /// Seconds from the end of an outage until the backlog was gone: no message was older than 10 s. Absent without an
     /// outage, or if the run ended before.
     pub recovery_seconds: Option<u32>,
-    /// For each rise of the load by half or more that then stays for 20 minutes: how often replicas were added within
-    /// that time (DS2's measure: an engine that knows its consumers needs one step).
+    /// For each rise of the load by half or more that then stays for 10 minutes: how often replicas were added until it
+    /// left its new level, or for 20 minutes (DS2's measure: an engine that knows its consumers needs one step).
     pub steps_after_rise: Vec<u32>,
 }
 
@@ -64,8 +65,8 @@ pub(super) struct Bookkeeper<'a> {
     last_action: Option<(u32, bool)>,
     highest: i32,
     most: i32,
-    /// Seconds of the rises of the load that are looked at.
-    rises: Vec<u32>,
+    /// The rises of the load that are looked at.
+    rises: Vec<Rise>,
     /// What follows the last end of an outage: when it ended.
     recovering_since: Option<u32>,
     metrics: Metrics,
@@ -73,21 +74,6 @@ pub(super) struct Bookkeeper<'a> {
 
 /// Age of the oldest message at which a backlog counts as gone: what consumers that keep up have at hand.
 const CAUGHT_UP: u32 = 10;
-
-/// How long a rise of the load must stay to be looked at.
-const RISE_STAYS: u32 = 1200;
-
-/// When the load rises by half or more, and stays.
-fn rises(load: &Load) -> Vec<u32> {
-    let ends = load.steps.iter().skip(2).map(|(from, _)| *from).chain([load.seconds]);
-    let pairs = load.steps.windows(2).zip(ends).filter_map(|(pair, end)| match pair {
-        [(_, before), (from, rate)] if *rate >= before * 1.5 && *rate > 0.0 && end - from >= RISE_STAYS => {
-            Some(*from)
-        }
-        _ => None,
-    });
-    pairs.collect()
-}
 
 /// From when on a fault can be known.
 const KNOWN_AFTER: u32 = 60;
@@ -130,7 +116,7 @@ impl<'a> Bookkeeper<'a> {
         let (now, up) = (world.now(), to > world.replicas());
         self.metrics.actions += 1;
         for (rise, steps) in self.rises.iter().zip(&mut self.metrics.steps_after_rise) {
-            *steps += u32::from(up && (*rise..rise + RISE_STAYS).contains(&now));
+            *steps += u32::from(up && (rise.from..rise.until).contains(&now));
         }
         if self.last_action.is_some_and(|(at, before)| before != up && now - at < REVERSAL_WITHIN) {
             self.metrics.reversals += 1;

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod model;
 pub mod observer;
 pub mod random;
+mod rises;
 pub mod run;
 pub mod scenario;
 #[cfg(test)]

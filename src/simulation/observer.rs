@@ -15,6 +15,8 @@ use crate::brokers::observation::{Backlog, Observation, Problem, Reading, Source
 pub struct Observer {
     topic: Arc<str>,
     history: History,
+    /// The group as it was last described, and its version.
+    described: Option<(u64, GroupState)>,
     /// RabbitMQ's numbers as they were last collected, and when.
     collected: Option<(u32, Backlog)>,
     failed_polls: u32,
@@ -24,8 +26,8 @@ impl Observer {
     /// An observer that has not read anything.
     #[must_use]
     pub fn new() -> Self {
-        let (history, collected) = (History::default(), None);
-        Self { topic: Arc::from("simulated"), history, collected, failed_polls: 0 }
+        let (history, described, collected) = (History::default(), None, None);
+        Self { topic: Arc::from("simulated"), history, described, collected, failed_polls: 0 }
     }
 
     /// One poll. `begin` is the time at which the world began.
@@ -33,8 +35,9 @@ impl Observer {
         let reading = if world.is_readable() {
             match settings.queue {
                 Queue::Kafka { protocol, .. } => self.kafka(world, protocol),
-                Queue::RabbitMq { prefetch, statistics_seconds } => {
-                    Reading::Known(self.rabbitmq(world, prefetch, statistics_seconds))
+                Queue::RabbitMq { prefetch, statistics_seconds, single_active } => {
+                    let backlog = self.rabbitmq(world, prefetch, statistics_seconds);
+                    Reading::Known(Backlog { single_consumer: single_active, ..backlog })
                 }
             }
         } else {
@@ -58,18 +61,25 @@ impl Observer {
             id: [1; 16],
             partitions: Ok(world.partitions().iter().map(offsets).collect()),
         }];
+        let version = world.group_version();
+        let described = self.described.take().filter(|(of, _)| *of == version);
+        let (_, state) =
+            self.described.insert(described.unwrap_or_else(|| (version, self.group(world, protocol))));
+        evaluate("simulated", OffsetReset::Earliest, &topics, state, &mut self.history)
+    }
+
+    fn group(&self, world: &World, protocol: Protocol) -> GroupState {
         let assigned = |(member, partitions): (u16, &[usize])| Assigned {
             member,
             topic: self.topic.as_ref().to_owned(),
             partitions: partitions.iter().filter_map(|index| i32::try_from(*index).ok()).collect(),
         };
-        let state = GroupState {
+        GroupState {
             members: u32::try_from(world.members()).ok(),
             rebalancing: world.rebalances(),
             assignor: (!world.rebalances()).then(|| protocol.assignor().to_owned()),
             assigned: (0..).zip(world.owned()).map(assigned).collect(),
-        };
-        evaluate("simulated", OffsetReset::Earliest, &topics, &state, &mut self.history)
+        }
     }
 
     fn rabbitmq(&mut self, world: &World, prefetch: u32, statistics_seconds: u32) -> Backlog {

@@ -65,11 +65,25 @@ impl Random {
             return (mean.value + mean.value.sqrt() * self.normal()).round() as u32;
         }
         let mut left = self.uniform();
-        let (mut probability, mut number) = (mean.none, 0_u32);
+        let mut number = 0_u32;
+        for four in mean.first {
+            // Once there is less than a probability left, there is less than nothing left for those after it: so they can
+            // be counted without a branch for each, which nobody could predict.
+            let mut more = 0;
+            for probability in four {
+                more += u32::from(left >= probability);
+                left -= probability;
+            }
+            number += more;
+            if more < 4 {
+                return number;
+            }
+        }
+        let mut probability = mean.next(number, mean.last);
         while left >= probability && probability > 0.0 {
             left -= probability;
             number += 1;
-            probability *= mean.value / f64::from(number);
+            probability = mean.next(number, probability);
         }
         number
     }
@@ -79,15 +93,30 @@ impl Random {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Mean {
     value: f64,
-    /// Probability of 0.
-    none: f64,
+    /// Probabilities of 0 and of the numbers after it, which are drawn far more often than a mean changes.
+    first: [[f64; 4]; 2],
+    /// The last of them.
+    last: f64,
 }
 
 impl Mean {
     /// A mean of 0 or more.
     #[must_use]
     pub fn new(value: f64) -> Self {
-        Self { value: value.max(0.0), none: (-value.max(0.0)).exp() }
+        let value = value.max(0.0);
+        let mut mean = Self { value, ..Self::default() };
+        let (mut number, mut probability) = (0, (-value).exp());
+        for place in mean.first.iter_mut().flatten() {
+            (*place, mean.last) = (probability, probability);
+            number += 1;
+            probability *= value / f64::from(number);
+        }
+        mean
+    }
+
+    /// The probability of a number, from that of the number before it.
+    fn next(&self, number: u32, before: f64) -> f64 {
+        before * (self.value / f64::from(number))
     }
 
     /// The mean itself.

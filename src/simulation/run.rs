@@ -108,7 +108,8 @@ pub fn play(
         let observation = observer.poll(&world, settings, script.begin);
         let before = world.replicas();
         let ready = i32::try_from(world.ready()).ok();
-        let target = Target { replicas: before, ready, ..Target::default() };
+        let (template, rolling_out) = (Some(world.template()), world.is_rolling_out());
+        let target = Target { replicas: before, ready, template, rolling_out, trouble: false };
         let verdict = autoscaler.look(target, &observation, after(script.begin, second));
         if verdict.replicas != before {
             books.scaled(&world, verdict.replicas);

@@ -24,6 +24,8 @@ pub enum Scenario {
     MetricLoss,
     /// Half of the pods die with their nodes.
     NodeLoss,
+    /// Consumers process nothing for 10 minutes, and are updated while they work off what is left.
+    Rollout,
 }
 
 const MINUTE: u32 = 60;
@@ -31,7 +33,7 @@ const HOUR: u32 = 3600;
 
 impl Scenario {
     /// All of them, in the order of documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Step,
         Self::Diurnal,
         Self::FlashCrowd,
@@ -41,6 +43,7 @@ impl Scenario {
         Self::SaturatingDatabase,
         Self::MetricLoss,
         Self::NodeLoss,
+        Self::Rollout,
     ];
 
     /// The scenario of this name.
@@ -62,6 +65,7 @@ impl Scenario {
             Self::SaturatingDatabase => "saturating-database",
             Self::MetricLoss => "metric-loss",
             Self::NodeLoss => "node-loss",
+            Self::Rollout => "rollout",
         }
     }
 
@@ -80,6 +84,7 @@ impl Scenario {
             }
             Self::MetricLoss => "the broker cannot be read for 10 minutes, in which the load doubles",
             Self::NodeLoss => "half of the pods die with their nodes",
+            Self::Rollout => "an outage of 10 minutes, and a rolling update while its backlog is worked off",
         }
     }
 
@@ -130,6 +135,12 @@ impl Scenario {
             Self::NodeLoss => {
                 let kind = FaultKind::NodeLoss { share: 0.5 };
                 (steady(0.3, 2 * HOUR), vec![Fault { from: begin, until: begin + 1, kind }])
+            }
+            Self::Rollout => {
+                let mut faults = fault(begin, 10, FaultKind::Outage);
+                let from = begin + 12 * MINUTE;
+                faults.push(Fault { from, until: from + 1, kind: FaultKind::Rollout });
+                (steady(0.3, 2 * HOUR), faults)
             }
         }
     }

@@ -5,13 +5,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::autoscaler::Engine;
+use super::autoscaler::{Autoscaler, Engine, Verdict};
 use super::model::{ArrivalKind, Load, PodStart, Protocol, Queue, Settings, World};
 use super::observer::Observer;
 use super::run::{Outcome, Script, play};
 use super::scenario::Scenario;
 use crate::api::QueueScaler;
-use crate::plan::{Bounds, ScalingPlan, validate};
+use crate::brokers::observation::Observation;
+use crate::plan::{Bounds, DrainTime, Policy, ScalingPlan, validate};
+use crate::scaling::Target;
 
 /// Through the real validation, as every plan.
 pub(super) fn plan() -> ScalingPlan {
@@ -29,6 +31,16 @@ pub(super) fn plan() -> ScalingPlan {
     });
     let object: QueueScaler = serde_json::from_value(object).unwrap();
     validate(&object, "shop").unwrap().scaling
+}
+
+/// What a plan has by default.
+fn default_policy() -> Policy {
+    Policy::DrainTime(DrainTime {
+        target: Duration::from_secs(300),
+        max_age: None,
+        hint_per_minute: None,
+        headroom_percent: 30,
+    })
 }
 
 pub(super) fn settings() -> Settings {
@@ -64,7 +76,10 @@ fn run(scenario: Scenario, settings: &Settings, seed: u64) -> Outcome {
 
 #[test]
 fn every_scenario_runs_and_keeps_its_books() {
-    let rabbitmq = Settings { queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5 }, ..settings() };
+    let rabbitmq = Settings {
+        queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5, single_active: false },
+        ..settings()
+    };
     for scenario in Scenario::ALL {
         for settings in [settings(), rabbitmq.clone()] {
             let outcome = run(scenario, &settings, 1);
@@ -121,6 +136,49 @@ fn recovery_is_counted_from_the_end_of_the_outage_until_the_backlog_is_gone() {
     // 36 a second for 600 s are 21,600. 12 replicas do 84 a second besides what arrives, and 6 of them are not added, and
     // do not start, before something is processed again.
     assert!((300..=600).contains(&recovery), "{recovery}");
+}
+
+/// Looks on.
+#[derive(Default)]
+struct Witness(Vec<Target>);
+
+impl Autoscaler for Witness {
+    fn period(&self) -> u32 {
+        5
+    }
+
+    fn look(&mut self, target: Target, _: &Observation, _: Timestamp) -> Verdict {
+        self.0.push(target);
+        Verdict { replicas: target.replicas, ..Verdict::default() }
+    }
+}
+
+#[test]
+fn an_autoscaler_is_told_of_a_rolling_update_and_of_the_new_template() {
+    let (load, faults) = Scenario::Rollout.script(120.0);
+    let script = Script { faults, ..script("rollout", load) };
+    let (settings, mut witness) = (Settings { replicas: 8, ..settings() }, Witness::default());
+    play(&script, &settings, &mut witness, 1, 60, false, |_| ());
+    // Readings every 5 s; the update begins at second 2520.
+    let told: Vec<_> = witness.0.iter().map(|target| (target.template, target.rolling_out)).collect();
+    assert!(told[..504].iter().all(|told| *told == (Some(0), false)));
+    assert_eq!((told[504], told[1439]), ((Some(1), true), (Some(1), false)));
+}
+
+#[test]
+fn a_rolling_update_during_a_backlog_is_no_reason_to_go_back_and_forth() {
+    let plan = ScalingPlan { policy: default_policy(), ..plan() };
+    for seed in 1..=3 {
+        let (load, faults) = Scenario::Rollout.script(120.0);
+        let script = Script { faults, ..script("rollout", load) };
+        let outcome = play(&script, &settings(), &mut Engine::new(&plan), seed, 60, true, |_| ());
+        let metrics = outcome.metrics;
+        assert!(metrics.recovery_seconds.is_some(), "seed {seed}: the backlog was never gone");
+        assert_eq!((metrics.reversals, metrics.wrong_zeros), (0, 0), "seed {seed}");
+        // From the update on until all pods are new.
+        let during = outcome.samples.iter().filter(|sample| (2520..2560).contains(&sample.second));
+        assert!(during.clone().count() > 0 && during.clone().all(|sample| sample.backlog > 0), "seed {seed}");
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Traces: what arrived, as text with a line for each interval, or as a Prometheus answers.
 //!
-//! Columns, named by the first line, in any order:
-//! - `timestamp`: when the interval begins, as `2026-11-21 14:05:00`, with `T` and a zone (`Z`, `+01:00`), or in seconds
-//!   since 1970. Without a zone it is UTC.
+//! Columns, named by the first line, in any order, separated by `,`, `;` or tabs, in quotes or not:
+//! - `timestamp`: when the interval begins, as `2026-11-21 14:05:00`, with `T` and a zone (`Z`, `+01:00`), or in seconds,
+//!   milliseconds, microseconds or nanoseconds since 1970. Without a zone it is UTC.
 //! - `value`: messages that arrived in it, 0 or more.
 //! - `quality` (optional): `Known`, `AtLeast` or `Unknown`, as the reading at its end was. The simulated broker cannot be
 //!   read where it was `Unknown`; without a value the messages go on to arrive as before.
@@ -11,11 +11,12 @@
 //! Text that begins with `{` is the answer of a Prometheus to `query_range`, of a query that gives one series of messages
 //! per second.
 
+mod fields;
 mod prometheus;
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+
+use fields::Separator;
 
 use super::model::{Fault, FaultKind, Load};
 
@@ -82,12 +83,14 @@ enum Amount {
 /// # Errors
 /// The first line that cannot be used.
 pub fn parse(text: &str, gaps: Gaps) -> Result<Trace, BadLine> {
+    // A byte order mark is what some spreadsheets begin a file with.
+    let text = text.trim_start_matches('\u{feff}');
     if text.trim_start().starts_with('{') {
         let rows = prometheus::rows(text)?;
         let trace = check_order(&rows, 1).and_then(|interval| assemble(&rows, interval, gaps));
         return trace.map_err(|bad| prometheus::about_point(bad, &rows));
     }
-    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let mut lines = (1..).zip(fields::lines(text)).filter(|(_, line)| !line.trim().is_empty());
     let Some((number, header)) = lines.next() else {
         return bad(1, "the file is empty; the first line names the columns, such as timestamp,value");
     };
@@ -99,20 +102,23 @@ pub fn parse(text: &str, gaps: Gaps) -> Result<Trace, BadLine> {
 
 /// Where each column is.
 struct Columns {
+    separator: Separator,
     names: Vec<String>,
 }
 
 impl Columns {
     fn read(line: usize, header: &str) -> Result<Self, BadLine> {
-        // A byte order mark is what some spreadsheets begin a file with.
-        let names: Vec<String> =
-            header.trim_start_matches('\u{feff}').split(',').map(|name| name.trim().to_owned()).collect();
+        let separator = Separator::of(header);
+        let names = separator.fields(line, header)?;
+        let names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         if let Some(unknown) = names.iter().find(|name| !COLUMNS.contains(&name.as_str())) {
             let known = COLUMNS.join(", ");
-            return bad(
-                line,
-                format!("unknown column {unknown:?}; remove it, or rename it to one of {known}"),
-            );
+            // Nobody calls a column by a time.
+            let problem = match names.iter().any(|name| fields::time(name).is_some()) {
+                true => "is no line of names; begin the file with one, such as timestamp,value".to_owned(),
+                false => format!("unknown column {unknown:?}; remove it, or rename it to one of {known}"),
+            };
+            return bad(line, problem);
         }
         for wanted in ["timestamp", "value"] {
             match names.iter().filter(|name| *name == wanted).count() {
@@ -126,18 +132,20 @@ impl Columns {
                 _ => return bad(line, format!("the column {wanted} is there twice; remove one")),
             }
         }
-        Ok(Self { names })
+        Ok(Self { separator, names })
     }
 
     fn row(&self, line: usize, text: &str) -> Result<Row, BadLine> {
-        let fields: Vec<&str> = text.split(',').map(str::trim).collect();
+        let fields = self.separator.fields(line, text)?;
         if fields.len() != self.names.len() {
             let (has, wants) = (fields.len(), self.names.len());
-            return bad(line, format!("has {has} fields, the first line names {wants} columns"));
+            // 1,800 is the usual reason for too many.
+            let hint = if has > wants { "; write numbers without separators of thousands" } else { "" };
+            return bad(line, format!("has {has} fields, the first line names {wants} columns{hint}"));
         }
         let field = |name| {
             let named = self.names.iter().zip(&fields).find(|(column, _)| *column == name);
-            named.map(|(_, field)| *field)
+            named.map(|(_, field)| field.as_ref())
         };
         let unknown = match field("quality") {
             None | Some("Known" | "AtLeast") => false,
@@ -156,18 +164,12 @@ impl Columns {
 }
 
 fn timestamp(line: usize, text: &str) -> Result<Timestamp, BadLine> {
-    let seconds = || text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let zoned = || text.parse::<Timestamp>().ok();
-    let civil = || Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
-    match seconds().or_else(zoned).or_else(civil) {
-        Some(at) => Ok(at),
-        None => bad(
-            line,
-            format!(
-                "{text:?} is no time; write it as 2026-11-21 14:05:00, 2026-11-21T14:05:00Z or in seconds"
-            ),
-        ),
-    }
+    fields::time(text).ok_or_else(|| {
+        let problem = format!(
+            "{text:?} is no time; write it as 2026-11-21 14:05:00, 2026-11-21T14:05:00Z or in seconds"
+        );
+        BadLine { line, problem }
+    })
 }
 
 fn value(line: usize, text: &str) -> Result<f64, BadLine> {
@@ -176,6 +178,10 @@ fn value(line: usize, text: &str) -> Result<f64, BadLine> {
             bad(line, format!("value {text} is negative; it is a number of messages, 0 or more"))
         }
         Ok(value) if value.is_finite() => Ok(value),
+        _ if text.contains(',') => bad(
+            line,
+            format!("value {text:?} is no number; write it like 1800 or 1800.5, as a comma means either"),
+        ),
         _ => bad(line, format!("value {text:?} is no number; it is a number of messages, 0 or more")),
     }
 }
@@ -186,7 +192,7 @@ fn check_order(rows: &[Row], header: usize) -> Result<i64, BadLine> {
     for pair in rows.windows(2) {
         let [before, row] = pair else { continue };
         let seconds = row.at.as_second() - before.at.as_second();
-        if seconds < 0 {
+        if row.at < before.at {
             let problem = format!(
                 "{} is before {} on line {}; sort the lines by timestamp",
                 row.at, before.at, before.line
@@ -194,8 +200,10 @@ fn check_order(rows: &[Row], header: usize) -> Result<i64, BadLine> {
             return bad(row.line, problem);
         }
         if seconds == 0 {
+            let is = if row.at == before.at { "there already" } else { "within a second of" };
+            let other = if row.at == before.at { String::new() } else { format!(" {}", before.at) };
             let problem = format!(
-                "{} is there already on line {}; keep one line for each interval of a second or more",
+                "{} is {is}{other} on line {}; keep one line for each interval of a second or more",
                 row.at, before.line
             );
             return bad(row.line, problem);

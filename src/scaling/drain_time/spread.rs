@@ -53,7 +53,7 @@ pub(in crate::scaling) fn judge(
         let useful = useful(loads, dealing, most, per_replica);
         return Verdict::Hot { topic, partition, share: hottest / total, useful };
     }
-    let enough = |replicas: i32| fullest(loads, dealing, replicas) <= per_replica;
+    let enough = |replicas: i32| deal(loads, dealing, replicas).all(|held| held.load <= per_replica);
     let partitions = loads.iter().map(Vec::len).sum::<usize>();
     let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
     // That 7 replicas of 12 partitions do as little as 6 is not the fault of any partition.
@@ -72,8 +72,8 @@ pub(in crate::scaling) fn judge(
 /// as too much.
 pub(in crate::scaling) fn useful(loads: &[Vec<f64>], dealing: Dealing, most: i32, per_replica: f64) -> i32 {
     let suffices = |replicas: &i32| {
-        let enough = |held: &Held| held.load <= per_replica.max(held.hottest * SKEWED);
-        deal(loads, dealing, *replicas).iter().all(enough)
+        let enough = |held: Held| held.load <= per_replica.max(held.hottest * SKEWED);
+        deal(loads, dealing, *replicas).all(enough)
     };
     (1..most).find(suffices).unwrap_or(most)
 }
@@ -87,7 +87,7 @@ fn hottest(loads: &[Vec<f64>]) -> Option<(usize, usize, f64)> {
 
 /// Load of the fullest replica.
 fn fullest(loads: &[Vec<f64>], dealing: Dealing, replicas: i32) -> f64 {
-    deal(loads, dealing, replicas).into_iter().map(|held| held.load).fold(0.0, f64::max)
+    deal(loads, dealing, replicas).map(|held| held.load).fold(0.0, f64::max)
 }
 
 /// What one replica gets.
@@ -98,27 +98,27 @@ struct Held {
     hottest: f64,
 }
 
-/// What each replica gets.
-fn deal(loads: &[Vec<f64>], dealing: Dealing, replicas: i32) -> Vec<Held> {
+/// What each replica gets, worked out one after the other: often the first one says enough.
+fn deal(loads: &[Vec<f64>], dealing: Dealing, replicas: i32) -> impl Iterator<Item = Held> {
     let count = usize::try_from(replicas).unwrap_or_default().max(1);
-    let mut held = vec![Held::default(); count];
-    let mut dealt = 0;
-    for partitions in loads {
-        let (each, over) = (partitions.len() / count, partitions.len() % count);
-        for (partition, load) in partitions.iter().enumerate() {
-            let replica = match dealing {
-                Dealing::OneByOne => dealt % count,
-                Dealing::Range if partition < over * (each + 1) => partition / (each + 1),
-                Dealing::Range => over + (partition - over * (each + 1)) / each.max(1),
+    (0..count).map(move |replica| {
+        let (mut held, mut dealt) = (Held::default(), 0);
+        for partitions in loads {
+            let (first, step, number) = match dealing {
+                Dealing::OneByOne => ((replica + count - dealt % count) % count, count, partitions.len()),
+                Dealing::Range => {
+                    let (each, over) = (partitions.len() / count, partitions.len() % count);
+                    (replica * each + replica.min(over), 1, each + usize::from(replica < over))
+                }
             };
-            if let Some(held) = held.get_mut(replica) {
+            for load in partitions.iter().skip(first).step_by(step).take(number) {
                 held.load += load;
                 held.hottest = held.hottest.max(*load);
             }
-            dealt += 1;
+            dealt += partitions.len();
         }
-    }
-    held
+        held
+    })
 }
 
 #[cfg(test)]
@@ -193,7 +193,9 @@ mod tests {
             let dealing = if range { Dealing::Range } else { Dealing::OneByOne };
             let total: f64 = topics.iter().flatten().sum();
             let full = fullest(&topics, dealing, replicas);
-            prop_assert!(full * f64::from(replicas) >= total - 1e-6, "nothing is left out");
+            let dealt: f64 = deal(&topics, dealing, replicas).map(|held| held.load).sum();
+            prop_assert!((dealt - total).abs() < 1e-6, "nothing is left out, nor dealt twice");
+            prop_assert!(full * f64::from(replicas) >= total - 1e-6);
             prop_assert!(full <= total + 1e-6);
             prop_assert!((fullest(&topics, dealing, 1) - total).abs() < 1e-6);
         }

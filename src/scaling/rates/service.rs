@@ -79,6 +79,8 @@ pub(super) struct Service {
     samples: VecDeque<Sample>,
     prior: Option<Remembered>,
     template: Option<u32>,
+    /// What the rest of it says, which is asked for more often than it changes.
+    learned: Option<ServiceRate>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,18 +94,17 @@ struct Sample {
 impl Service {
     pub(super) fn recall(remembered: Remembered) -> Self {
         let usable = remembered.per_second.is_finite() && remembered.per_second > 0.0;
-        Self {
-            prior: Some(remembered).filter(|_| usable),
-            template: remembered.template,
-            samples: VecDeque::new(),
-        }
+        let prior = Some(remembered).filter(|_| usable);
+        let mut service = Self { prior, template: remembered.template, ..Self::default() };
+        service.learned = service.learn();
+        service
     }
 
     /// The pods are made of this template. Of another one than before, what was learned is only a first guess; says
     /// whether it is another one.
     pub(super) fn of_template(&mut self, template: u32) -> bool {
         let is_new = self.template.is_some_and(|before| before != template);
-        if is_new && let Some(learned) = self.learned() {
+        if is_new && let Some(learned) = self.learned {
             self.prior = Some(Remembered {
                 per_second: learned.per_second,
                 samples: 1,
@@ -112,7 +113,9 @@ impl Service {
             });
             self.samples.clear();
         }
-        self.template = Some(template);
+        if self.template.replace(template) != Some(template) {
+            self.learned = self.learn();
+        }
         is_new
     }
 
@@ -125,6 +128,7 @@ impl Service {
             self.samples.pop_front();
         }
         self.samples.push_back(Sample { at, per_second, weight: time.as_secs_f64(), replicas });
+        self.learned = self.learn();
     }
 
     /// The last measurement.
@@ -134,7 +138,7 @@ impl Service {
 
     /// The best that is known. Absent: nothing is.
     pub(super) fn rate(&self, hint: Option<f64>) -> Option<ServiceRate> {
-        let learned = self.learned();
+        let learned = self.learned;
         if let Some(learned) = learned.filter(|rate| rate.basis == Basis::Learned) {
             return Some(learned);
         }
@@ -151,7 +155,7 @@ impl Service {
     }
 
     /// What the measurements say.
-    fn learned(&self) -> Option<ServiceRate> {
+    fn learn(&self) -> Option<ServiceRate> {
         let smallest = self.counts();
         let scales = smallest.len() >= COUNTS;
         // With a factor for more replicas, the rate is that of the fewest.

@@ -46,12 +46,19 @@ pub(super) struct Line {
 }
 
 impl Chart<'_> {
+    fn highest(&self) -> f64 {
+        let values = self.lines.iter().flat_map(|line| line.points.iter().filter_map(|(_, value)| *value));
+        values.fold(0.0, f64::max)
+    }
+
+    /// The level, if it is shown: one far above everything would press it flat.
+    pub(super) fn level(&self) -> Option<f64> {
+        self.level.filter(|level| *level <= self.highest() * 2.0)
+    }
+
     /// The chart as an element of a page.
     pub(super) fn svg(&self) -> String {
-        let values = self.lines.iter().flat_map(|line| line.points.iter().filter_map(|(_, value)| *value));
-        let highest = values.fold(0.0, f64::max);
-        // A level far above everything would press it flat.
-        let level = self.level.filter(|level| *level <= highest * 2.0);
+        let (highest, level) = (self.highest(), self.level());
         let least = if self.whole { 4.0 } else { 0.0 };
         let ticks = ticks(highest.max(level.unwrap_or(least)).max(least));
         let top = ticks.last().copied().unwrap_or(1.0);
@@ -115,10 +122,10 @@ impl Chart<'_> {
             );
         }
         for (second, label) in time_ticks(self.begin, self.seconds, 9) {
-            // The first and the last one would leave the picture.
-            let x = self.x(second).clamp(LEFT, WIDTH - RIGHT - 10.0);
-            let y = self.height - 6.0;
-            let _ = write!(svg, "<text class=\"time\" x=\"{x:.1}\" y=\"{y:.1}\">{label}</text>");
+            let (x, y) = (self.x(second), self.height - 6.0);
+            // The last one would leave the picture.
+            let class = if x > WIDTH - RIGHT - 24.0 { "time last" } else { "time" };
+            let _ = write!(svg, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{label}</text>");
         }
     }
 

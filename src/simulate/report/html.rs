@@ -3,13 +3,17 @@
 use std::fmt::Write;
 
 use super::chart::{Chart, Line, escape};
-use super::{Point, Report, Step};
+use super::{Point, Report, Step, Trouble};
 use crate::simulate::compare::Comparison;
+use crate::simulate::table::duration;
+use crate::simulation::observer::after;
 
 /// Rows of the table of decisions.
 const ROWS: usize = 400;
 /// Most changes that are marked in the chart.
 const MARKS: usize = 150;
+/// Most of what goes wrong that is named.
+const NAMED: usize = 6;
 
 pub(super) fn page(report: &Report) -> String {
     let title = format!("{} on {}", escape(&report.queue_scaler.name), escape(&report.run.load));
@@ -33,15 +37,16 @@ fn introduction(report: &Report) -> String {
     let partitions = world.partitions.map(|number| format!(", {number} partitions")).unwrap_or_default();
     format!(
         "<p>Policy {}, {} to {} replicas, a reading every {} s. {}{partitions}; a replica needs {} s for a message; \
-         {} messages/s in the mean, {} at the peak. From {} on, seed {}.</p>\n",
+         {} messages/s in the mean, {} at the peak. {} from {} on, seed {}.</p>\n",
         escape(&subject.policy),
         subject.min_replicas,
         subject.max_replicas,
         subject.poll_period_seconds,
         world.broker,
         world.service_seconds,
-        run.mean_messages_per_second,
-        run.peak_messages_per_second,
+        to_digits(run.mean_messages_per_second, 10.0),
+        to_digits(run.peak_messages_per_second, 10.0),
+        duration(run.seconds),
         run.begin,
         run.seed
     )
@@ -50,26 +55,50 @@ fn introduction(report: &Report) -> String {
 fn sums(report: &Report) -> String {
     let sums = &report.metrics;
     let mut tiles = vec![
-        (format!("later than {} s", report.run.late_after_seconds), format!("{} %", sums.late_percent)),
+        (
+            format!("later than {} s", report.run.late_after_seconds),
+            format!("{} %", to_digits(sums.late_percent, 100.0)),
+        ),
         ("age, 50 %".into(), format!("{} s", sums.age_seconds_p50)),
         ("age, 99 %".into(), format!("{} s", sums.age_seconds_p99)),
         ("age, highest".into(), format!("{} s", sums.age_seconds_max)),
-        ("pod hours".into(), sums.pod_hours.to_string()),
+        ("pod hours".into(), to_digits(sums.pod_hours, 10.0).to_string()),
         ("changes of replicas".into(), sums.actions.to_string()),
         ("reversals in 10 min".into(), sums.reversals.to_string()),
         ("to zero with work left".into(), sums.wrong_zeros.to_string()),
         ("climbs in vain".into(), sums.vain_climbs.to_string()),
-        ("messages".into(), sums.messages_arrived.to_string()),
-        ("waiting at the end".into(), sums.messages_waiting.to_string()),
+        ("messages".into(), grouped(sums.messages_arrived)),
+        ("waiting at the end".into(), grouped(sums.messages_waiting)),
     ];
     if sums.messages_lost > 0 {
-        tiles.push(("lost to retention".into(), sums.messages_lost.to_string()));
+        tiles.push(("lost to retention".into(), grouped(sums.messages_lost)));
     }
     if let Some(seconds) = sums.recovery_seconds {
         tiles.push(("caught up after outage".into(), format!("{seconds} s")));
     }
+    if let Some(steps) = report.steps() {
+        tiles.push(("steps after a rise".into(), steps));
+    }
     let tile = |(name, value): &(String, String)| format!("<div><dt>{name}</dt><dd>{value}</dd></div>\n");
     format!("<dl>\n{}</dl>\n", tiles.iter().map(tile).collect::<String>())
+}
+
+/// To so many parts of one as anybody reads.
+fn to_digits(number: f64, parts: f64) -> f64 {
+    (number * parts).round() / parts
+}
+
+/// With a space, at which no line breaks, between thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn compared(comparison: &Comparison) -> String {
@@ -102,16 +131,9 @@ fn charts(report: &Report) -> String {
         .iter()
         .map(|trouble| (trouble.from_second, trouble.until_second, trouble.what))
         .collect();
-    let chart = |description: &str, height, lines, level, marks| {
+    let chart = |description, height, lines, level, marks| {
         let (begin, seconds, bands) = (report.run.begin, report.run.seconds, bands.clone());
-        let whole = description.starts_with("replicas");
-        Chart { begin, seconds, height, description, lines, bands, whole, level, marks }.svg()
-    };
-    let mut wrong: Vec<&str> = report.run.faults.iter().map(|trouble| trouble.what).collect();
-    wrong.dedup();
-    let wrong = match wrong.as_slice() {
-        [] => String::new(),
-        names => format!("<p><span class=\"key wrong\"></span>{}</p>\n", names.join(", ")),
+        Chart { begin, seconds, height, description, lines, bands, whole: false, level, marks }
     };
     let arrivals = chart(
         "messages per second over time",
@@ -142,20 +164,65 @@ fn charts(report: &Report) -> String {
         "replicas over time",
         190.0,
         vec![
+            line("green", true, true, |point| Some(f64::from(point.ready))),
             line("orange", true, false, |point| Some(f64::from(point.desired))),
-            line("green", true, false, |point| Some(f64::from(point.ready))),
             line("blue", true, false, |point| Some(f64::from(point.replicas))),
         ],
         None,
         marks(report),
     );
+    let replicas = Chart { whole: true, ..replicas };
+    let late = match age.level() {
+        Some(_) => format!("<span class=\"key red\"></span>late after {late_after} s"),
+        None => format!(" (late after {late_after} s, far above)"),
+    };
     format!(
-        "{wrong}<h2>Arrivals, messages per second</h2>\n{arrivals}\n\
+        "{}{}<h2>Arrivals, messages per second</h2>\n{}\n\
          <h2>Backlog, messages<span class=\"key blue\"></span>not processed\
-         <span class=\"key orange\"></span>as it was read</h2>\n{backlog}\n\
-         <h2>Age of the oldest message, seconds<span class=\"key red\"></span>late after {late_after} s</h2>\n{age}\n\
-         <h2>Replicas<span class=\"key orange\"></span>wanted<span class=\"key blue\"></span>asked for\
-         <span class=\"key green\"></span>ready</h2>\n{replicas}\n"
+         <span class=\"key orange\"></span>as it was read, where that differs</h2>\n{}\n\
+         <h2>Age of the oldest message, seconds{late}</h2>\n{}\n\
+         <h2>Replicas<span class=\"key blue\"></span>asked for<span class=\"key orange\"></span>wanted, where that \
+         differs<span class=\"key green\"></span>ready</h2>\n{}\n",
+        troubles(report),
+        thinned(report),
+        arrivals.svg(),
+        backlog.svg(),
+        age.svg(),
+        replicas.svg()
+    )
+}
+
+/// What goes wrong, and when: bands have no room for it.
+fn troubles(report: &Report) -> String {
+    let clock = |second| after(report.run.begin, second).strftime("%m-%d %H:%M").to_string();
+    let trouble = |trouble: &Trouble| {
+        let (from, seconds) = (clock(trouble.from_second), trouble.until_second - trouble.from_second);
+        match seconds {
+            // It happens, and does not last.
+            0..=1 => format!("{} at {from}", trouble.what),
+            _ => format!("{} from {from} on for {}", trouble.what, duration(seconds)),
+        }
+    };
+    let named: Vec<String> = report.run.faults.iter().take(NAMED).map(trouble).collect();
+    let more = match report.run.faults.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", and {more} times more"),
+    };
+    if named.is_empty() {
+        return String::new();
+    }
+    format!("<p><span class=\"key wrong\"></span>{}{more}</p>\n", escape(&named.join(", ")))
+}
+
+/// What a point of a long run stands for.
+fn thinned(report: &Report) -> String {
+    let seconds = report.samples.first().map_or(0, |point| point.second);
+    if u64::from(seconds) <= report.queue_scaler.poll_period_seconds {
+        return String::new();
+    }
+    let time = duration(seconds);
+    format!(
+        "<p>Each point is the highest of {time}, and of arrivals the mean; a line may hide a shorter dip.</p>\n"
     )
 }
 
@@ -200,4 +267,17 @@ fn decisions(report: &Report) -> String {
         let _ = writeln!(table, "<p>and {more} more: --output json has them all</p>");
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_in_groups_of_three() {
+        let cases = [(0, "0"), (999, "999"), (1000, "1 000"), (24_190_240, "24 190 240")];
+        for (number, expected) in cases {
+            assert_eq!(grouped(number).replace('\u{202f}', " "), expected);
+        }
+    }
 }

@@ -185,6 +185,16 @@ impl Report {
         }
     }
 
+    /// How often replicas were added after rises of the load, for people. Absent: there was none.
+    pub(super) fn steps(&self) -> Option<String> {
+        let rises = &self.metrics.steps_after_rise;
+        let most = rises.iter().max()?;
+        let mut sorted = rises.clone();
+        sorted.sort_unstable();
+        let median = sorted.get((sorted.len() - 1) / 2)?;
+        Some(if rises.len() == 1 { most.to_string() } else { format!("{median} (max {most})") })
+    }
+
     /// As a page with charts.
     pub(super) fn html(&self) -> String {
         html::page(self)

@@ -66,9 +66,8 @@ impl Baseline {
         let mut grid: Vec<u64> = match self {
             Self::Fixed => {
                 // Nobody would pay for more than can work.
-                let useful = settings.partitions().and_then(|partitions| i32::try_from(partitions).ok());
                 let least = plan.bounds.min.max(1);
-                let most = plan.bounds.max.min(useful.unwrap_or(i32::MAX)).max(least);
+                let most = plan.bounds.max.min(settings.workers()).max(least);
                 let step = usize::try_from((most - least) / 24).unwrap_or_default().max(1);
                 let counts = (least..=most).step_by(step).chain([most]);
                 counts.filter_map(|replicas| u64::try_from(replicas).ok()).collect()

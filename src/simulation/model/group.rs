@@ -18,12 +18,14 @@ pub(super) struct Group {
     /// Partitions are handed out then.
     settles_at: Option<u32>,
     changed: bool,
+    /// Grows with whatever a broker would tell differently.
+    version: u64,
 }
 
 impl Group {
     pub(super) fn new(protocol: Protocol, pause: u32, partitions: usize) -> Self {
         let (ghosts, settles_at) = (Vec::new(), None);
-        Self { protocol, pause, partitions, ghosts, settles_at, changed: false }
+        Self { protocol, pause, partitions, ghosts, settles_at, changed: false, version: 0 }
     }
 
     /// A member leaves and commits first, as a pod does that is told to end.
@@ -37,6 +39,7 @@ impl Group {
         each(&pod.partitions, partitions, Partition::abandon);
         if pod.joined {
             self.ghosts.push((now + SESSION_TIMEOUT, pod.partitions));
+            self.version += 1;
         }
     }
 
@@ -57,6 +60,11 @@ impl Group {
         self.settles_at.is_some()
     }
 
+    /// The same number means the same members with the same partitions.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The next second.
     pub(super) fn advance(&mut self, pods: &mut Pods, partitions: &mut [Partition], now: u32) {
         let ghosts = self.ghosts.len();
@@ -70,9 +78,11 @@ impl Group {
             // A member that does not answer is waited for until its session ends.
             let answers = self.ghosts.iter().map(|(until, _)| *until).max().unwrap_or_default();
             self.settles_at = Some((now + self.pause).max(answers));
+            self.version += 1;
         }
         if self.settles_at.is_some_and(|at| at <= now) {
             self.settles_at = None;
+            self.version += 1;
             self.hand_out(pods);
         }
     }

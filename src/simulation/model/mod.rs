@@ -83,6 +83,7 @@ impl<'a> World<'a> {
         });
         self.lose_nodes();
         self.pods.replace(now);
+        self.roll_out();
         self.share_out();
         if !self.is_on(|kind| matches!(kind, FaultKind::Outage)) {
             self.work();
@@ -98,11 +99,17 @@ impl<'a> World<'a> {
     /// Sets the replicas of the workload.
     pub fn scale(&mut self, replicas: i32) {
         let Self { group, partitions, .. } = self;
-        self.pods.scale(replicas, self.now, |pod| {
-            if let Some(group) = group {
-                group.leave(&pod, partitions);
-            }
-        });
+        self.pods.scale(replicas, self.now, |pod| leave(group.as_mut(), partitions, &pod));
+    }
+
+    fn roll_out(&mut self) {
+        let Self { group, partitions, pods, now, .. } = self;
+        if self.faults.iter().any(|fault| fault.kind == FaultKind::Rollout && fault.from == *now) {
+            pods.template += 1;
+        }
+        if pods.is_rolling_out() {
+            pods.roll(*now, |pod| leave(group.as_mut(), partitions, &pod));
+        }
     }
 
     fn is_on(&self, which: impl Fn(FaultKind) -> bool) -> bool {
@@ -134,9 +141,16 @@ impl<'a> World<'a> {
             group.advance(&mut self.pods, &mut self.partitions, self.now);
             return;
         }
-        for pod in self.pods.all.iter_mut().filter(|pod| !pod.joined && pod.ready_at <= self.now) {
+        let single = matches!(self.settings.queue, Queue::RabbitMq { single_active: true, .. });
+        // Whoever came first stays the active one.
+        let mut taken = single && self.pods.all.iter().any(|pod| !pod.partitions.is_empty());
+        let ready = self.pods.all.iter_mut().filter(|pod| pod.ready_at <= self.now);
+        for pod in ready.filter(|pod| !pod.joined || single) {
             pod.joined = true;
-            pod.partitions = (0..self.partitions.len()).collect();
+            if !taken {
+                pod.partitions = (0..self.partitions.len()).collect();
+                taken = single;
+            }
         }
     }
 
@@ -147,22 +161,27 @@ impl<'a> World<'a> {
         let blocked = (poison && self.group.is_some()).then_some(0);
         let stuck = usize::from(poison && self.group.is_none());
         let Self { pods, partitions, delays, service, .. } = self;
-        let busy = |pod: &&mut Pod| pods::waiting(&pod.partitions, partitions, blocked) > 0;
-        let (mut busy, idle): (Vec<&mut Pod>, Vec<&mut Pod>) =
-            pods.all.iter_mut().skip(stuck).partition(busy);
-        // Time without work cannot be saved up.
-        idle.into_iter().for_each(|pod| pod.credit = pod.credit.min(0.0));
+        // Before anybody works: who competes for the same queue has something to do at the beginning of the second.
+        let mut number = 0;
+        for pod in pods.all.iter_mut().skip(stuck) {
+            pod.busy = pods::is_busy(&pod.partitions, partitions, blocked);
+            number += u32::from(pod.busy);
+        }
 
         let rate = 1.0 / self.settings.service_seconds;
         let spread = self.settings.service_variation * rate.sqrt();
-        let number = f64::from(u32::try_from(busy.len()).unwrap_or(u32::MAX));
         let limits = self.faults.iter().filter(|fault| (fault.from..fault.until).contains(&now));
         let slowed = limits.filter_map(|fault| match fault.kind {
-            FaultKind::Saturation { limit } => Some(limit / (rate * number)),
+            FaultKind::Saturation { limit } => Some(limit / (rate * f64::from(number))),
             _ => None,
         });
         let slowed = slowed.fold(1.0, f64::min);
-        for pod in &mut busy {
+        for pod in pods.all.iter_mut().skip(stuck) {
+            if !pod.busy {
+                // Time without work cannot be saved up.
+                pod.credit = pod.credit.min(0.0);
+                continue;
+            }
             pod.credit += slowed * (rate + if spread > 0.0 { spread * service.normal() } else { 0.0 });
             // Truncated, and nothing below 0.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -263,6 +282,18 @@ impl<'a> World<'a> {
         self.pods.ready(self.now)
     }
 
+    /// The number of the template that pods are made of.
+    #[must_use]
+    pub fn template(&self) -> u32 {
+        self.pods.template
+    }
+
+    /// There are pods of an earlier template.
+    #[must_use]
+    pub fn is_rolling_out(&self) -> bool {
+        self.pods.is_rolling_out()
+    }
+
     /// Members of the group, or consumers of the queue.
     #[must_use]
     pub fn members(&self) -> usize {
@@ -277,9 +308,22 @@ impl<'a> World<'a> {
         self.group.iter().flat_map(|group| group.owned(&self.pods))
     }
 
+    /// As long as it is the same, so are the members of the group and their partitions.
+    #[must_use]
+    pub fn group_version(&self) -> u64 {
+        self.group.as_ref().map_or(0, Group::version)
+    }
+
     /// The group is handing out its partitions.
     #[must_use]
     pub fn rebalances(&self) -> bool {
         self.group.as_ref().is_some_and(Group::rebalances)
+    }
+}
+
+/// A pod is told to end.
+fn leave(group: Option<&mut Group>, partitions: &mut [Partition], pod: &Pod) {
+    if let Some(group) = group {
+        group.leave(pod, partitions);
     }
 }

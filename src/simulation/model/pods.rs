@@ -22,6 +22,9 @@ pub(super) struct Pod {
     pub(super) phase: u32,
     /// From which of its partitions it goes on.
     pub(super) cursor: usize,
+    /// It has something to do in this second.
+    pub(super) busy: bool,
+    template: u32,
 }
 
 /// All pods of the workload.
@@ -31,6 +34,8 @@ pub(super) struct Pods {
     pub(super) all: Vec<Pod>,
     /// What the workload's scale says.
     pub(super) replicas: i32,
+    /// What new pods are made of.
+    pub(super) template: u32,
     /// When the replacements of dead pods are created.
     replaced_at: Vec<u32>,
     start: PodStart,
@@ -41,7 +46,8 @@ impl Pods {
     /// The pods of the beginning are ready.
     pub(super) fn new(settings: &Settings, random: Random) -> Self {
         let (start, replicas) = (settings.pod_start, 0);
-        let mut pods = Self { all: Vec::new(), replicas, replaced_at: Vec::new(), start, random };
+        let mut pods =
+            Self { all: Vec::new(), replicas, template: 0, replaced_at: Vec::new(), start, random };
         pods.scale(settings.replicas, 0, |_| ());
         pods.all.iter_mut().for_each(|pod| pod.ready_at = 0);
         pods
@@ -50,16 +56,43 @@ impl Pods {
     /// Creates or removes pods; `gone` gets each that is removed. Those that are not ready go first, then the youngest.
     pub(super) fn scale(&mut self, replicas: i32, now: u32, mut gone: impl FnMut(Pod)) {
         self.replicas = replicas;
-        let wanted = usize::try_from(replicas).unwrap_or_default();
+        let wanted = self.wanted();
         while self.count() < wanted {
             self.create(now);
         }
-        while self.count() > wanted {
+        let surge = if self.is_rolling_out() { surge(wanted) } else { 0 };
+        while self.count() > wanted + surge {
             if self.replaced_at.pop().is_some() {
                 continue;
             }
             let last_unready = self.all.iter().rposition(|pod| pod.ready_at > now);
             gone(self.all.remove(last_unready.unwrap_or(self.all.len() - 1)));
+        }
+    }
+
+    /// There are pods of an earlier template.
+    pub(super) fn is_rolling_out(&self) -> bool {
+        self.all.iter().any(|pod| pod.template != self.template)
+    }
+
+    /// A second of a rolling update as Kubernetes does it by default: a quarter of the replicas more than asked for, a
+    /// quarter less that is ready. `gone` gets each that is removed.
+    pub(super) fn roll(&mut self, now: u32, mut gone: impl FnMut(Pod)) {
+        let wanted = self.wanted();
+        let new =
+            self.all.iter().filter(|pod| pod.template == self.template).count() + self.replaced_at.len();
+        let room = (wanted + surge(wanted)).saturating_sub(self.count());
+        (0..room.min(wanted.saturating_sub(new))).for_each(|_| self.create(now));
+        // Rounded down, as the surge is rounded up, so that one of them is never 0.
+        let least = wanted - wanted / 4;
+        let mut ready = self.ready(now);
+        loop {
+            let old = |pod: &Pod| pod.template != self.template;
+            let idle = self.all.iter().position(|pod| old(pod) && pod.ready_at > now);
+            let next = idle.or_else(|| self.all.iter().position(old).filter(|_| ready > least));
+            let Some(next) = next else { break };
+            ready -= usize::from(idle.is_none());
+            gone(self.all.remove(next));
         }
     }
 
@@ -86,6 +119,10 @@ impl Pods {
         self.all.iter().filter(|pod| pod.ready_at <= now).count()
     }
 
+    fn wanted(&self) -> usize {
+        usize::try_from(self.replicas).unwrap_or_default()
+    }
+
     fn count(&self) -> usize {
         self.all.len() + self.replaced_at.len()
     }
@@ -97,8 +134,23 @@ impl Pods {
         };
         let phase = u32::try_from(self.random.below(u64::from(u32::MAX))).unwrap_or_default();
         let (ready_at, partitions) = (now + takes, Vec::new());
-        self.all.push(Pod { ready_at, joined: false, partitions, credit: 0.0, phase, cursor: 0 });
+        let template = self.template;
+        self.all.push(Pod {
+            ready_at,
+            joined: false,
+            partitions,
+            credit: 0.0,
+            phase,
+            cursor: 0,
+            busy: false,
+            template,
+        });
     }
+}
+
+/// Pods that a rolling update may make beyond the replicas: a quarter, rounded up.
+fn surge(replicas: usize) -> usize {
+    replicas.div_ceil(4)
 }
 
 /// 10 to 50 s for 88 %, evenly; a tail to 500 s, evenly by its logarithm.
@@ -120,15 +172,17 @@ impl Pod {
         mut process: impl FnMut(&mut Partition, u64) -> u64,
     ) -> u64 {
         let mut left = most;
-        let number = self.partitions.len();
         while left > 0 {
             let active = waiting(&self.partitions, partitions, blocked);
             if active == 0 {
                 break;
             }
-            let share = (left / active).max(1);
-            let first = self.cursor % number.max(1);
-            for index in self.partitions.iter().cycle().skip(first).take(number) {
+            // Most pods of a large group have one partition, and a division takes as long as all else here.
+            let share = if active == 1 { left } else { (left / active).max(1) };
+            let number = self.partitions.len();
+            let first = if number > 1 { self.cursor % number } else { 0 };
+            let (earlier, later) = self.partitions.split_at_checked(first).unwrap_or_default();
+            for index in later.iter().chain(earlier) {
                 if left > 0
                     && Some(*index) != blocked
                     && let Some(partition) = partitions.get_mut(*index)
@@ -145,8 +199,14 @@ impl Pod {
 
 /// How many of these partitions have work.
 pub(super) fn waiting(owned: &[usize], partitions: &[Partition], blocked: Option<usize>) -> u64 {
-    let works = |index: &&usize| {
-        Some(**index) != blocked && partitions.get(**index).is_some_and(|partition| partition.waiting() > 0)
-    };
-    u64::try_from(owned.iter().filter(works).count()).unwrap_or(u64::MAX)
+    owned.iter().map(|index| u64::from(works(*index, partitions, blocked))).sum()
+}
+
+/// Whether any of these partitions has work.
+pub(super) fn is_busy(owned: &[usize], partitions: &[Partition], blocked: Option<usize>) -> bool {
+    owned.iter().any(|index| works(*index, partitions, blocked))
+}
+
+fn works(index: usize, partitions: &[Partition], blocked: Option<usize>) -> bool {
+    Some(index) != blocked && partitions.get(index).is_some_and(|partition| partition.waiting() > 0)
 }

@@ -43,6 +43,8 @@ pub enum Queue {
         prefetch: u32,
         /// Seconds between two collections of the numbers that the management API shows (5 s unless configured).
         statistics_seconds: u32,
+        /// Only one consumer gets messages, as long as it is there.
+        single_active: bool,
     },
 }
 
@@ -120,6 +122,8 @@ pub enum FaultKind {
         /// 0 to 1.
         share: f64,
     },
+    /// At its beginning the pods' template changes: a rolling update replaces them a few at a time.
+    Rollout,
 }
 
 impl FaultKind {
@@ -133,6 +137,7 @@ impl FaultKind {
             Self::HotKey { .. } => "hot key",
             Self::MetricLoss => "backlog unreadable",
             Self::NodeLoss { .. } => "nodes lost",
+            Self::Rollout => "rolling update",
         }
     }
 
@@ -147,11 +152,20 @@ impl Settings {
     /// The most replicas that there may be, or that can work.
     #[must_use]
     pub fn most(&self) -> i32 {
-        let partitions = self.partitions().and_then(|partitions| i32::try_from(partitions).ok());
-        self.max_replicas.min(partitions.unwrap_or(i32::MAX))
+        self.max_replicas.min(self.workers())
     }
 
-    /// Replicas that can work at the same time; absent where there is no such limit.
+    /// Replicas that can work at the same time; the highest number where there is no such limit.
+    #[must_use]
+    pub fn workers(&self) -> i32 {
+        match self.queue {
+            Queue::Kafka { partitions, .. } => i32::try_from(partitions).unwrap_or(i32::MAX),
+            Queue::RabbitMq { single_active: true, .. } => 1,
+            Queue::RabbitMq { single_active: false, .. } => i32::MAX,
+        }
+    }
+
+    /// Partitions; absent where there are none.
     #[must_use]
     pub fn partitions(&self) -> Option<u32> {
         match self.queue {

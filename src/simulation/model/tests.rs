@@ -22,7 +22,10 @@ fn settings() -> Settings {
 }
 
 fn rabbitmq() -> Settings {
-    Settings { queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5 }, ..settings() }
+    Settings {
+        queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5, single_active: false },
+        ..settings()
+    }
 }
 
 fn steady(rate: f64, seconds: u32) -> Load {
@@ -154,6 +157,62 @@ fn dead_pods_are_missed_after_their_session_and_replaced_much_later() {
     assert_eq!((world.ready(), world.members()), (2, 2));
     run(&mut world, 340);
     assert_eq!((world.ready(), world.members()), (4, 4));
+}
+
+#[test]
+fn a_rolling_update_replaces_all_pods_and_never_has_too_few_or_too_many() {
+    let load = steady(20.0, 600);
+    let faults = [Fault { from: 60, until: 61, kind: FaultKind::Rollout }];
+    for pod_start in [PodStart::Fixed(20), PodStart::Usual] {
+        for replicas in [1, 4, 10] {
+            let settings = Settings { replicas, pod_start, ..settings() };
+            let mut world = World::new(&settings, &load, &faults, 1);
+            run(&mut world, 60);
+            assert_eq!((world.template(), world.is_rolling_out()), (0, false));
+            let count = usize::try_from(replicas).unwrap();
+            let mut seconds = 0;
+            run(&mut world, 1);
+            assert_eq!((world.template(), world.is_rolling_out()), (1, true));
+            while world.is_rolling_out() {
+                assert!(world.ready() >= count - count / 4, "{} of {count} are ready", world.ready());
+                assert!(world.pods() <= count + count.div_ceil(4), "{} of {count}", world.pods());
+                run(&mut world, 1);
+                seconds += 1;
+            }
+            assert!(seconds >= 10, "{count} pods in {seconds} s");
+            assert_eq!((world.pods(), world.replicas()), (count, replicas));
+        }
+    }
+}
+
+#[test]
+fn replicas_can_change_during_a_rolling_update() {
+    let load = steady(20.0, 600);
+    let faults = [Fault { from: 60, until: 61, kind: FaultKind::Rollout }];
+    for replicas in [2, 0, 12] {
+        let settings = settings();
+        let mut world = World::new(&settings, &load, &faults, 1);
+        run(&mut world, 70);
+        assert!(world.is_rolling_out());
+        world.scale(replicas);
+        run(&mut world, 120);
+        assert!(!world.is_rolling_out());
+        assert_eq!((world.pods(), world.ready()), (usize::try_from(replicas).unwrap(), world.pods()));
+    }
+}
+
+#[test]
+fn a_single_active_consumer_works_alone_and_another_takes_its_place() {
+    let queue = Queue::RabbitMq { prefetch: 10, statistics_seconds: 5, single_active: true };
+    let settings = Settings { queue, service_variation: 0.0, arrivals: ArrivalKind::Even, ..settings() };
+    let load = steady(100.0, 200);
+    let faults = [Fault { from: 100, until: 101, kind: FaultKind::NodeLoss { share: 0.25 } }];
+    let mut world = World::new(&settings, &load, &faults, 1);
+    run(&mut world, 100);
+    assert_eq!(processed(&world), 1000, "one of 4 does 10 a second");
+    run(&mut world, 100);
+    assert_eq!(processed(&world), 2000, "the next one went on at once");
+    assert_eq!(settings.most(), 1);
 }
 
 #[test]

@@ -23,6 +23,33 @@ fn times_may_have_a_zone_or_be_seconds_and_columns_any_order() {
 }
 
 #[test]
+fn what_spreadsheets_and_other_programs_write_is_read_as_long_as_it_means_one_thing() {
+    let of = |text| parse(text, Gaps::Refuse).unwrap();
+    let plain = of("timestamp,value\n2026-01-01 00:00:00,5\n2026-01-01 00:00:05,1800.5\n");
+    for text in [
+        "\"timestamp\",\"value\"\n\"2026-01-01 00:00:00\",\"5\"\n\"2026-01-01 00:00:05\",\"1800.5\"\n",
+        "Timestamp;Value\r\n2026-01-01T00:00:00.000Z;5\r\n2026-01-01T00:00:05.000Z;1800.5\r\n",
+        "timestamp\tvalue\r2026-01-01 00:00:00\t5\r2026-01-01 00:00:05\t1800.5",
+        "\u{feff}value,timestamp\n5,1767225600000\n1800.5,1767225605000\n",
+        "value,timestamp\n5,1767225600.000\n1800.5,1767225605.000\n",
+    ] {
+        assert_eq!(of(text), plain, "{text:?}");
+    }
+}
+
+#[test]
+fn parts_of_a_second_shift_no_interval() {
+    let text = "timestamp,value\n0.9,10\n5.1,10\n10.8,10\n15.2,10\n";
+    let trace = parse(text, Gaps::Refuse).unwrap();
+    assert_eq!(trace.load.steps.iter().map(|(from, _)| *from).collect::<Vec<_>>(), [0, 5, 10, 15]);
+    assert_eq!(
+        error("timestamp,value\n0.2,1\n0.7,1\n"),
+        "3: 1970-01-01T00:00:00.7Z is within a second of 1970-01-01T00:00:00.2Z on line 2; keep one line for each \
+         interval of a second or more"
+    );
+}
+
+#[test]
 fn a_recorded_trace_replays_the_time_in_which_nothing_could_be_read() {
     let text = "timestamp,value,backlog,quality,replicas\n\
                 0,5,10,Known,1\n5,,,Unknown,1\n10,,,Unknown,1\n16,40,50,Known,1\n21,5,10,AtLeast,2\n";
@@ -71,7 +98,19 @@ fn each_mistake_has_its_line_and_its_way_out() {
             "timestamp,value\n0,1\n",
             "1: fewer than two intervals; a trace needs at least two lines below the first",
         ),
-        ("timestamp,value\n0,1,2\n", "2: has 3 fields, the first line names 2 columns"),
+        (
+            "timestamp,value\n0,1,800\n",
+            "2: has 3 fields, the first line names 2 columns; write numbers without separators of thousands",
+        ),
+        ("timestamp,value\n0\n", "2: has 1 fields, the first line names 2 columns"),
+        (
+            "timestamp;value\n0;1,8\n",
+            "2: value \"1,8\" is no number; write it like 1800 or 1800.5, as a comma means either",
+        ),
+        (
+            "2026-01-01 00:00:00,1\n",
+            "1: is no line of names; begin the file with one, such as timestamp,value",
+        ),
         ("timestamp,value\n0,1\n60,-3\n", "3: value -3 is negative; it is a number of messages, 0 or more"),
         (
             "timestamp,value\n0,many\n",
@@ -100,6 +139,11 @@ fn each_mistake_has_its_line_and_its_way_out() {
     for (text, expected) in cases {
         assert_eq!(error(text), expected, "{text:?}");
     }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_what_a_prometheus_answers() {
+    assert_eq!(parse(&format!("\u{feff}{PROMETHEUS}"), Gaps::Refuse), parse(PROMETHEUS, Gaps::Refuse));
 }
 
 const PROMETHEUS: &str = r#"{
