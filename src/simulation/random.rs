@@ -90,7 +90,7 @@ impl Random {
 }
 
 /// The mean of a Poisson number, with what drawing it needs every time.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mean {
     value: f64,
     /// Probabilities of 0 and of the numbers after it, which are drawn far more often than a mean changes.
@@ -99,12 +99,19 @@ pub struct Mean {
     last: f64,
 }
 
+impl Default for Mean {
+    /// A mean of 0: always 0, which is no matter of all probabilities being 0.
+    fn default() -> Self {
+        Self::new(0.0)
+    }
+}
+
 impl Mean {
     /// A mean of 0 or more.
     #[must_use]
     pub fn new(value: f64) -> Self {
         let value = value.max(0.0);
-        let mut mean = Self { value, ..Self::default() };
+        let mut mean = Self { value, first: [[0.0; 4]; 2], last: 0.0 };
         let (mut number, mut probability) = (0, (-value).exp());
         for place in mean.first.iter_mut().flatten() {
             (*place, mean.last) = (probability, probability);
@@ -163,5 +170,11 @@ mod tests {
             assert!((average - mean).abs() <= 5.0 * (mean / 20_000.0).sqrt(), "mean {average} for {mean}");
             assert!((variance - mean).abs() <= 0.06 * mean.max(0.05), "variance {variance} for {mean}");
         }
+    }
+
+    #[test]
+    fn nothing_is_drawn_while_no_mean_was_given() {
+        let mut random = Random::new(7, 3);
+        assert!((0..1000).all(|_| random.poisson(&Mean::default()) == 0));
     }
 }
