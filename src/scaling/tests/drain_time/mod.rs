@@ -2,6 +2,7 @@
 
 mod consumers;
 mod loads;
+mod sentences;
 mod sizes;
 mod trouble;
 mod writes;
