@@ -1,7 +1,7 @@
 //! What decisions remember of each other: recommendations, scale events and runs of quiet readings.
 //!
-//! Nothing here decides, and nothing has to survive a restart but the last scale and the service rate, which status
-//! keeps: a new history is only slower to remove replicas. Its size is bounded by the longest window and period, not by
+//! Nothing here decides, and nothing has to survive a restart but the last scale, the service rate and what speaks
+//! against more replicas, which status keeps: a new history is only slower to remove replicas. Its size is bounded by the longest window and period, not by
 //! the polls.
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::drain_time::regrets::{self, Regrets};
 use super::expiring::{self, Expiring};
 use super::health::{Facts, Health, MissingPods, Verdict};
-use super::rates::{Rates, Remembered, ServiceRate};
+use super::rates::{Rates, Remembered, Saturated, ServiceRate};
 use super::{Target, drain_time};
 use crate::brokers::observation::Backlog;
 use crate::plan::{Behavior, Policy, ScalingPlan, ScalingRules};
@@ -74,9 +74,15 @@ impl History {
         self.events.push_back(ScaleEvent { at: now, from, to });
     }
 
-    /// Begins with what an earlier process learned of the service rate.
-    pub fn recall(&mut self, learned: Remembered) {
-        self.rates.recall(learned);
+    /// Begins with what an earlier process learned of the service rate, and what it found against more replicas.
+    pub fn recall(&mut self, learned: Option<Remembered>, saturated: Option<Saturated>) {
+        self.rates.recall(learned, saturated);
+    }
+
+    /// What speaks against more replicas: something that all of them share seems to be at its limit. Absent: nothing.
+    #[must_use]
+    pub fn saturated(&self, now: Timestamp) -> Option<Saturated> {
+        self.rates.saturated(now)
     }
 
     /// Messages that arrive per second, over the last minute. Absent until there are enough readings.

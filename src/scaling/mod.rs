@@ -55,7 +55,7 @@ pub use expiring::Expiring;
 pub use health::{Ailment, MissingPods, Verdict};
 pub use history::{History, ScaleEvent};
 pub use partitions::{aligned, whole};
-pub use rates::{Arrivals, Basis, Remembered, ServiceRate};
+pub use rates::{Arrivals, Basis, Remembered, Saturated, Scaling, ServiceRate};
 
 use crate::api::Mode;
 use crate::brokers::observation::{Observation, Reading};
