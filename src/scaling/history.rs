@@ -27,6 +27,8 @@ pub struct History {
     highest: Extreme<true>,
     events: VecDeque<ScaleEvent>,
     last_scale: Option<Timestamp>,
+    /// The last scale added replicas.
+    added_last: bool,
     /// Since when a backlog is being worked off.
     pub(super) episode: Option<Timestamp>,
     /// Removals that were undone soon.
@@ -68,7 +70,7 @@ impl History {
     /// To be called after a write of [`Decision::replicas`](super::Decision::replicas) was accepted, and only then: a
     /// change that somebody else made is no scale event, as with the HPA.
     pub fn scaled(&mut self, from: i32, to: i32, now: Timestamp) {
-        self.last_scale = Some(now);
+        (self.last_scale, self.added_last) = (Some(now), to > from);
         self.rates.scaled(from, to, now);
         self.regrets.scaled(from, to, now);
         self.events.push_back(ScaleEvent { at: now, from, to });
@@ -151,6 +153,11 @@ impl History {
         let rate = self.service_rate(plan);
         let (rates, working_off) = (&self.rates, self.episode.is_some());
         self.health.judge(&Facts { plan, target, backlog, taken_at, rates, rate, working_off });
+    }
+
+    /// Whether the last write added replicas.
+    pub(super) fn added_last(&self) -> bool {
+        self.added_last
     }
 
     /// When the replicas were last written.

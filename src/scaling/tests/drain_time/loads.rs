@@ -24,7 +24,7 @@ fn messages_may_not_wait_longer_than_the_user_says() {
     plan.policy = Policy::DrainTime(DrainTime {
         target: Duration::from_secs(3600),
         max_age: Some(Duration::from_secs(120)),
-        hint_per_minute: Some(600),
+        hint: Some(ServiceRateHint::PerMinute(600)),
         headroom_percent: 30,
     });
     let mut consumers = Loop::new(plan, 48, 2, 10.0);

@@ -19,7 +19,7 @@ fn policy(target: u64, hint_per_minute: Option<u64>) -> Policy {
     Policy::DrainTime(DrainTime {
         target: Duration::from_secs(target),
         max_age: None,
-        hint_per_minute,
+        hint: hint_per_minute.map(ServiceRateHint::PerMinute),
         headroom_percent: 30,
     })
 }

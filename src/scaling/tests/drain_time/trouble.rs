@@ -93,7 +93,7 @@ fn a_poison_message_that_grows_old_hurries_nobody() {
     plan.policy = Policy::DrainTime(DrainTime {
         target: Duration::from_secs(3600),
         max_age: Some(Duration::from_secs(300)),
-        hint_per_minute: Some(600),
+        hint: Some(ServiceRateHint::PerMinute(600)),
         headroom_percent: 30,
     });
     let mut consumers = Loop::new(plan, 48, 12, 10.0);
