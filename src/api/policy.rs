@@ -66,13 +66,20 @@ fn thirty() -> i32 {
     30
 }
 
-/// A first guess of the service rate.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+/// A first guess of the service rate. Exactly one member is set.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("has(self.perReplicaPerMinute) != has(self.messageSeconds)").message("exactly one of perReplicaPerMinute, messageSeconds must be set"))]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceRateHint {
     /// Messages that one replica processes per minute: 120 if a message takes half a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
-    pub per_replica_per_minute: i64,
+    pub per_replica_per_minute: Option<i64>,
+    /// Seconds that one replica takes for a message: for work that is slow. Divided by the messages that a replica works
+    /// on at the same time, if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub message_seconds: Option<i32>,
 }
 
 /// One replica for so many messages: the backlog divided by messages, rounded up, never above the partitions, and

@@ -38,6 +38,10 @@ pub struct QueueScalerStatus {
     /// What one replica processes. Kept over restarts of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_rate: Option<ServiceRateStatus>,
+    /// What speaks against more replicas: something that all of them share seems to be at its limit. Kept over restarts
+    /// of the operator. Absent: nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saturation: Option<SaturationStatus>,
     /// Seconds until the backlog is gone with the replicas that are ready now. Absent: never, or the service rate is
     /// not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,12 +87,32 @@ pub struct ServiceRateStatus {
     pub basis: RateBasis,
     /// Measurements behind it.
     pub samples: i32,
+    /// What remains of it, in percent, when there are more replicas than measuredWithReplicas. Absent: not known, which
+    /// takes measurements with three counts of replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scalability_percent: Option<i32>,
+    /// The replicas with which it was measured, where scalabilityPercent is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_with_replicas: Option<i32>,
     /// The pod template that was measured. Of another one it is only a first guess.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template_hash: Option<String>,
     /// When it was last measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_at: Option<Time>,
+}
+
+/// What speaks against more replicas.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SaturationStatus {
+    /// The most replicas that seem to be of any use for now.
+    pub replicas: i32,
+    /// From then on a few more are tried.
+    pub retry_at: Time,
+    /// How often in a row added replicas processed little more: each time the next try comes later. 0: it is only a
+    /// doubt, because replicas process less than they used to, and the next measurements tell.
+    pub times: i32,
 }
 
 /// Where a service rate is from.

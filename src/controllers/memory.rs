@@ -15,7 +15,7 @@ use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::plan::{Invalid, Plan, validate};
 use crate::report;
 use crate::report::TargetProblem;
-use crate::scaling::{Decision, History, Remembered, ScaleEvent};
+use crate::scaling::{Decision, History, ScaleEvent};
 use crate::workload::Workload;
 
 /// The memories of all objects.
@@ -151,9 +151,7 @@ impl Memory {
     fn now_it_is(&mut self, workload: Workload) -> Workload {
         if self.target.as_ref().is_some_and(|known| known.uid != workload.uid) {
             // Another workload of this name may well do the same work.
-            let mut history = History::new(None);
-            self.learned().into_iter().for_each(|learned| history.recall(learned));
-            self.history = Some(history);
+            self.history = Some(begun(None, &self.status));
             self.writers = Writers::default();
             (self.unanswered, self.tried) = (None, None);
         }
@@ -204,24 +202,25 @@ impl Memory {
         self.status_written = Some(now);
     }
 
-    fn learned(&self) -> Option<Remembered> {
-        self.status.service_rate.as_ref().and_then(report::remembered)
-    }
-
-    /// The history, begun with what status knows: the last scale, and what one replica processes.
+    /// The history, begun with what status knows: the last scale, and what was learned of the replicas.
     pub(super) fn history(&mut self) -> &mut History {
-        let learned = self.learned();
         let last_scale = self.status.last_scale.as_ref().map(|last| ScaleEvent {
             at: last.time.0,
             from: last.from,
             to: last.to,
         });
-        self.history.get_or_insert_with(|| {
-            let mut history = History::new(last_scale);
-            learned.into_iter().for_each(|learned| history.recall(learned));
-            history
-        })
+        self.history.get_or_insert_with(|| begun(last_scale, &self.status))
     }
+}
+
+/// A history that begins with what was learned of the replicas: what one of them processes, and what speaks against more.
+fn begun(last_scale: Option<ScaleEvent>, status: &QueueScalerStatus) -> History {
+    let mut history = History::new(last_scale);
+    history.recall(
+        status.service_rate.as_ref().and_then(report::remembered),
+        status.saturation.as_ref().and_then(report::remembered_saturation),
+    );
+    history
 }
 
 impl Tried {

@@ -6,5 +6,7 @@ pub mod context;
 mod memory;
 mod misunderstood;
 pub mod queue_scaler;
+#[cfg(test)]
+mod restarts;
 mod source;
 pub mod writes;

@@ -174,6 +174,7 @@ async fn visit_valid(
 
     let oldest_age = backlog.and_then(|_| history.oldest_message_age());
     let (arrival_rate, service_rate) = (history.arrival_rate(), history.service_rate(&plan.scaling));
+    let saturated = history.saturated(Timestamp::now());
     let estimated_drain = backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog, ready));
     let consumers = history.consumers_health().map(<[_]>::to_vec);
     let (consumers_are_new, missing_pods) = (history.knows_consumers_briefly(), history.missing_pods());
@@ -193,6 +194,7 @@ async fn visit_valid(
         oldest_age,
         arrival_rate,
         service_rate,
+        saturated,
         estimated_drain,
         consumers: consumers.as_deref(),
         consumers_are_new,

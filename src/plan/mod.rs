@@ -10,7 +10,8 @@ mod source;
 mod tests;
 
 pub use scaling::{
-    Behavior, Bounds, DrainTime, Fallback, Policy, ScalingPlan, ScalingRules, Step, StepRule, Threshold,
+    Behavior, Bounds, DrainTime, Fallback, Policy, ScalingPlan, ScalingRules, ServiceRateHint, Step,
+    StepRule, Threshold,
 };
 pub use source::{
     CredentialsRef, KafkaInterest, KafkaSource, NameSelector, RabbitMqInterest, RabbitMqSource, SaslRef,

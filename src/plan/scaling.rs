@@ -72,10 +72,31 @@ pub struct DrainTime {
     pub target: Duration,
     /// Longest time that a message may wait, 1 s or more.
     pub max_age: Option<Duration>,
-    /// Messages that one replica processes per minute, as the user says, 1 or more.
-    pub hint_per_minute: Option<u64>,
+    /// What one replica processes, as the user says.
+    pub hint: Option<ServiceRateHint>,
     /// Spare capacity on arrivals.
     pub headroom_percent: u32,
+}
+
+/// What one replica processes, as the user says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceRateHint {
+    /// Messages per minute, 1 or more.
+    PerMinute(u64),
+    /// Time for a message, 1 s or more.
+    Message(Duration),
+}
+
+impl ServiceRateHint {
+    /// Messages per second, positive.
+    #[must_use]
+    pub fn per_second(self) -> f64 {
+        match self {
+            #[allow(clippy::cast_precision_loss)] // A guess.
+            Self::PerMinute(messages) => messages as f64 / 60.0,
+            Self::Message(time) => 1.0 / time.as_secs_f64(),
+        }
+    }
 }
 
 /// One rule of [`Policy::Steps`].
@@ -204,8 +225,17 @@ fn policy(given: &api::Policy) -> Result<Policy, Invalid> {
 
 fn drain_time(given: api::DrainTime) -> Result<DrainTime, Invalid> {
     let field = |name: &str| format!("spec.policy.drainTime.{name}");
-    let hint = |hint: api::ServiceRateHint| {
-        at_least(hint.per_replica_per_minute, 1, &field("serviceRate.perReplicaPerMinute"))
+    let hint = |hint: api::ServiceRateHint| match (hint.per_replica_per_minute, hint.message_seconds) {
+        (Some(messages), None) => {
+            at_least(messages, 1, &field("serviceRate.perReplicaPerMinute")).map(ServiceRateHint::PerMinute)
+        }
+        (None, Some(time)) => {
+            seconds(time, 1..=86_400, &field("serviceRate.messageSeconds")).map(ServiceRateHint::Message)
+        }
+        _ => {
+            let problem = "exactly one of perReplicaPerMinute, messageSeconds must be set";
+            Err(Invalid::new(field("serviceRate"), problem))
+        }
     };
     let headroom = u32::try_from(given.headroom_percent).ok().filter(|percent| *percent <= 1000);
     Ok(DrainTime {
@@ -214,7 +244,7 @@ fn drain_time(given: api::DrainTime) -> Result<DrainTime, Invalid> {
             .max_age_seconds
             .map(|age| seconds(age, 1..=86_400, &field("maxAgeSeconds")))
             .transpose()?,
-        hint_per_minute: given.service_rate.map(hint).transpose()?,
+        hint: given.service_rate.map(hint).transpose()?,
         headroom_percent: headroom.ok_or_else(|| {
             let problem = format!("is {}, must be from 0 to 1000 percent", given.headroom_percent);
             Invalid::new(field("headroomPercent"), problem)

@@ -141,6 +141,24 @@ fn a_scaling_field_that_cannot_be_used_is_named_with_the_way_out() {
         ),
         (
             "/policy",
+            json!({"drainTime": {"serviceRate": {"messageSeconds": 86401}}}),
+            "spec.policy.drainTime.serviceRate.messageSeconds",
+            "is 86401, must be from 1 to 86400 seconds",
+        ),
+        (
+            "/policy",
+            json!({"drainTime": {"serviceRate": {}}}),
+            "spec.policy.drainTime.serviceRate",
+            "exactly one of perReplicaPerMinute, messageSeconds must be set",
+        ),
+        (
+            "/policy",
+            json!({"drainTime": {"serviceRate": {"perReplicaPerMinute": 1, "messageSeconds": 60}}}),
+            "spec.policy.drainTime.serviceRate",
+            "exactly one of perReplicaPerMinute, messageSeconds must be set",
+        ),
+        (
+            "/policy",
             json!({"steps": {"periodSeconds": 0, "rules": []}}),
             "spec.policy.steps.periodSeconds",
             "is 0, must be from 1 to 86400 seconds",
@@ -153,12 +171,8 @@ fn a_scaling_field_that_cannot_be_used_is_named_with_the_way_out() {
 
 #[test]
 fn without_a_policy_a_backlog_is_to_be_gone_in_300_s() {
-    let default = DrainTime {
-        target: Duration::from_secs(300),
-        max_age: None,
-        hint_per_minute: None,
-        headroom_percent: 30,
-    };
+    let default =
+        DrainTime { target: Duration::from_secs(300), max_age: None, hint: None, headroom_percent: 30 };
     let mut spec = kafka();
     spec.as_object_mut().unwrap().remove("policy");
     assert_eq!(plan_of(spec).unwrap().scaling.policy, Policy::DrainTime(default));
@@ -167,10 +181,21 @@ fn without_a_policy_a_backlog_is_to_be_gone_in_300_s() {
     let expected = DrainTime {
         target: Duration::from_secs(60),
         max_age: Some(Duration::from_secs(30)),
-        hint_per_minute: Some(120),
+        hint: Some(ServiceRateHint::PerMinute(120)),
         headroom_percent: 0,
     };
     assert_eq!(plan_of(with(kafka(), "/policy", given)).unwrap().scaling.policy, Policy::DrainTime(expected));
+}
+
+#[test]
+fn a_job_of_minutes_can_be_told() {
+    let given = json!({"drainTime": {"serviceRate": {"messageSeconds": 600}}});
+    let Policy::DrainTime(policy) = plan_of(with(kafka(), "/policy", given)).unwrap().scaling.policy else {
+        panic!("another policy")
+    };
+    assert_eq!(policy.hint, Some(ServiceRateHint::Message(Duration::from_secs(600))));
+    assert!((policy.hint.unwrap().per_second() - 1.0 / 600.0).abs() < 1e-12);
+    assert!((ServiceRateHint::PerMinute(120).per_second() - 2.0).abs() < 1e-12);
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod service_rate;
 
 pub use happenings::{Happening, happenings, scaled};
 pub use numbers::{Change, change};
-pub use service_rate::remembered;
+pub use service_rate::{remembered, remembered_saturation};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -18,7 +18,7 @@ use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetSta
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::plan::Invalid;
-use crate::scaling::{Age, Decision, Expiring, MissingPods, ScaleEvent, ServiceRate, Verdict};
+use crate::scaling::{Age, Decision, Expiring, MissingPods, Saturated, ScaleEvent, ServiceRate, Verdict};
 use crate::workload::Workload;
 
 /// Everything that one visit of an object found out.
@@ -40,6 +40,8 @@ pub struct Situation<'a> {
     pub arrival_rate: Option<f64>,
     /// What one replica processes.
     pub service_rate: Option<ServiceRate>,
+    /// What speaks against more replicas.
+    pub saturated: Option<Saturated>,
     /// Seconds until the backlog is gone with the ready replicas.
     pub estimated_drain: Option<f64>,
     /// What is wrong with the consumers, the worst first. Absent: not known.
@@ -100,6 +102,7 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
         oldest_message_age_basis: situation.oldest_age.map(|age| age_basis(age, reading)),
         arrival_rate_per_minute: situation.arrival_rate.map(numbers::rounded_per_minute),
         service_rate: situation.service_rate.map(service_rate::shown),
+        saturation: situation.saturated.map(service_rate::shown_saturation),
         estimated_drain_seconds: situation.estimated_drain.map(numbers::rounded_seconds),
         partitions: backlog
             .and_then(|backlog| backlog.partitions)
@@ -111,7 +114,7 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
 }
 
 /// The status of an object whose specification cannot be used. Nothing is read, so that it has no number; the last scale
-/// and the learned service rate stay.
+/// and what was learned of the replicas stay.
 #[must_use]
 pub fn status_of_invalid(
     invalid: &Invalid,
@@ -128,6 +131,7 @@ pub fn status_of_invalid(
         }),
         last_scale: before.last_scale.clone(),
         service_rate: before.service_rate.clone(),
+        saturation: before.saturation.clone(),
         conditions: conditions::of_invalid(invalid, generation, &before.conditions, now),
         ..QueueScalerStatus::default()
     }
@@ -221,6 +225,7 @@ mod tests {
             oldest_age: Some(Age { time: Duration::from_secs(1234), basis }),
             arrival_rate: None,
             service_rate: None,
+            saturated: None,
             estimated_drain: None,
             consumers: None,
             consumers_are_new: false,

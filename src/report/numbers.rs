@@ -54,6 +54,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         oldest_message_age_basis: _,
         arrival_rate_per_minute: _,
         service_rate,
+        saturation,
         estimated_drain_seconds: _,
         partitions,
         decision,
@@ -65,12 +66,16 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
     let conditions: Vec<_> =
         conditions.iter().map(|condition| (&condition.type_, &condition.status, &condition.reason)).collect();
     let service_rate = service_rate.as_ref().map(|rate| (rate.basis, &rate.pod_template_hash));
+    // A new leader must know at once; a doubt comes and goes.
+    let found = saturation.as_ref().filter(|found| found.times > 0);
+    let saturation = found.map(|found| (found.replicas, found.times));
     (
         observed_generation,
         target,
         desired_replicas,
         quality,
         service_rate,
+        saturation,
         partitions,
         decision,
         last_scale,
@@ -78,10 +83,20 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
     )
 }
 
-fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 5] {
+fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 7] {
     let ready = status.target.as_ref().and_then(|target| target.ready_replicas).map(i64::from);
     let service = status.service_rate.as_ref().map(|rate| rate.microseconds_per_message);
-    [status.backlog, status.arrival_rate_per_minute, status.estimated_drain_seconds, service, ready]
+    let scalability = status.service_rate.as_ref().and_then(|rate| rate.scalability_percent).map(i64::from);
+    let useful = status.saturation.as_ref().map(|found| i64::from(found.replicas));
+    [
+        status.backlog,
+        status.arrival_rate_per_minute,
+        status.estimated_drain_seconds,
+        service,
+        scalability,
+        useful,
+        ready,
+    ]
 }
 
 /// Messages of the conditions that name what is missing.

@@ -1,9 +1,10 @@
-//! The service rate as status shows it, and back: what was learned must survive a restart of the operator.
+//! The service rate, and what was found against more replicas, as status shows them, and back: what was learned must
+//! survive a restart of the operator.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::status::{RateBasis, ServiceRateStatus};
-use crate::scaling::{Basis, Remembered, ServiceRate};
+use crate::api::status::{RateBasis, SaturationStatus, ServiceRateStatus};
+use crate::scaling::{Basis, Remembered, Saturated, Scaling, ServiceRate};
 
 const MICROSECONDS: f64 = 1e6;
 
@@ -17,7 +18,9 @@ pub(super) fn shown(rate: ServiceRate) -> ServiceRateStatus {
             Basis::Learned => RateBasis::Learned,
             Basis::Assumed => RateBasis::Assumed,
         },
-        samples: i32::try_from(rate.samples).unwrap_or(i32::MAX),
+        samples: whole_count(rate.samples),
+        scalability_percent: rate.scaling().map(|scaling| percent(scaling.part)),
+        measured_with_replicas: rate.scaling().map(|scaling| whole_count(scaling.above)),
         pod_template_hash: rate.template.map(|template| format!("{template:08x}")),
         observed_at: rate.observed_at.map(Time),
     }
@@ -44,7 +47,42 @@ pub fn remembered(status: &ServiceRateStatus) -> Option<Remembered> {
         samples: u32::try_from(status.samples).unwrap_or_default(),
         observed_at: observed_at.as_ref()?.0,
         template: pod_template_hash.as_ref().and_then(|hash| u32::from_str_radix(hash, 16).ok()),
+        scaling: scaling(status),
     })
+}
+
+fn scaling(status: &ServiceRateStatus) -> Option<Scaling> {
+    let percent = status.scalability_percent.filter(|percent| (50..=100).contains(percent))?;
+    let above = u32::try_from(status.measured_with_replicas?).ok().filter(|above| *above > 0)?;
+    Some(Scaling { part: f64::from(percent) / 100.0, above })
+}
+
+/// For status.
+pub(super) fn shown_saturation(found: Saturated) -> SaturationStatus {
+    SaturationStatus {
+        replicas: whole_count(found.replicas),
+        retry_at: Time(found.until),
+        times: whole_count(found.times),
+    }
+}
+
+/// From status.
+#[must_use]
+pub fn remembered_saturation(status: &SaturationStatus) -> Option<Saturated> {
+    Some(Saturated {
+        replicas: u32::try_from(status.replicas).ok().filter(|replicas| *replicas > 0)?,
+        until: status.retry_at.0,
+        times: u32::try_from(status.times).ok()?,
+    })
+}
+
+fn whole_count(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[allow(clippy::cast_possible_truncation)] // From 50 to 100.
+fn percent(part: f64) -> i32 {
+    (part * 100.0).round() as i32
 }
 
 #[allow(clippy::cast_possible_truncation)] // Saturates.
@@ -63,6 +101,7 @@ mod tests {
             per_second,
             at_least: per_second,
             scalability: 1.0,
+            measured_with: None,
             basis,
             samples: 14,
             observed_at: Some(Timestamp::from_second(1_800_000_000).unwrap()),
@@ -78,6 +117,40 @@ mod tests {
             let error = remembered.per_second / per_second - 1.0;
             assert!(error.abs() < 0.001, "{per_second}: {remembered:?}");
             assert_eq!((remembered.samples, remembered.template), (14, Some(0x5f7b_9c00)));
+        }
+    }
+
+    #[test]
+    fn how_work_scales_comes_back_from_status_and_what_cannot_be_does_not() {
+        let known = ServiceRate { scalability: 0.834, measured_with: Some(4), ..rate(10.0, Basis::Learned) };
+        let status = shown(known);
+        assert_eq!((status.scalability_percent, status.measured_with_replicas), (Some(83), Some(4)));
+        let recalled = |status: &ServiceRateStatus| remembered(status).unwrap().scaling;
+        assert_eq!(recalled(&status), Some(Scaling { part: 0.83, above: 4 }));
+        for (percent, replicas) in
+            [(None, Some(4)), (Some(83), None), (Some(49), Some(4)), (Some(83), Some(0))]
+        {
+            let odd = ServiceRateStatus {
+                scalability_percent: percent,
+                measured_with_replicas: replicas,
+                ..status.clone()
+            };
+            assert_eq!(recalled(&odd), None, "{percent:?} {replicas:?}");
+        }
+        let unknown = shown(rate(10.0, Basis::Learned));
+        assert_eq!((unknown.scalability_percent, unknown.measured_with_replicas), (None, None));
+    }
+
+    #[test]
+    fn what_speaks_against_more_replicas_comes_back_from_status_and_what_cannot_be_does_not() {
+        let until = Timestamp::from_second(1_800_000_000).unwrap();
+        for times in [0, 3] {
+            let found = Saturated { replicas: 17, until, times };
+            assert_eq!(remembered_saturation(&shown_saturation(found)), Some(found));
+        }
+        let odd = |replicas, times| SaturationStatus { replicas, times, retry_at: Time(until) };
+        for status in [odd(0, 1), odd(-1, 1), odd(17, -1)] {
+            assert_eq!(remembered_saturation(&status), None, "{status:?}");
         }
     }
 

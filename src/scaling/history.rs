@@ -1,7 +1,7 @@
 //! What decisions remember of each other: recommendations, scale events and runs of quiet readings.
 //!
-//! Nothing here decides, and nothing has to survive a restart but the last scale and the service rate, which status
-//! keeps: a new history is only slower to remove replicas. Its size is bounded by the longest window and period, not by
+//! Nothing here decides, and nothing has to survive a restart but the last scale, the service rate and what speaks
+//! against more replicas, which status keeps: a new history is only slower to remove replicas. Its size is bounded by the longest window and period, not by
 //! the polls.
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::drain_time::regrets::{self, Regrets};
 use super::expiring::{self, Expiring};
 use super::health::{Facts, Health, MissingPods, Verdict};
-use super::rates::{Age, Basis, Rates, Remembered, ServiceRate};
+use super::rates::{Age, Basis, Rates, Remembered, Saturated, ServiceRate};
 use super::{Target, drain_time};
 use crate::brokers::observation::Backlog;
 use crate::plan::{Behavior, Policy, ScalingPlan, ScalingRules};
@@ -27,6 +27,8 @@ pub struct History {
     highest: Extreme<true>,
     events: VecDeque<ScaleEvent>,
     last_scale: Option<Timestamp>,
+    /// The last scale added replicas.
+    added_last: bool,
     /// Since when a backlog is being worked off.
     pub(super) episode: Option<Timestamp>,
     /// Removals that were undone soon.
@@ -68,16 +70,22 @@ impl History {
     /// To be called after a write of [`Decision::replicas`](super::Decision::replicas) was accepted, and only then: a
     /// change that somebody else made is no scale event, as with the HPA.
     pub fn scaled(&mut self, from: i32, to: i32, now: Timestamp) {
-        self.last_scale = Some(now);
+        (self.last_scale, self.added_last) = (Some(now), to > from);
         let is_known = self.rates.service(None).is_some_and(|rate| rate.basis != Basis::Assumed);
         self.rates.scaled(from, to, now);
         self.regrets.scaled(from, to, !is_known, now);
         self.events.push_back(ScaleEvent { at: now, from, to });
     }
 
-    /// Begins with what an earlier process learned of the service rate.
-    pub fn recall(&mut self, learned: Remembered) {
-        self.rates.recall(learned);
+    /// Begins with what an earlier process learned of the service rate, and what it found against more replicas.
+    pub fn recall(&mut self, learned: Option<Remembered>, saturated: Option<Saturated>) {
+        self.rates.recall(learned, saturated);
+    }
+
+    /// What speaks against more replicas: something that all of them share seems to be at its limit. Absent: nothing.
+    #[must_use]
+    pub fn saturated(&self, now: Timestamp) -> Option<Saturated> {
+        self.rates.saturated(now)
     }
 
     /// Messages that arrive per second, over the last minute. Absent until there are enough readings.
@@ -145,6 +153,11 @@ impl History {
         let rate = self.service_rate(plan);
         let (rates, working_off) = (&self.rates, self.episode.is_some());
         self.health.judge(&Facts { plan, target, backlog, taken_at, rates, rate, working_off });
+    }
+
+    /// Whether the last write added replicas.
+    pub(super) fn added_last(&self) -> bool {
+        self.added_last
     }
 
     /// When the replicas were last written.

@@ -55,7 +55,7 @@ pub use expiring::Expiring;
 pub use health::{Ailment, MissingPods, Verdict};
 pub use history::{History, ScaleEvent};
 pub use partitions::{aligned, thrifty, whole};
-pub use rates::{Age, Arrivals, Basis, Remembered, ServiceRate};
+pub use rates::{Age, Arrivals, Basis, Remembered, Saturated, Scaling, ServiceRate};
 
 use crate::api::Mode;
 use crate::brokers::observation::{Observation, Reading};

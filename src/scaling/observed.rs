@@ -184,7 +184,10 @@ fn raise(scene: &Scene, course: &mut Course, history: &History) {
     if current > 0
         && let Some(hold) = history.health.hold(scene.target)
     {
-        course.freeze(current, &hold.clause);
+        // Too few to get anything done would stay too few for ever. But that is tried once, and no more.
+        let tries = hold.guessed && !history.added_last();
+        let most = if tries { current.saturating_mul(2) } else { current };
+        course.freeze(most.min(course.replicas).max(current), &hold.clause);
     }
     course.wait(current);
 }

@@ -38,7 +38,7 @@ fn default_policy() -> Policy {
     Policy::DrainTime(DrainTime {
         target: Duration::from_secs(300),
         max_age: None,
-        hint_per_minute: None,
+        hint: None,
         headroom_percent: 30,
     })
 }

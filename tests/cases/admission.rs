@@ -202,6 +202,21 @@ async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
         ),
         (
             kafka(),
+            vec![("/spec/policy".into(), json!({"drainTime": {"serviceRate": {}}}))],
+            "spec.policy.drainTime.serviceRate",
+            "exactly one of perReplicaPerMinute, messageSeconds",
+        ),
+        (
+            kafka(),
+            vec![(
+                "/spec/policy".into(),
+                json!({"drainTime": {"serviceRate": {"perReplicaPerMinute": 6, "messageSeconds": 10}}}),
+            )],
+            "spec.policy.drainTime.serviceRate",
+            "exactly one of perReplicaPerMinute, messageSeconds",
+        ),
+        (
+            kafka(),
             vec![("/spec/policy/steps/rules/0/backlogBelow".into(), json!(5))],
             "spec.policy.steps.rules[0]",
             "exactly one of backlogAbove, backlogBelow",

@@ -63,6 +63,7 @@ impl Scene {
             oldest_age: None,
             arrival_rate: None,
             service_rate: None,
+            saturated: None,
             estimated_drain: None,
             consumers: self.consumers.as_deref(),
             consumers_are_new: self.consumers_are_new,

@@ -24,7 +24,7 @@ use super::proposal::{Proposal, Situation, saturated};
 use super::rates::{self, Basis, ServiceRate, Stuck};
 use super::real;
 use crate::brokers::observation::Backlog;
-use crate::plan::DrainTime;
+use crate::plan::{DrainTime, ServiceRateHint};
 use need::{Goal, Load, Work};
 use spread::{Dealing, Verdict};
 
@@ -52,7 +52,7 @@ pub(super) fn propose(situation: &Situation, policy: &DrainTime) -> Proposal {
 
 /// The user's word on the service rate, per second.
 pub(super) fn hint_per_second(policy: &DrainTime) -> Option<f64> {
-    policy.hint_per_minute.map(|hint| real(hint) / 60.0)
+    policy.hint.map(ServiceRateHint::per_second)
 }
 
 /// Takes note of since when a backlog is being worked off.

@@ -4,6 +4,7 @@
 //! reading: an incomplete or unknown one judges nothing, and a time in which there was none counts for nothing.
 
 mod hot;
+mod pace;
 mod pods;
 mod sentence;
 
@@ -21,6 +22,7 @@ use super::rates::{Rates, ServiceRate, Stuck};
 use crate::brokers::observation::Backlog;
 use crate::plan::ScalingPlan;
 use hot::Hot;
+use pace::Pace;
 pub use pods::MissingPods;
 use pods::Pods;
 
@@ -29,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Commits that are missing in a stall, and messages that could have been processed.
 const MISSING_COMMITS: u32 = 3;
 const MISSING_MESSAGES: f64 = 5.0;
+/// A time between commits as long as this is believed step by step, so that it says too little of a message.
+const SURE: Duration = Duration::from_secs(120);
 
 /// Reasons of the condition `ConsumersHealthy`, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +73,8 @@ pub(super) struct Hold {
     pub(super) clause: String,
     /// None may be removed either.
     pub(super) both_ways: bool,
+    /// It is a guess: nothing was ever seen to be processed, which may be because there are too few.
+    pub(super) guessed: bool,
 }
 
 /// What a reading shows, and what was learned before it.
@@ -88,6 +94,7 @@ pub(super) struct Facts<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Health {
     judged: Option<Judgement>,
+    pace: Pace,
     pods: Pods,
 }
 
@@ -106,6 +113,8 @@ struct Judgement {
     verdicts: Vec<Verdict>,
     /// Why more would not help, as a clause.
     hold: Option<String>,
+    /// How long a message takes was not given, measured or seen.
+    guessed: bool,
 }
 
 impl Health {
@@ -116,7 +125,8 @@ impl Health {
         }
         let fresh = |judged: &Judgement| elapsed(judged.at, facts.taken_at) <= freshness(facts.plan);
         let before = self.judged.take().filter(fresh);
-        self.judged = Some(Judgement::after(before, facts));
+        self.pace.observe(facts.taken_at, facts.backlog, facts.rates.moved());
+        self.judged = Some(Judgement::after(before, facts, &self.pace));
     }
 
     /// Looks at the replicas, and forgets what has become old.
@@ -157,9 +167,11 @@ impl Health {
 
     /// Why no replicas are to be added now.
     pub(super) fn hold(&self, target: Target) -> Option<Hold> {
-        let up_only = |clause: String| Hold { clause, both_ways: false };
-        if let Some(clause) = self.judged.as_ref().and_then(|judged| judged.hold.clone()) {
-            return Some(Hold { clause, both_ways: self.is(Ailment::Stalled) });
+        let up_only = |clause: String| Hold { clause, both_ways: false, guessed: false };
+        if let Some(judged) = &self.judged
+            && let Some(clause) = judged.hold.clone()
+        {
+            return Some(Hold { clause, both_ways: self.is(Ailment::Stalled), guessed: judged.guessed });
         }
         let missing = self.missing_pods().map(|missing| up_only(missing.to_string()));
         let trouble = || up_only("the target reports that its pods do not come up".to_owned());
@@ -172,7 +184,7 @@ impl Health {
 }
 
 impl Judgement {
-    fn after(before: Option<Self>, facts: &Facts) -> Self {
+    fn after(before: Option<Self>, facts: &Facts, pace: &Pace) -> Self {
         let &Facts { target, backlog, taken_at: at, rates, .. } = facts;
         let was = |ailment| before.as_ref().is_some_and(|before| before.finds(ailment));
         let since = before.as_ref().map_or(at, |before| before.since);
@@ -194,22 +206,42 @@ impl Judgement {
             stuck: Vec::new(),
             verdicts: Vec::new(),
             hold: None,
+            guessed: false,
         };
-        let limit = stall_limit(rates, facts.rate);
-        judged.stuck = rates.stuck(backlog, &known, limit);
-        let still = rates.moved().map(|moved| elapsed(moved, at));
         let ready = target.ready.unwrap_or(target.replicas);
+        let (mut limit, mut limit_of_one) = (stall_limit(rates, facts.rate), stall_limit(rates, facts.rate));
+        if facts.rate.is_none() && rates.commit_interval().is_none_or(|interval| interval >= SURE) {
+            limit = limit.max(pace.patience());
+            limit_of_one = limit_of_one.max(pace.patience_of_one(u32::try_from(ready).unwrap_or_default()));
+            judged.guessed = !pace.is_known();
+        }
+        judged.stuck = rates.stuck(backlog, &known, limit_of_one);
+        let still = rates.moved().map(|moved| elapsed(moved, at));
         let lasts = |since: Option<Timestamp>, limit| since.is_some_and(|since| elapsed(since, at) >= limit);
 
         if lasts(judged.absent_since, PATIENCE) && still.is_none_or(|still| still >= PATIENCE) {
             judged.hold = Some(format!("none of {} consumes, and more would not either", ready_ones(ready)));
             let time = judged.absent_since.map_or(PATIENCE, |since| elapsed(since, at));
             judged.find(Ailment::NoConsumers, sentence::no_consumers(ready, time, backlog));
+            judged.guessed = false;
             return judged;
         }
+        // That nothing comes for the others is no stall.
+        let waiting = workable(backlog, &judged.stuck) > 0;
+        if let Some(still) = still.filter(|still| *still >= PATIENCE)
+            && judged.guessed
+            && waiting
+            && lasts(judged.present_since, PATIENCE)
+        {
+            judged.hold = Some(format!(
+                "{} processed nothing for {} s, and how long a message takes is not known \
+                 (drainTime.serviceRate.messageSeconds)",
+                ready_ones(ready),
+                still.as_secs()
+            ));
+        }
         if let Some(still) = still.filter(|still| *still >= limit)
-            // That nothing comes for the others is no stall.
-            && workable(backlog, &judged.stuck) > 0
+            && waiting
             && lasts(judged.present_since, limit)
             // Those that come and go have stalled; those that have just gone may be replaced.
             && (!away || was_stalled)

@@ -19,7 +19,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use arrivals::Arrivals;
-pub use service::{Basis, Remembered, ServiceRate};
+pub use saturation::Saturated;
+pub use service::{Basis, Remembered, Scaling, ServiceRate};
 pub use waiting::Age;
 
 use super::Target;
@@ -45,8 +46,15 @@ pub(super) struct Rates {
 
 impl Rates {
     /// Begins with what an earlier process learned.
-    pub(super) fn recall(&mut self, remembered: Remembered) {
-        self.service = Service::recall(remembered);
+    pub(super) fn recall(&mut self, remembered: Option<Remembered>, saturated: Option<Saturated>) {
+        self.service = remembered.map_or_else(Service::default, Service::recall);
+        let rate = self.service.rate(None);
+        self.saturation.recall(rate.map(|rate| rate.per_second * rate.scalability), saturated);
+    }
+
+    /// What was found against more replicas.
+    pub(super) fn saturated(&self, now: Timestamp) -> Option<Saturated> {
+        self.saturation.found(now)
     }
 
     /// Takes a complete reading into account, once.

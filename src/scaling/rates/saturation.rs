@@ -64,6 +64,17 @@ pub(in crate::scaling) enum Why {
     Doubt,
 }
 
+/// What speaks against more replicas, as far as it has to survive the process (`status.saturation`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saturated {
+    /// The most replicas that seem to be of any use, or that may be tried while that is in doubt.
+    pub replicas: u32,
+    /// From then on more are tried.
+    pub until: Timestamp,
+    /// How often in a row added replicas processed little more. 0: it is only a doubt.
+    pub times: u32,
+}
+
 /// What additions of replicas gained.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Saturation {
@@ -80,6 +91,8 @@ pub(super) struct Saturation {
     usual: Usual,
     /// They do less than that.
     slow: bool,
+    /// The doubt of an earlier process, until there are measurements.
+    doubt: Option<Saturated>,
 }
 
 /// A mean of the first measurements, then an exponential average.
@@ -112,10 +125,39 @@ struct Throughput {
 struct Limit {
     replicas: u32,
     until: Timestamp,
-    reached: Throughput,
+    /// What all processed together then. Absent: an earlier process knew.
+    reached: Option<Throughput>,
 }
 
 impl Saturation {
+    /// Begins with what an earlier process found: what one of the replicas there used to do, and what spoke against more.
+    pub(super) fn recall(&mut self, usual: Option<f64>, found: Option<Saturated>) {
+        let usual = usual.filter(|per_second| per_second.is_finite() && *per_second > 0.0);
+        self.usual =
+            usual.map_or_else(Usual::default, |per_second| Usual { per_second, measurements: 2 * FEWEST });
+        match found.filter(|found| found.replicas > 0) {
+            Some(Saturated { times: 0, .. }) => self.doubt = found,
+            Some(Saturated { replicas, until, times }) => {
+                (self.limit, self.pauses) = (Some(Limit { replicas, until, reached: None }), times);
+            }
+            None => {}
+        }
+    }
+
+    /// What a later process has to know.
+    pub(super) fn found(&self, now: Timestamp) -> Option<Saturated> {
+        let Brake { replicas, why } = self.brake(now)?;
+        match (why, self.limit, self.last) {
+            (Why::Useless, Some(limit), _) => {
+                Some(Saturated { replicas: limit.replicas, until: limit.until, times: self.pauses.max(1) })
+            }
+            (Why::Doubt, _, Some(last)) if self.doubt.is_none() => {
+                Some(Saturated { replicas, until: last.at.saturating_add(COMPARABLE).ok()?, times: 0 })
+            }
+            _ => self.doubt,
+        }
+    }
+
     /// Replicas were written.
     pub(super) fn scaled(&mut self, from: i32, to: i32, at: Timestamp) {
         if to > from {
@@ -132,7 +174,11 @@ impl Saturation {
         if now.measurements < FEWEST {
             return;
         }
-        if let Some(limit) = self.limit {
+        self.doubt = None;
+        if let Some(limit) = &mut self.limit {
+            // As long as it holds, this is what there is to compare with.
+            limit.reached.get_or_insert(now);
+            let limit = *limit;
             if limit.is_disproved_by(now) {
                 (self.limit, self.pauses) = (None, 0);
             }
@@ -164,7 +210,7 @@ impl Saturation {
                 // What was tried after a pause and failed is given back, and half of the rest.
                 replicas: between(useful, self.limit.map_or(now.replicas, |limit| limit.replicas)),
                 until: at.saturating_add(pause).unwrap_or(Timestamp::MAX),
-                reached: now,
+                reached: Some(now),
             });
             (self.strikes, self.base) = (0, None);
             self.pauses = self.pauses.saturating_add(1);
@@ -173,8 +219,7 @@ impl Saturation {
 
     /// The most replicas that are of any use, as far as is known.
     pub(super) fn useful(&self, now: Timestamp) -> Option<u32> {
-        let limit = self.limit.filter(|limit| elapsed(limit.until, now) < COMPARABLE)?;
-        Some(limit.replicas)
+        Some(self.limit.filter(|limit| counts(limit.until, now))?.replicas)
     }
 
     /// The pods are made of something else: what they used to do says nothing.
@@ -184,9 +229,12 @@ impl Saturation {
 
     /// The most replicas that are of any use, or that may be tried. After the pause that is a quarter more.
     pub(super) fn brake(&self, now: Timestamp) -> Option<Brake> {
-        if let Some(limit) = self.limit.filter(|limit| elapsed(limit.until, now) < COMPARABLE) {
+        if let Some(limit) = self.limit.filter(|limit| counts(limit.until, now)) {
             let replicas = if now < limit.until { limit.replicas } else { quarter_more(limit.replicas) };
             return Some(Brake { replicas, why: Why::Useless });
+        }
+        if let Some(doubt) = self.doubt.filter(|doubt| now < doubt.until && counts(doubt.until, now)) {
+            return Some(Brake { replicas: doubt.replicas, why: Why::Doubt });
         }
         let last = self.last.filter(|last| elapsed(last.at, now) < COMPARABLE)?;
         let failed = self.strikes > 0 && self.base.is_some_and(|base| elapsed(base.at, now) < COMPARABLE);
@@ -228,16 +276,22 @@ impl Throughput {
 
 impl Limit {
     fn is_disproved_by(&self, now: Throughput) -> bool {
-        if now.per_second >= self.reached.per_second * WARMED_UP {
+        let Some(reached) = self.reached else { return false };
+        if now.per_second >= reached.per_second * WARMED_UP {
             return true;
         }
-        if now.replicas >= self.reached.replicas {
+        if now.replicas >= reached.replicas {
             return false;
         }
         // What commits hide from a measurement is larger than what a few replicas can show.
-        let fewer = 1.0 - f64::from(now.replicas) / f64::from(self.reached.replicas);
-        1.0 - now.per_second / self.reached.per_second > (fewer * 0.75).max(TELLING)
+        let fewer = 1.0 - f64::from(now.replicas) / f64::from(reached.replicas);
+        1.0 - now.per_second / reached.per_second > (fewer * 0.75).max(TELLING)
     }
+}
+
+/// Whether something that was to hold until then still counts. What is further off than any pause is no time of ours.
+fn counts(until: Timestamp, now: Timestamp) -> bool {
+    elapsed(until, now) < COMPARABLE && elapsed(now, until) <= LONGEST_PAUSE
 }
 
 fn quarter_more(replicas: u32) -> u32 {

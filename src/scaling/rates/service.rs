@@ -50,6 +50,8 @@ pub struct ServiceRate {
     pub at_least: f64,
     /// The part of it that remains when there are more replicas, from 0.5 to 1.
     pub scalability: f64,
+    /// The replicas with which `per_second` was measured, if that part is known.
+    pub measured_with: Option<u32>,
     /// Where it is from.
     pub basis: Basis,
     /// Measurements behind it.
@@ -71,6 +73,17 @@ pub struct Remembered {
     pub observed_at: Timestamp,
     /// The pod template that was measured.
     pub template: Option<u32>,
+    /// What of it remains when there are more replicas. Absent: not known.
+    pub scaling: Option<Scaling>,
+}
+
+/// How work scales.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scaling {
+    /// The part of a replica's rate that remains when there are more, from 0.5 to 1.
+    pub part: f64,
+    /// More than so many, with which the rate was measured.
+    pub above: u32,
 }
 
 /// All measurements of one workload.
@@ -91,10 +104,19 @@ struct Sample {
     replicas: u32,
 }
 
+impl ServiceRate {
+    /// How work scales, if that is known.
+    #[must_use]
+    pub fn scaling(&self) -> Option<Scaling> {
+        self.measured_with.map(|above| Scaling { part: self.scalability, above })
+    }
+}
+
 impl Service {
     pub(super) fn recall(remembered: Remembered) -> Self {
         let usable = remembered.per_second.is_finite() && remembered.per_second > 0.0;
-        let prior = Some(remembered).filter(|_| usable);
+        let scaling = remembered.scaling.filter(|scaling| (0.5..=1.0).contains(&scaling.part));
+        let prior = Some(Remembered { scaling, ..remembered }).filter(|_| usable);
         let mut service = Self { prior, template: remembered.template, ..Self::default() };
         service.learned = service.learn();
         service
@@ -110,6 +132,7 @@ impl Service {
                 samples: 1,
                 observed_at: learned.observed_at.unwrap_or_default(),
                 template: learned.template,
+                scaling: learned.scaling(),
             });
             self.samples.clear();
         }
@@ -146,6 +169,7 @@ impl Service {
             per_second,
             at_least: per_second,
             scalability: 1.0,
+            measured_with: None,
             basis: Basis::Hint,
             samples: 0,
             observed_at: None,
@@ -161,9 +185,11 @@ impl Service {
         // With a factor for more replicas, the rate is that of the fewest.
         let base = smallest.first().filter(|_| scales);
         let used = |sample: &&Sample| base.is_none_or(|(replicas, _)| sample.replicas == *replicas);
-        let values = self.weighted(used);
+        let known = if scales { None } else { self.known_scaling() };
+        let values = self.weighted(used, known);
         let median = median(&values)?;
-        let scalability = base.map_or(1.0, |_| scalability(&smallest));
+        let scaling =
+            base.map(|(above, _)| Scaling { part: scalability(&smallest), above: *above }).or(known);
 
         let distances: Vec<_> =
             values.iter().map(|(value, weight)| ((value - median).abs(), *weight)).collect();
@@ -178,7 +204,8 @@ impl Service {
         Some(ServiceRate {
             per_second: median,
             at_least: (median - error).max(median / 2.0),
-            scalability,
+            scalability: scaling.map_or(1.0, |scaling| scaling.part),
+            measured_with: scaling.map(|scaling| scaling.above),
             basis: if agree || self.prior.is_some() { Basis::Learned } else { Basis::Assumed },
             samples: samples.saturating_add(prior_samples),
             observed_at: self
@@ -190,15 +217,25 @@ impl Service {
         })
     }
 
-    /// Values with their weights: measurements, and what was known before them as one more.
-    fn weighted(&self, used: impl Fn(&&Sample) -> bool) -> Vec<(f64, f64)> {
+    /// What an earlier process learned of how work scales: of the same pods until there are as many measurements as it
+    /// had itself, of others until there is one.
+    fn known_scaling(&self) -> Option<Scaling> {
+        let prior = self.prior?;
+        let most = if prior.template == self.template { KEPT } else { 1 };
+        prior.scaling.filter(|_| self.samples.len() < most)
+    }
+
+    /// Values with their weights: measurements, and what was known before them as one more. All are what few replicas
+    /// do, as far as it is known how work scales.
+    fn weighted(&self, used: impl Fn(&&Sample) -> bool, scaling: Option<Scaling>) -> Vec<(f64, f64)> {
+        let part = |replicas| scaling.filter(|known| replicas > known.above).map_or(1.0, |known| known.part);
         let Some(last) = self.samples.back().map(|sample| sample.at) else {
             return self.prior.map(|prior| (prior.per_second, 1.0)).into_iter().collect();
         };
         let aged = |at, weight: f64| weight * 0.5_f64.powf(elapsed(at, last).as_secs_f64() / HALF_LIFE);
         let samples = self.samples.iter().filter(used);
         let mut values: Vec<_> =
-            samples.map(|sample| (sample.per_second, aged(sample.at, sample.weight))).collect();
+            samples.map(|it| (it.per_second / part(it.replicas), aged(it.at, it.weight))).collect();
         let mean = values.iter().map(|(_, weight)| weight).sum::<f64>() / real(values.len().max(1));
         // As one more measurement that is as long as the others are on average.
         values.extend(self.prior.map(|prior| (prior.per_second, aged(prior.observed_at, mean))));
@@ -277,7 +314,7 @@ mod tests {
     }
 
     fn remembered(per_second: f64) -> Remembered {
-        Remembered { per_second, samples: 9, observed_at: at(0), template: Some(7) }
+        Remembered { per_second, samples: 9, observed_at: at(0), template: Some(7), scaling: None }
     }
 
     #[test]
@@ -347,5 +384,59 @@ mod tests {
         let rate = service(&samples).rate(None).unwrap();
         assert_eq!(rate.per_second, 10.0);
         assert!((rate.scalability - 0.8).abs() < 1e-9, "{rate:?}");
+    }
+
+    /// 10 a second with 2 replicas, 8 with more.
+    fn scaling(template: Option<u32>) -> Service {
+        let scaling = Some(Scaling { part: 0.8, above: 2 });
+        let mut service = Service::recall(Remembered { scaling, ..remembered(10.0) });
+        if let Some(template) = template {
+            service.of_template(template);
+        }
+        service
+    }
+
+    fn shown(service: &Service) -> (f64, f64) {
+        let rate = service.rate(None).unwrap();
+        (rate.per_second, rate.scalability)
+    }
+
+    #[test]
+    fn how_work_scales_is_known_after_a_restart_with_whatever_replicas_it_goes_on() {
+        for (replicas, per_second) in [(2, 10.0), (12, 8.0)] {
+            let mut service = scaling(Some(7));
+            assert_eq!(shown(&service), (10.0, 0.8));
+            for minute in 1..20 {
+                service.measured(at(minute * 60), per_second, Duration::from_secs(30), replicas);
+                assert_eq!(shown(&service), (10.0, 0.8), "{minute} with {replicas}");
+            }
+            assert_eq!(service.rate(None).unwrap().scaling(), Some(Scaling { part: 0.8, above: 2 }));
+        }
+    }
+
+    #[test]
+    fn how_work_scales_is_forgotten_with_as_many_measurements_as_without_a_restart() {
+        let mut service = scaling(Some(7));
+        for minute in 1..=64 {
+            service.measured(at(minute * 60), 8.0, Duration::from_secs(30), 12);
+        }
+        assert_eq!(shown(&service), (8.0, 1.0), "what 12 do is all that is left");
+    }
+
+    #[test]
+    fn how_another_template_scaled_counts_until_the_first_measurement() {
+        let mut service = scaling(Some(9));
+        assert_eq!(shown(&service), (10.0, 0.8));
+        service.measured(at(60), 30.0, Duration::from_secs(30), 12);
+        assert_eq!(shown(&service).1, 1.0);
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_is_not_recalled() {
+        for part in [f64::NAN, 0.0, 0.49, 1.01] {
+            let scaling = Some(Scaling { part, above: 2 });
+            let service = Service::recall(Remembered { scaling, ..remembered(10.0) });
+            assert_eq!(shown(&service), (10.0, 1.0), "{part}");
+        }
     }
 }

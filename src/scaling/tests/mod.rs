@@ -18,7 +18,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::*;
 use crate::api::{ScalingPolicy, ScalingPolicyType, SelectPolicy};
 use crate::brokers::observation::{Backlog, Note, Problem, Reading, SourceReason};
-use crate::plan::{Behavior, Bounds, DrainTime, Fallback, Policy, ScalingRules, Step, StepRule, Threshold};
+use crate::plan::{
+    Behavior, Bounds, DrainTime, Fallback, Policy, ScalingRules, ServiceRateHint, Step, StepRule, Threshold,
+};
 
 /// A target, its history and a clock that only moves when told to.
 #[derive(Clone)]

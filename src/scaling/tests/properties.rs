@@ -8,7 +8,8 @@ fn any_drain_time() -> impl Strategy<Value = Policy> {
     (1..1000_u64, prop::option::of(1..600_u64), prop::option::weighted(0.8, 1..6000_u64), 0..100_u32)
         .prop_map(|(target, max_age, hint_per_minute, headroom_percent)| {
             let (target, max_age) = (Duration::from_secs(target), max_age.map(Duration::from_secs));
-            Policy::DrainTime(DrainTime { target, max_age, hint_per_minute, headroom_percent })
+            let hint = hint_per_minute.map(ServiceRateHint::PerMinute);
+            Policy::DrainTime(DrainTime { target, max_age, hint, headroom_percent })
         })
 }
 
@@ -193,7 +194,7 @@ proptest! {
             plan.policy = Policy::DrainTime(DrainTime {
                 target: Duration::from_secs(300),
                 max_age: None,
-                hint_per_minute: Some(200),
+                hint: Some(ServiceRateHint::PerMinute(200)),
                 headroom_percent: 30,
             });
         }

@@ -1,0 +1,205 @@
+//! What a restart of the operator, or a new leader, must not forget: through the status as it is stored, and back.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::memory::Memory;
+use crate::api::condition::CONSUMERS_HEALTHY;
+use crate::api::status::SaturationStatus;
+use crate::api::{Mode, QueueScaler};
+use crate::brokers::{Backlog, Observation, Reading};
+use crate::report::{self, Situation};
+use crate::scaling::{Target, decide};
+use crate::workload::Workload;
+
+/// Messages per second of one replica, and of all of them when the database is at its limit.
+const REPLICA: u64 = 10;
+const DATABASE: u64 = 100;
+/// Seconds between two polls.
+const POLL: u64 = 5;
+
+/// A queue, its consumers who share a database, and the operator.
+struct World {
+    memory: Memory,
+    object: QueueScaler,
+    now: Timestamp,
+    replicas: i32,
+    database: u64,
+    arrivals: u64,
+    arrived: u64,
+    processed: u64,
+}
+
+impl World {
+    /// It is known what one replica can do. Then twenty a second more arrive than the database can stand.
+    fn saturated() -> Self {
+        let spec = json!({
+            "scaleTargetRef": {"name": "orders"},
+            "maxReplicas": 60,
+            "source": {"rabbitmq": {"host": "rabbitmq", "queues": ["orders"]}},
+            "policy": {"drainTime": {"targetSeconds": 300}},
+        });
+        let mut object = QueueScaler::new("orders", serde_json::from_value(spec).unwrap());
+        object.metadata.namespace = Some("shop".into());
+        object.metadata.uid = Some("1".into());
+        let mut world = Self {
+            memory: Memory::default(),
+            object,
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            replicas: 4,
+            database: 10_000,
+            arrivals: 60,
+            arrived: 60_000,
+            processed: 0,
+        };
+        for _ in 0..1080 {
+            world.poll();
+        }
+        (world.database, world.arrivals) = (DATABASE, 120);
+        world
+    }
+
+    /// Five seconds of work, a reading, and what the operator makes of it; the replicas after it.
+    fn poll(&mut self) -> i32 {
+        self.now += SignedDuration::from_secs(i64::try_from(POLL).unwrap());
+        self.arrived += self.arrivals * POLL;
+        let able = (u64::try_from(self.replicas).unwrap() * REPLICA).min(self.database) * POLL;
+        self.processed = (self.processed + able).min(self.arrived);
+        let backlog = Backlog {
+            messages: self.arrived - self.processed,
+            arrived: Some(self.arrived),
+            processed: Some(self.processed),
+            members: u32::try_from(self.replicas).ok(),
+            ..Backlog::default()
+        };
+        let observation =
+            Observation { taken_at: self.now, reading: Reading::Known(backlog), failed_polls: 0 };
+
+        self.memory.recall(&self.object);
+        let plan = self.memory.plan(&self.object).unwrap();
+        let target = Target { replicas: self.replicas, ready: Some(self.replicas), ..Target::default() };
+        let before = self.memory.status.clone();
+        let history = self.memory.history();
+        let decision = decide(&plan.scaling, target, Some(&observation), history, self.now);
+        let workload = Workload {
+            uid: "2".into(),
+            resource_version: "3".into(),
+            replicas: self.replicas,
+            ready: Some(self.replicas),
+            selector: None,
+            template: None,
+            rolling_out: false,
+            trouble: None,
+        };
+        if decision.replicas != self.replicas {
+            history.scaled(self.replicas, decision.replicas, self.now);
+            self.replicas = decision.replicas;
+        }
+        let situation = Situation {
+            generation: Some(1),
+            mode: Mode::Active,
+            target: Ok(&workload),
+            observed_target: None,
+            observation: Some(&observation),
+            oldest_age: history.oldest_message_age(),
+            arrival_rate: history.arrival_rate(),
+            service_rate: history.service_rate(&plan.scaling),
+            saturated: history.saturated(self.now),
+            estimated_drain: None,
+            consumers: history.consumers_health(),
+            consumers_are_new: history.knows_consumers_briefly(),
+            missing_pods: None,
+            expiring: None,
+            decision: Some(&decision),
+        };
+        self.memory.status = report::status(&situation, &before, self.now);
+        self.replicas
+    }
+
+    /// The operator ends, and another one begins with what is stored.
+    fn restart(&mut self) {
+        let stored = serde_json::to_value(&self.memory.status).unwrap();
+        self.object.status = Some(serde_json::from_value(stored).unwrap());
+        self.memory = Memory::default();
+    }
+
+    fn saturation(&self) -> Option<&SaturationStatus> {
+        self.memory.status.saturation.as_ref()
+    }
+
+    /// Polls for at most two hours until this is so.
+    fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) {
+        let polls = (0..2 * 720).find(|_| {
+            self.poll();
+            is(self)
+        });
+        assert!(polls.is_some(), "never {what}: {:?}", self.memory.status);
+    }
+
+    fn is_told(&self) -> bool {
+        let conditions = &self.memory.status.conditions;
+        let consumers = conditions.iter().find(|condition| condition.type_ == CONSUMERS_HEALTHY).unwrap();
+        (consumers.status.as_str(), consumers.reason.as_str()) == ("False", "DownstreamSaturated")
+    }
+}
+
+#[test]
+fn a_restart_in_the_middle_of_saturation_does_not_climb() {
+    let mut world = World::saturated();
+    world.until("saturated", World::is_told);
+    let found = world.saturation().expect("what a new leader must know").clone();
+    assert!(found.times > 0, "{found:?}");
+    let most = world.replicas;
+    let mut restarts = 0;
+    while world.now + Duration::from_secs(7 * POLL) < found.retry_at.0 {
+        world.restart();
+        restarts += 1;
+        for _ in 0..6 {
+            assert!(world.poll() <= most, "{most}: {:?}", world.memory.status);
+            assert!(world.is_told(), "{:?}", world.memory.status.conditions);
+        }
+    }
+    assert!(restarts > 10, "{restarts}");
+    // Without what status says of it, it does.
+    world.restart();
+    world.object.status.as_mut().unwrap().saturation = None;
+    let climbed = (0..6).any(|_| world.poll() > most);
+    assert!(climbed, "the test cannot fail");
+}
+
+#[test]
+fn a_restart_while_it_is_in_doubt_whether_more_help_goes_on_in_small_steps() {
+    let mut world = World::saturated();
+    world.until("in doubt", |world| world.saturation().is_some_and(|found| found.times == 0));
+    let most = world.saturation().unwrap().replicas;
+    world.restart();
+    assert!((0..6).all(|_| world.poll() <= most), "{most}: {:?}", world.memory.status);
+    world.until("saturated", World::is_told);
+    assert!(world.replicas < 40, "{:?}", world.memory.status);
+}
+
+#[test]
+fn each_try_that_fails_makes_the_pause_longer_also_over_restarts() {
+    let mut world = World::saturated();
+    world.until("saturated", World::is_told);
+    let first = world.saturation().unwrap().clone();
+    world.restart();
+    world.until("tried again", |world| world.saturation().is_some_and(|found| found.times > first.times));
+    let second = world.saturation().unwrap().clone();
+    assert!(second.retry_at.0.duration_since(world.now) > SignedDuration::from_secs(1100), "{second:?}");
+}
+
+#[test]
+fn what_a_restart_remembers_is_over_when_the_database_is_fast_again() {
+    let mut world = World::saturated();
+    world.until("saturated", World::is_told);
+    world.restart();
+    for _ in 0..24 {
+        world.poll();
+    }
+    world.database = 10_000;
+    world.until("over", |world| world.saturation().is_none() && !world.is_told());
+    world.until("worked off", |world| world.arrived - world.processed < 1200);
+}

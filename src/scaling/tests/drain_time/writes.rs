@@ -1,0 +1,64 @@
+//! From one write to the next: what is waited for, and what is not.
+
+use super::*;
+
+#[test]
+fn nothing_is_removed_while_the_backlog_is_worked_off_and_much_at_once_after_it() {
+    let mut world = World::new(hinted(300, 120), 1);
+    let ready = |world: &mut World, messages| {
+        world.target.ready = Some(world.target.replicas);
+        world.polls(known(messages))
+    };
+    assert_eq!(ready(&mut world, 5_300).replicas, 10);
+    for left in (200..5_200).rev().step_by(100) {
+        assert_eq!(ready(&mut world, left).replicas, 10, "{left} left");
+    }
+    assert_eq!(ready(&mut world, 0).reason, Reason::Stabilizing, "once is not enough for the minimum");
+    assert_eq!(ready(&mut world, 0).replicas, 1);
+}
+
+#[test]
+fn after_a_write_the_replicas_get_time_to_work() {
+    let mut world = World::new(hinted(300, 120), 1);
+    world.target.ready = Some(1);
+    assert_eq!(world.polls(known(2_650)).replicas, 5);
+    let decision = world.polls(known(4_000));
+    assert_eq!((decision.replicas, decision.reason), (5, Reason::Settling), "{}", decision.message);
+    world.target.ready = Some(5);
+    world.polls(known(4_000));
+    assert!(world.polls(known(4_000)).replicas > 5);
+}
+
+#[test]
+fn an_emergency_does_not_wait() {
+    let mut world = World::new(hinted(300, 120), 1);
+    world.target.ready = Some(1);
+    assert_eq!(world.polls(known(2_650)).replicas, 5);
+    assert_eq!(world.polls(known(20_000)).replicas, 24, "5 replicas would take 2000 s");
+}
+
+#[test]
+fn an_unknown_rate_is_found_out_by_doubling() {
+    let mut plan = plan();
+    plan.policy = policy(300, None);
+    let mut world = World::new(plan, 1);
+    let mut counts = Vec::new();
+    for _ in 0..100 {
+        world.target.ready = Some(world.target.replicas);
+        counts.push(world.polls(known(20_000)).replicas);
+    }
+    counts.dedup();
+    assert_eq!(counts, [2, 4, 8, 16, 20], "20000 messages are 20 at 1000 each");
+}
+
+#[test]
+fn replicas_that_do_not_come_up_are_not_joined_by_more() {
+    let mut world = World::new(hinted(300, 120), 2);
+    world.target.ready = Some(2);
+    assert_eq!(world.polls(known(2_650)).replicas, 5);
+    for _ in 0..60 {
+        world.polls(known(3_300));
+    }
+    let decision = world.polls(known(3_300));
+    assert_eq!((decision.replicas, decision.reason), (5, Reason::Frozen), "{}", decision.message);
+}
