@@ -220,6 +220,7 @@ fn begun(last_scale: Option<ScaleEvent>, status: &QueueScalerStatus) -> History 
         status.service_rate.as_ref().and_then(report::remembered),
         status.saturation.as_ref().and_then(report::remembered_saturation),
     );
+    history.recall_stall(report::is_told_still(status));
     history
 }
 

@@ -139,9 +139,13 @@ impl World {
     }
 
     fn is_told(&self) -> bool {
+        self.tells("DownstreamSaturated")
+    }
+
+    fn tells(&self, reason: &str) -> bool {
         let conditions = &self.memory.status.conditions;
         let consumers = conditions.iter().find(|condition| condition.type_ == CONSUMERS_HEALTHY).unwrap();
-        (consumers.status.as_str(), consumers.reason.as_str()) == ("False", "DownstreamSaturated")
+        (consumers.status.as_str(), consumers.reason.as_str()) == ("False", reason)
     }
 }
 
@@ -201,5 +205,26 @@ fn what_a_restart_remembers_is_over_when_the_database_is_fast_again() {
     }
     world.database = 10_000;
     world.until("over", |world| world.saturation().is_none() && !world.is_told());
+    world.until("worked off", |world| world.arrived - world.processed < 1200);
+}
+
+#[test]
+fn a_restart_in_the_middle_of_a_stall_does_not_climb() {
+    let mut world = World::saturated();
+    world.database = 0;
+    world.until("stalled", |world| world.tells("Stalled"));
+    let replicas = world.replicas;
+    for polls in [1, 3, 11, 20] {
+        world.restart();
+        for _ in 0..polls {
+            assert_eq!(world.poll(), replicas, "{:?}", world.memory.status.decision);
+            assert!(world.tells("Stalled"), "{:?}", world.memory.status.conditions);
+        }
+    }
+    world.restart();
+    world.object.status.as_mut().unwrap().conditions.clear();
+    assert!((0..3).any(|_| world.poll() > replicas), "the test cannot fail");
+    world.database = 10_000;
+    world.until("processed again", |world| !world.tells("Stalled"));
     world.until("worked off", |world| world.arrived - world.processed < 1200);
 }

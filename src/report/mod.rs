@@ -11,14 +11,16 @@ pub use numbers::{Change, change};
 pub use service_rate::{remembered, remembered_saturation};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::condition::TARGET_SCALABLE;
+use crate::api::condition::{CONSUMERS_HEALTHY, TARGET_SCALABLE};
 use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::{Observation, Reading};
 use crate::plan::Invalid;
-use crate::scaling::{Age, Decision, Expiring, MissingPods, Saturated, ScaleEvent, ServiceRate, Verdict};
+use crate::scaling::{
+    Age, Ailment, Decision, Expiring, MissingPods, Saturated, ScaleEvent, ServiceRate, Verdict,
+};
 use crate::workload::Workload;
 
 /// Everything that one visit of an object found out.
@@ -142,6 +144,14 @@ pub fn status_of_invalid(
 pub fn is_told_missing(status: &QueueScalerStatus) -> bool {
     let missing = format!("{:?}", TargetReason::TargetNotFound);
     status.conditions.iter().any(|told| told.type_ == TARGET_SCALABLE && told.reason == missing)
+}
+
+/// Whether the status says that the consumers process nothing.
+#[must_use]
+pub fn is_told_still(status: &QueueScalerStatus) -> bool {
+    let still = [Ailment::Stalled, Ailment::NoConsumers].map(|ailment| ailment.to_string());
+    let told = |told: &Condition| told.type_ == CONSUMERS_HEALTHY && told.status == "False";
+    status.conditions.iter().any(|condition| told(condition) && still.contains(&condition.reason))
 }
 
 /// How sure a reading is.

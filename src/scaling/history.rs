@@ -82,6 +82,11 @@ impl History {
         self.rates.recall(learned, saturated);
     }
 
+    /// Begins with what an earlier process saw of the consumers: that nothing was processed.
+    pub fn recall_stall(&mut self, stood_still: bool) {
+        self.health.recall(stood_still);
+    }
+
     /// What speaks against more replicas: something that all of them share seems to be at its limit. Absent: nothing.
     #[must_use]
     pub fn saturated(&self, now: Timestamp) -> Option<Saturated> {

@@ -94,6 +94,8 @@ pub(super) struct Facts<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Health {
     judged: Option<Judgement>,
+    /// An earlier process saw that nothing was processed, and this one has not seen more yet.
+    stood_still: bool,
     pace: Pace,
     pods: Pods,
 }
@@ -118,6 +120,11 @@ struct Judgement {
 }
 
 impl Health {
+    /// Begins with what an earlier process saw: that nothing was processed.
+    pub(super) fn recall(&mut self, stood_still: bool) {
+        self.stood_still = stood_still;
+    }
+
     /// Takes a complete reading into account, once.
     pub(super) fn judge(&mut self, facts: &Facts) {
         if self.judged.as_ref().is_some_and(|judged| judged.at >= facts.taken_at) {
@@ -127,6 +134,8 @@ impl Health {
         let before = self.judged.take().filter(fresh);
         self.pace.observe(facts.taken_at, facts.backlog, facts.rates.moved());
         self.judged = Some(Judgement::after(before, facts, &self.pace));
+        // What lasts is found again, as soon as there are readings for long enough.
+        self.stood_still &= self.is_new() && !self.pace.is_known() && facts.backlog.messages > 0;
     }
 
     /// Looks at the replicas, and forgets what has become old.
@@ -172,6 +181,11 @@ impl Health {
             && let Some(clause) = judged.hold.clone()
         {
             return Some(Hold { clause, both_ways: self.is(Ailment::Stalled), guessed: judged.guessed });
+        }
+        if self.stood_still {
+            return Some(up_only(
+                "nothing was processed before the operator began anew, nor since then".to_owned(),
+            ));
         }
         let missing = self.missing_pods().map(|missing| up_only(missing.to_string()));
         let trouble = || up_only("the target reports that its pods do not come up".to_owned());
