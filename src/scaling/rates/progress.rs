@@ -149,7 +149,11 @@ impl Progress {
                 turns.add(lane.attention(), lane.has_work(), at);
             }
         }
-        let had_its_turn = |owner| turns.get(&owner).is_some_and(|turns| turns.came(limit));
+        // Who has no other partitions may just have got it.
+        let settled = self.calm_since.is_none_or(|since| elapsed(since, at) >= limit / 2);
+        let had_its_turn = |owner| {
+            turns.get(&owner).is_some_and(|turns| turns.came(limit) && (settled || turns.has_others()))
+        };
         let is_new = |lane: &Lane, owner| {
             together && stands(lane) && elapsed(lane.moved(), latest) >= limit / 2 && had_its_turn(owner)
         };

@@ -242,6 +242,22 @@ fn partitions_whose_turn_has_not_come_have_met_no_poison() {
 }
 
 #[test]
+fn a_consumer_that_has_just_got_its_only_partition_gets_time_to_begin() {
+    let mut group = Group::of(4, pinned(1), 1);
+    group.arrivals = 0;
+    group.end.iter_mut().for_each(|end| *end += 2400);
+    group.polls(90, |number| number == 0);
+    assert_eq!(group.ailments(), [], "the turn of the others has not come");
+    group.members = 4;
+    group.world.plan = pinned(4);
+    group.world.target = Target { replicas: 4, ready: Some(4), ..group.world.target };
+    group.polls(30, |number| number == 0);
+    assert_eq!(group.ailments(), [], "they may not have begun");
+    group.poll(|number| number == 0);
+    assert_eq!(group.ailments(), [Ailment::PoisonMessage]);
+}
+
+#[test]
 fn several_partitions_of_one_consumer_are_named_when_it_keeps_up_with_the_others() {
     let mut group = Group::of(6, pinned(2), 2);
     // Of consumer 0, who has a backlog in partition 4 as well.
