@@ -80,15 +80,11 @@ impl Turns {
         self.kept_up = self.kept_up.min(attention.kept_up(at));
     }
 
-    /// Whether there are any but those that stand still.
-    pub(super) fn has_others(&self) -> bool {
-        self.kept_up < Duration::MAX
-    }
-
     /// Whether those that stand still have had their turn. When several others are served again and again for `limit`,
-    /// the turn has come round. Else the consumer must have been done with the others for half of that.
-    pub(super) fn came(&self, limit: Duration) -> bool {
-        let comes_round = self.busy >= 2 && self.still == 1 && self.steady >= limit;
-        comes_round || self.kept_up >= limit / 2
+    /// the turn has come round. Else the consumer must have been done with the others for half of that. It has `held`
+    /// them for so long.
+    pub(super) fn came(&self, limit: Duration, held: Duration) -> bool {
+        let comes_round = self.busy >= 2 && self.still == 1 && self.steady.min(held) >= limit;
+        comes_round || self.kept_up.min(held) >= limit / 2
     }
 }

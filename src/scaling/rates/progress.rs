@@ -22,6 +22,9 @@ const SETTLE: Duration = Duration::from_secs(10);
 const SHORTEST: Duration = Duration::from_secs(20);
 const SHORTEST_POLLS: u32 = 4;
 
+/// Time in which replicas that were added join their group, usually.
+const DEALING: Duration = Duration::from_secs(120);
+
 /// Nothing processed anywhere for so long is a pause of all streams.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -42,6 +45,10 @@ pub(super) struct Progress {
     topics: Vec<(Arc<str>, Vec<Lane>)>,
     workers: Option<Workers>,
     calm_since: Option<Timestamp>,
+    /// When the count of replicas last changed.
+    resized: Option<Timestamp>,
+    /// When partitions were last dealt out anew because of that.
+    dealt: Option<Timestamp>,
     commit_interval: Option<f64>,
     /// When something was last processed, or nothing was there to be.
     moved: Option<Timestamp>,
@@ -92,8 +99,16 @@ impl Progress {
             members: backlog.members,
             template: target.template,
         };
-        if self.workers.replace(workers) != Some(workers) || backlog.rebalancing || target.rolling_out {
+        let before = self.workers.replace(workers);
+        if before != Some(workers) || backlog.rebalancing || target.rolling_out {
             self.calm_since = Some(at);
+            if before.is_some_and(|before| before.replicas != workers.replicas) {
+                self.resized = Some(at);
+            }
+            // Consumers that crash have their partitions dealt out again and again, and may well do so for poison.
+            if self.resized.is_some_and(|resized| elapsed(resized, at) < DEALING) {
+                self.dealt = Some(at);
+            }
         }
         if self.calm_since.is_none_or(|since| elapsed(since, at) < SETTLE) {
             self.lanes().for_each(Lane::restart);
@@ -149,11 +164,9 @@ impl Progress {
                 turns.add(lane.attention(), lane.has_work(), at);
             }
         }
-        // Who has no other partitions may just have got it.
-        let settled = self.calm_since.is_none_or(|since| elapsed(since, at) >= limit / 2);
-        let had_its_turn = |owner| {
-            turns.get(&owner).is_some_and(|turns| turns.came(limit) && (settled || turns.has_others()))
-        };
+        // What its last consumer did with others tells nothing of the one that got it when replicas were added.
+        let held = self.dealt.map_or(Duration::MAX, |dealt| elapsed(dealt, at));
+        let had_its_turn = |owner| turns.get(&owner).is_some_and(|turns| turns.came(limit, held));
         let is_new = |lane: &Lane, owner| {
             together && stands(lane) && elapsed(lane.moved(), latest) >= limit / 2 && had_its_turn(owner)
         };
