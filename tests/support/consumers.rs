@@ -150,7 +150,12 @@ impl Consumers {
     /// Waits until nothing ails the consumers any more, and the one Warning about them is followed by a word that it is
     /// over.
     pub async fn until_recovered(&self, from: &str) {
-        self.bench.until_condition(ORDERS, "ConsumersHealthy", "True", "Healthy").await;
+        let well = |object: &QueueScaler| {
+            condition(object, "ConsumersHealthy")
+                .is_some_and(|(status, why, _)| (status, why) == ("True", "Healthy"))
+        };
+        // A group that deals out anew may take its time.
+        self.bench.until_within(Duration::from_secs(120), ORDERS, "health", well).await;
         self.bench.told_once(ORDERS, from).await;
         self.bench.told_once(ORDERS, "ConsumersRecovered").await;
     }
