@@ -77,7 +77,7 @@ async fn drain_time_rolling_update_lowers_nothing_and_leaves_the_rate_as_a_first
     let orders = &consumers.orders;
     let learned = orders.until_learned().await;
     counts.until(6).await;
-    orders.roll_out().await;
+    orders.roll_out("RELEASE", "2").await;
     let guessed = |object: &QueueScaler| rate(object).is_some_and(|rate| rate.samples == 1);
     let object = orders.bench.until(ORDERS, "one measurement to go by", guessed).await;
     let guess = rate(&object).unwrap();

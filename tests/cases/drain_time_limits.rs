@@ -12,6 +12,8 @@ use crate::support::kafka_consumers::KafkaConsumers;
 const RATE: u32 = 20;
 /// Several readings.
 const A_WHILE: Duration = Duration::from_secs(8);
+/// Longer than until a changed count of replicas is measured.
+const MEASURED: Duration = Duration::from_secs(36);
 
 /// A goal that needs many consumers for a backlog of thousands.
 fn known_rate(target_seconds: u32) -> Value {
@@ -19,7 +21,8 @@ fn known_rate(target_seconds: u32) -> Value {
 }
 
 #[tokio::test]
-async fn drain_time_poison_message_is_named_and_its_partition_left_out() {
+async fn drain_time_poison_message_is_named_and_its_partition_left_out_until_it_is_skipped() {
+    const BEHIND_IT: usize = 1200;
     let Some(mut consumers) = KafkaConsumers::start("poison", 6).await else { return };
     let (topic, bounds) = (consumers.queue.topic.clone(), json!({"minReplicas": 2, "maxReplicas": 6}));
     consumers.queue.produce(3, 40).await;
@@ -27,16 +30,23 @@ async fn drain_time_poison_message_is_named_and_its_partition_left_out() {
     let _arrivals = consumers.arrivals(12);
     consumers.deploy(2, &[("RATE", &RATE.to_string())]).await;
     let KafkaConsumers { orders, queue } = &mut consumers;
+    let mut counts = orders.bench.follow(ORDERS).await;
     orders.scale(queue.source(), known_rate(120), bounds).await;
     let steps = async {
         let words = format!("{topic}-3 got no further than offset 40 ");
         orders.until_unhealthy("PoisonMessage", &words).await;
-        // What comes after it would be the work of six.
-        queue.produce(3, 4000).await;
-        orders.until_backlog(4000).await;
+        // With its part of the other partitions that is more than one of two can do.
+        queue.produce(3, BEHIND_IT).await;
+        orders.until_backlog(i64::try_from(BEHIND_IT).unwrap()).await;
         orders.bench.keeps_replicas(ORDERS, 2, A_WHILE).await;
     };
     orders.bench.unchanged(ORDERS, 2, steps).await;
+
+    // Somebody has looked at it, and makes a release that skips it.
+    orders.roll_out("ON_POISON", "skip").await;
+    orders.until_recovered("PoisonMessage").await;
+    // What waited behind it counts again, and needs more.
+    assert!(counts.until_other(2).await > 2, "{:?}", counts.seen());
 }
 
 #[tokio::test]
@@ -70,11 +80,11 @@ async fn drain_time_stalled_group_gets_no_more_consumers_until_it_moves_again() 
 }
 
 #[tokio::test]
-async fn drain_time_saturated_database_is_not_answered_with_all_consumers() {
+async fn drain_time_saturated_database_is_not_answered_with_all_consumers_until_it_is_faster() {
     const MAXIMUM: i32 = 24;
     let Some(mut consumers) = KafkaConsumers::start("saturated", MAXIMUM).await else { return };
     // A tenth less than three consumers could do.
-    let (_database, address) = consumers.database(27);
+    let (database, address) = consumers.database(27);
     consumers.backlog(2760, MAXIMUM).await;
     let _arrivals = consumers.arrivals(12);
     consumers.deploy(3, &[("RATE", "10"), ("DATABASE", &address)]).await;
@@ -88,20 +98,35 @@ async fn drain_time_saturated_database_is_not_answered_with_all_consumers() {
     assert!((4..MAXIMUM).contains(&highest), "{:?}", counts.seen());
     let lowered = counts.until_other(highest).await;
     assert!(lowered < highest, "{:?}", counts.seen());
-    bench.keeps_replicas(ORDERS, lowered, A_WHILE).await;
+    // Whatever comes, and also when those that are left have been measured.
+    consumers.backlog(2040, MAXIMUM).await;
+    consumers.orders.bench.keeps_replicas(ORDERS, lowered, MEASURED).await;
+
+    // Somebody makes it faster, and soon what is left is the work of more than there are now.
+    drop(database);
+    let _database = consumers.orders.database_at(&address, 1000);
+    let raised = counts.until_other(lowered).await;
+    assert!(raised > lowered, "{:?}", counts.seen());
+    consumers.orders.until_recovered("DownstreamSaturated").await;
+    let left = consumers.orders.bench.operator.as_ref().unwrap().metric("queuescaler_backlog{").await;
+    consumers.orders.until_gone(left * 0.75).await;
 }
 
 #[tokio::test]
 async fn drain_time_hot_key_is_named_and_gets_no_consumers_that_could_not_help() {
+    const BACKLOG: usize = 2600;
     let Some(mut consumers) = KafkaConsumers::start("hot", 6).await else { return };
     let topic = consumers.queue.topic.clone();
-    // For one consumer more than three minutes, and so it would be for six.
-    consumers.queue.produce(4, 4000).await;
+    // For one consumer more than two minutes, and so it would be for six. The others have a little as well.
+    consumers.backlog(300, 6).await;
+    consumers.queue.produce(4, BACKLOG).await;
     consumers.deploy(2, &[("RATE", &RATE.to_string())]).await;
     let counts = consumers.orders.bench.follow(ORDERS).await;
     consumers.scale(known_rate(60), json!({"minReplicas": 1, "maxReplicas": 6})).await;
-    let words = format!("partition {topic}-4 has 100 % of the load");
+    let words = format!("partition {topic}-4 gets more than one replica can process");
     consumers.orders.until_unhealthy("HotPartition", &words).await;
     consumers.orders.bench.keeps_replicas(ORDERS, 2, A_WHILE).await;
+    // As soon as one consumer can do the rest in time, it is no matter any more.
+    consumers.orders.until_recovered("HotPartition").await;
     assert_eq!(counts.seen(), [2]);
 }

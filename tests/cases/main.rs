@@ -20,6 +20,7 @@ mod cluster_writers;
 mod drain_time;
 mod drain_time_limits;
 mod drain_time_rabbitmq;
+mod drain_time_too_old;
 mod installed;
 mod kafka_outages;
 mod kafka_security;

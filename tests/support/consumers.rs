@@ -72,9 +72,9 @@ impl Consumers {
         self.bench.until(ORDERS, "ready consumers", ready).await;
     }
 
-    /// Gives the consumers another pod template, and waits until all are made of it.
-    pub async fn roll_out(&self) {
-        let container = json!({"name": "consumer", "env": [{"name": "RELEASE", "value": "2"}]});
+    /// Gives the consumers another pod template with this variable, and waits until all are made of it.
+    pub async fn roll_out(&self, name: &str, value: &str) {
+        let container = json!({"name": "consumer", "env": [{"name": name, "value": value}]});
         let patch = json!({"spec": {"template": {"spec": {"containers": [container]}}}});
         let deployments = self.bench.api::<Deployment>();
         deployments.patch(ORDERS, &PatchParams::default(), &Patch::Strategic(&patch)).await.unwrap();
@@ -109,9 +109,13 @@ impl Consumers {
 
     /// Waits until the rate of a replica is measured.
     pub async fn until_learned(&self) -> ServiceRateStatus {
+        self.until_learned_within(Duration::from_secs(150)).await
+    }
+
+    /// The same where that takes longer.
+    pub async fn until_learned_within(&self, patience: Duration) -> ServiceRateStatus {
         let learned =
             |object: &QueueScaler| rate(object).is_some_and(|rate| rate.basis == RateBasis::Learned);
-        let patience = Duration::from_secs(150);
         let object = self.bench.until_within(patience, ORDERS, "a learned rate", learned).await;
         rate(&object).unwrap().clone()
     }
@@ -143,6 +147,19 @@ impl Consumers {
         self.bench.until_within(Duration::from_secs(120), ORDERS, words, told).await
     }
 
+    /// Waits until nothing ails the consumers any more, and the one Warning about them is followed by a word that it is
+    /// over.
+    pub async fn until_recovered(&self, from: &str) {
+        let well = |object: &QueueScaler| {
+            condition(object, "ConsumersHealthy")
+                .is_some_and(|(status, why, _)| (status, why) == ("True", "Healthy"))
+        };
+        // A group that deals out anew may take its time.
+        self.bench.until_within(Duration::from_secs(120), ORDERS, "health", well).await;
+        self.bench.told_once(ORDERS, from).await;
+        self.bench.told_once(ORDERS, "ConsumersRecovered").await;
+    }
+
     /// A producer that spreads messages over the partitions of a topic, so many per second.
     pub fn produce(&self, bootstrap: &str, topic: &str, rate: u32) -> Process {
         let rate = rate.to_string();
@@ -152,7 +169,12 @@ impl Consumers {
 
     /// A database at this address that grants so many permits per second, and where it listens.
     pub fn database(&self, host: &str, rate: u32) -> (Process, String) {
-        let arguments = ["limit", "--listen", &format!("{host}:0"), "--rate", &rate.to_string()];
+        self.database_at(&format!("{host}:0"), rate)
+    }
+
+    /// The same with a port, for one that takes the place of another that has ended.
+    pub fn database_at(&self, address: &str, rate: u32) -> (Process, String) {
+        let arguments = ["limit", "--listen", address, "--rate", &rate.to_string()];
         let database = Process::start(&self.worker, &arguments);
         let address = database.first_line.strip_prefix("listening on ").unwrap().to_owned();
         (database, address)

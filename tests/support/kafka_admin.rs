@@ -73,6 +73,20 @@ pub struct KafkaAdmin {
     members: Vec<Connection>,
 }
 
+/// What records have, and when they say that they were written.
+#[derive(Clone, Copy)]
+struct Content<'a> {
+    value: &'static [u8],
+    ago: Duration,
+    transaction: Option<&'a Transaction>,
+}
+
+impl Default for Content<'_> {
+    fn default() -> Self {
+        Self { value: b"x", ago: Duration::ZERO, transaction: None }
+    }
+}
+
 /// A transaction that is open.
 pub struct Transaction {
     id: String,
@@ -177,15 +191,22 @@ impl KafkaAdmin {
         let mut left = count;
         while left > 0 {
             let records = left.min(10_000);
-            self.append(&leader, topic, partition, records, b"x", None).await;
+            self.append(&leader, topic, partition, records, Content::default()).await;
             left -= records;
         }
+    }
+
+    /// The same, of records that say that they were written so long ago. No more than 10,000.
+    pub async fn produce_written(&mut self, topic: &str, partition: i32, count: usize, ago: Duration) {
+        let leader = self.leader(topic, partition).await;
+        let content = Content { ago, ..Content::default() };
+        self.append(&leader, topic, partition, count, content).await;
     }
 
     /// Appends one record with this value to a partition.
     pub async fn produce_value(&mut self, topic: &str, partition: i32, value: &'static [u8]) {
         let leader = self.leader(topic, partition).await;
-        self.append(&leader, topic, partition, 1, value, None).await;
+        self.append(&leader, topic, partition, 1, Content { value, ..Content::default() }).await;
     }
 
     /// Opens a transaction with so many records in a partition.
@@ -217,7 +238,8 @@ impl KafkaAdmin {
         let error = answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code;
         assert_eq!(error, 0);
         let leader = self.leader(topic, partition).await;
-        self.append(&leader, topic, partition, count, b"x", Some(&transaction)).await;
+        let content = Content { transaction: Some(&transaction), ..Content::default() };
+        self.append(&leader, topic, partition, count, content).await;
         transaction
     }
 
@@ -310,11 +332,10 @@ impl KafkaAdmin {
         topic: &str,
         partition: i32,
         count: usize,
-        value: &'static [u8],
-        transaction: Option<&Transaction>,
+        Content { value, ago, transaction }: Content<'_>,
     ) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let now = i64::try_from(now.as_millis()).unwrap();
+        let written = i64::try_from((now - ago).as_millis()).unwrap();
         let record = |sequence: i32| Record {
             transactional: transaction.is_some(),
             control: false,
@@ -326,7 +347,7 @@ impl KafkaAdmin {
             offset: sequence.into(),
             // The encoder begins a new batch where the two do not grow together; a request takes only one.
             sequence: if transaction.is_some() { sequence } else { sequence - 1 },
-            timestamp: now, // brokers delete what is old
+            timestamp: written, // brokers delete what is old
             key: None,
             value: Some(Bytes::from_static(value)),
             headers: Default::default(),

@@ -1,5 +1,7 @@
 //! Real consumers of a Kafka topic of their own.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::consumers::{Consumers, Process};
@@ -24,6 +26,15 @@ impl KafkaConsumers {
     pub async fn backlog(&mut self, messages: usize, partitions: i32) {
         for partition in 0..partitions {
             self.queue.produce(partition, messages / usize::try_from(partitions).unwrap()).await;
+        }
+    }
+
+    /// The same, of messages that have waited for so long already.
+    pub async fn old_backlog(&mut self, messages: usize, partitions: i32, age: Duration) {
+        let KafkaQueue { admin, topic, .. } = &mut self.queue;
+        for partition in 0..partitions {
+            let each = messages / usize::try_from(partitions).unwrap();
+            admin.produce_written(topic, partition, each, age).await;
         }
     }
 

@@ -20,6 +20,7 @@ pub mod kafka_queue;
 pub mod kafka_reading;
 pub mod operator;
 pub mod rabbitmq_admin;
+pub mod rabbitmq_consumers;
 pub mod relay;
 pub mod replicas;
 pub mod scaled;

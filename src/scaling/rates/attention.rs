@@ -81,9 +81,10 @@ impl Turns {
     }
 
     /// Whether those that stand still have had their turn. When several others are served again and again for `limit`,
-    /// the turn has come round. Else the consumer must have been done with the others for half of that.
-    pub(super) fn came(&self, limit: Duration) -> bool {
-        let comes_round = self.busy >= 2 && self.still == 1 && self.steady >= limit;
-        comes_round || self.kept_up >= limit / 2
+    /// the turn has come round. Else the consumer must have been done with the others for half of that. It has `held`
+    /// them for so long.
+    pub(super) fn came(&self, limit: Duration, held: Duration) -> bool {
+        let comes_round = self.busy >= 2 && self.still == 1 && self.steady.min(held) >= limit;
+        comes_round || self.kept_up.min(held) >= limit / 2
     }
 }

@@ -26,6 +26,9 @@ const SETTLE: Duration = Duration::from_secs(10);
 const SHORTEST: Duration = Duration::from_secs(20);
 const SHORTEST_POLLS: u32 = 4;
 
+/// Time in which replicas that were added join their group, usually.
+const DEALING: Duration = Duration::from_secs(120);
+
 /// Nothing processed anywhere for so long is a pause of all streams.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -48,6 +51,10 @@ pub(super) struct Progress {
     /// Of each stream the first one of the same member, which does not depend on how members are numbered.
     shared_out: Vec<Option<u32>>,
     calm_since: Option<Timestamp>,
+    /// When the count of replicas last changed.
+    resized: Option<Timestamp>,
+    /// When partitions were last dealt out anew because of that.
+    dealt: Option<Timestamp>,
     commit_interval: Option<f64>,
     /// When something was last processed, or nothing was there to be.
     moved: Option<Timestamp>,
@@ -80,8 +87,16 @@ impl Progress {
             members: backlog.members,
             template: target.template,
         };
-        if self.workers.replace(workers) != Some(workers) || backlog.rebalancing || target.rolling_out {
+        let before = self.workers.replace(workers);
+        if before != Some(workers) || backlog.rebalancing || target.rolling_out {
             self.calm_since = Some(at);
+            if before.is_some_and(|before| before.replicas != workers.replicas) {
+                self.resized = Some(at);
+            }
+            // Consumers that crash have their partitions dealt out again and again, and may well do so for poison.
+            if self.resized.is_some_and(|resized| elapsed(resized, at) < DEALING) {
+                self.dealt = Some(at);
+            }
         }
         if self.calm_since.is_none_or(|since| elapsed(since, at) < SETTLE) {
             self.lanes().for_each(Lane::restart);

@@ -5,7 +5,8 @@
 //! change of replicas causes, repeats no work, and a crash repeats at most one second of it.
 //!
 //! A record with the value `poison` is one that cannot be processed. Its partition stops there, because what follows may
-//! need it, and the others go on: no amount of consumers helps, somebody has to look at it.
+//! need it, and the others go on: no amount of consumers helps, somebody has to look at it, and may then say that it is
+//! to be skipped.
 
 use std::future::Future;
 use std::pin::pin;
@@ -50,6 +51,10 @@ pub struct Args {
     #[arg(long, env = "KAFKA_ISOLATION_LEVEL", value_enum, default_value = "read-uncommitted")]
     isolation_level: Isolation,
 
+    /// What to do with a record whose value is "poison", which cannot be processed
+    #[arg(long, env = "ON_POISON", value_enum, default_value = "stop")]
+    on_poison: OnPoison,
+
     /// Where to begin in a partition for which the group has no offset yet
     #[arg(long, env = "KAFKA_OFFSET_RESET", value_enum, default_value = "earliest")]
     offset_reset: OffsetReset,
@@ -70,6 +75,14 @@ enum Assignor {
 enum Isolation {
     ReadUncommitted,
     ReadCommitted,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum OnPoison {
+    /// Read no further in its partition
+    Stop,
+    /// Go on with the next
+    Skip,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -98,8 +111,13 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
             received = consumer.recv() => match received {
                 Ok(message) if message.payload() == Some(POISON) => {
                     let place = format!("{}-{} offset {}", message.topic(), message.partition(), message.offset());
-                    eprintln!("kafka: {place} cannot be processed, and what follows it waits");
-                    hold(&consumer, &message).context("cannot pause a partition")?;
+                    if args.on_poison == OnPoison::Skip {
+                        eprintln!("kafka: {place} cannot be processed, and is skipped");
+                        store(&consumer, &message);
+                    } else {
+                        eprintln!("kafka: {place} cannot be processed, and what follows it waits");
+                        hold(&consumer, &message).context("cannot pause a partition")?;
+                    }
                 }
                 Ok(message) => {
                     tokio::select! {
@@ -108,10 +126,7 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
                         () = &mut stop => break,
                         () = work.do_one() => progress.count(),
                     }
-                    if let Err(error) = consumer.store_offset_from_message(&message) {
-                        // The partition went to another member meanwhile, which will process the message again.
-                        eprintln!("kafka: the offset was not stored: {error}");
-                    }
+                    store(&consumer, &message);
                 }
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => {
                     return Err(error).context("kafka gave up");
@@ -124,6 +139,14 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
     leave(consumer).await?;
     println!("{}, offsets committed, left the group", progress.summary());
     Ok(())
+}
+
+/// Takes note that a message is done with: the next commit tells of it.
+fn store(consumer: &StreamConsumer<Warnings>, message: &BorrowedMessage) {
+    if let Err(error) = consumer.store_offset_from_message(message) {
+        // The partition went to another member meanwhile, which will process the message again.
+        eprintln!("kafka: the offset was not stored: {error}");
+    }
 }
 
 /// Stops reading the partition of a message, until another member gets it.

@@ -58,7 +58,9 @@ impl Progress {
                 turns.add(lane.attention(), lane.has_work(), at);
             }
         }
-        let had_its_turn = |owner| turns.get(&owner).is_some_and(|turns| turns.came(limit));
+        // What its last consumer did with others tells nothing of the one that got it when replicas were added.
+        let held = self.dealt.map_or(Duration::MAX, |dealt| elapsed(dealt, at));
+        let had_its_turn = |owner| turns.get(&owner).is_some_and(|turns| turns.came(limit, held));
         let is_new = |lane: &Lane, owner| {
             together && stands(lane) && elapsed(lane.moved(), latest) >= limit / 2 && had_its_turn(owner)
         };

@@ -72,6 +72,13 @@ impl Group {
         }
     }
 
+    /// Adds or removes consumers, and deals out anew.
+    fn scale(&mut self, replicas: i32) {
+        self.members = u32::try_from(replicas).unwrap();
+        self.world.plan = pinned(replicas);
+        self.world.target = Target { replicas, ready: Some(replicas), ..self.world.target };
+    }
+
     /// Lets partitions work for so long, with a poll every 5 s.
     fn polls(&mut self, seconds: i64, moving: impl Fn(usize) -> bool) -> Decision {
         (0..seconds / 5).map(|_| self.poll(&moving)).last().unwrap()
@@ -240,6 +247,33 @@ fn partitions_whose_turn_has_not_come_have_met_no_poison() {
     // So much at once does look like a hot partition.
     seen.retain(|ailment| *ailment != Ailment::HotPartition);
     assert_eq!(seen, []);
+}
+
+#[test]
+fn a_consumer_that_was_added_gets_time_to_begin() {
+    let mut group = Group::of(4, pinned(1), 1);
+    group.arrivals = 0;
+    group.end.iter_mut().for_each(|end| *end += 2400);
+    group.polls(90, |number| number == 0);
+    assert_eq!(group.ailments(), [], "the turn of the others has not come");
+    group.scale(4);
+    group.polls(30, |number| number == 0);
+    assert_eq!(group.ailments(), [], "they may not have begun");
+    group.poll(|number| number == 0);
+    assert_eq!(group.ailments(), [Ailment::PoisonMessage]);
+}
+
+#[test]
+fn that_the_last_consumer_of_other_partitions_served_them_steadily_tells_nothing_of_the_next() {
+    let mut group = Group::of(12, pinned(2), 2);
+    let moves = |number: usize| number != 4 && number != 6;
+    group.polls(90, moves);
+    assert_eq!(group.ailments(), [], "two of one consumer may wait for their turn");
+    group.scale(4);
+    group.polls(MINUTE, moves);
+    assert_eq!(group.ailments(), [], "now each of them has another one");
+    group.poll(moves);
+    assert_eq!(group.ailments(), [Ailment::PoisonMessage]);
 }
 
 #[test]
