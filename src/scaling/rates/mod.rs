@@ -79,7 +79,9 @@ impl Rates {
         self.startup.observe(taken_at, backlog, target);
         for one in self.progress.observe(taken_at, backlog, target, poll_period) {
             self.service.measured(taken_at, one.per_second, one.time, one.replicas);
-            self.saturation.measured(taken_at, &one);
+            if let Some(since) = self.saturation.measured(taken_at, &one) {
+                self.service.forget(since, taken_at);
+            }
         }
     }
 

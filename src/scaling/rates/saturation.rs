@@ -36,6 +36,8 @@ const WARMED_UP: f64 = 1.25;
 const TELLING: f64 = 0.15;
 /// Measurements of one count of replicas that can be compared.
 const FEWEST: u32 = 3;
+/// Measurements with a longer pause between them are not averaged: what replicas share may have changed meanwhile.
+const ONE_STATE: Duration = Duration::from_secs(300);
 /// What was measured longer ago than this was measured of something else.
 const COMPARABLE: Duration = Duration::from_secs(1800);
 
@@ -91,6 +93,8 @@ pub(super) struct Saturation {
     usual: Usual,
     /// They do less than that.
     slow: bool,
+    /// Since when they do, or there is a limit, and what each used to process then.
+    suspected: Option<(Timestamp, f64)>,
     /// The doubt of an earlier process, until there are measurements.
     doubt: Option<Saturated>,
 }
@@ -166,15 +170,30 @@ impl Saturation {
         }
     }
 
-    /// Replicas were measured.
-    pub(super) fn measured(&mut self, at: Timestamp, one: &Measurement) {
+    /// Replicas were measured. Says since when they did less than they could, if that is over now: what was measured
+    /// meanwhile was measured of what they share.
+    pub(super) fn measured(&mut self, at: Timestamp, one: &Measurement) -> Option<Timestamp> {
+        let is_harder = self.judge(at, one);
+        if self.limit.is_some() || self.slow {
+            self.suspected.get_or_insert((at, self.usual.per_second));
+            return None;
+        }
+        // Who does less for long enough is used to it.
+        let is_over = |usual: f64| !is_harder && one.per_second >= SLOW * usual;
+        self.suspected.take().filter(|(_, usual)| is_over(*usual)).map(|(since, _)| since)
+    }
+
+    /// Whether it is the work that got harder, and not what they share that has no more to give.
+    fn judge(&mut self, at: Timestamp, one: &Measurement) -> bool {
         let now = Throughput::of(at, one).averaged_with(self.last);
         let time = self.last.replace(now).map_or(APART, |last| elapsed(last.at, at).min(APART));
         self.usual.observe(one.per_second, time);
         if now.measurements < FEWEST {
-            return;
+            return false;
         }
         self.doubt = None;
+        // Also where a limit turns out to be none: what is tried next is tried with care.
+        self.slow = now.each() < SLOW * self.usual.per_second;
         if let Some(limit) = &mut self.limit {
             // As long as it holds, this is what there is to compare with.
             limit.reached.get_or_insert(now);
@@ -183,23 +202,23 @@ impl Saturation {
                 (self.limit, self.pauses) = (None, 0);
             }
             if at < limit.until {
-                return;
+                return false;
             }
         }
-        self.slow = now.each() < SLOW * self.usual.per_second;
-        let Some(before) = self.before.take_if(|before| now.replicas > before.replicas) else { return };
+        let Some(before) = self.before.take_if(|before| now.replicas > before.replicas) else { return false };
         // What is tried after a pause needs no second proof, and no small one that it was right.
         let large = self.limit.is_some() || now.added_to(before) >= LARGE;
         let gain = now.gain_over(before);
         // A tenth of a quarter is less than what measurements differ by; with a doubt that would free by accident.
         if gain >= if large || self.slow { LARGE_GAIN } else { GAIN } {
             (self.strikes, self.pauses, self.base, self.limit) = (0, 0, None, None);
-            if gain >= LARGE_GAIN && now.added_to(before) >= TELLING {
-                // It is the work that got harder. A smaller gain, or that of fewer replicas, may be an accident.
+            // A smaller gain, or that of fewer replicas, may be an accident.
+            let is_harder = gain >= LARGE_GAIN && now.added_to(before) >= TELLING;
+            if is_harder {
                 self.usual = Usual { per_second: now.each(), measurements: now.measurements };
                 self.slow = false;
             }
-            return;
+            return is_harder;
         }
         let base = *self.base.get_or_insert(before);
         self.strikes += if large { STRIKES } else { 1 };
@@ -215,6 +234,7 @@ impl Saturation {
             (self.strikes, self.base) = (0, None);
             self.pauses = self.pauses.saturating_add(1);
         }
+        false
     }
 
     /// The most replicas that are of any use, as far as is known.
@@ -252,7 +272,8 @@ impl Throughput {
 
     /// A single measurement may be a tenth off, which would drown what is looked for.
     fn averaged_with(self, last: Option<Self>) -> Self {
-        let Some(last) = last.filter(|last| last.replicas == self.replicas) else { return self };
+        let same = |last: &Self| last.replicas == self.replicas && elapsed(last.at, self.at) < ONE_STATE;
+        let Some(last) = last.filter(same) else { return self };
         let known = last.measurements.min(2 * FEWEST);
         let per_second = last.per_second + (self.per_second - last.per_second) / f64::from(known + 1);
         Self { per_second, measurements: known + 1, ..self }
@@ -324,7 +345,9 @@ mod tests {
             replicas = *count;
             let per_second = together / f64::from(*count);
             let one = Measurement { per_second, time: Duration::from_secs(30), replicas: *count };
-            (0..FEWEST).for_each(|_| saturation.measured(at(second + 60), &one));
+            (0..FEWEST).for_each(|_| {
+                saturation.measured(at(second + 60), &one);
+            });
             let brake = saturation.brake(at(second + 60)).filter(|brake| brake.why == Why::Useless);
             limits.push(brake.map(|brake| brake.replicas));
         }
@@ -397,7 +420,9 @@ mod tests {
         for (second, replicas, each) in [(0, 10, 10.0), (100, 12, 8.4)] {
             saturation.scaled(10, i32::try_from(replicas).unwrap(), at(second));
             let one = Measurement { per_second: each, time: Duration::from_secs(30), replicas };
-            (0..FEWEST).for_each(|_| saturation.measured(at(second + 60), &one));
+            (0..FEWEST).for_each(|_| {
+                saturation.measured(at(second + 60), &one);
+            });
         }
         assert_eq!(saturation.brake(at(160)), Some(Brake { replicas: 15, why: Why::Doubt }));
         assert_eq!(saturation.brake(at(160 + 1800)), None, "it was long ago");
@@ -415,7 +440,9 @@ mod tests {
                 let per_second = together / f64::from(replicas);
                 let one = Measurement { per_second, time: Duration::from_secs(30), replicas };
                 second += 60;
-                (0..FEWEST).for_each(|_| saturation.measured(at(second), &one));
+                (0..FEWEST).for_each(|_| {
+                    saturation.measured(at(second), &one);
+                });
             }
             saturation.limit.map(|limit| limit.until.as_second() - second)
         };

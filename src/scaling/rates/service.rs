@@ -154,6 +154,12 @@ impl Service {
         self.learned = self.learn();
     }
 
+    /// What was measured from `since` until before `now` says nothing of what replicas can do.
+    pub(super) fn forget(&mut self, since: Timestamp, now: Timestamp) {
+        self.samples.retain(|sample| sample.at < since || sample.at >= now);
+        self.learned = self.learn();
+    }
+
     /// The last measurement.
     pub(super) fn measured_at(&self) -> Option<Timestamp> {
         self.samples.back().map(|sample| sample.at)

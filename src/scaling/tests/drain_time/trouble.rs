@@ -68,6 +68,23 @@ fn a_saturated_database_is_told_until_it_is_fast_again_and_no_policy_climbs_to_t
 }
 
 #[test]
+fn what_replicas_do_at_a_saturated_database_is_forgotten_when_it_is_fast_again() {
+    let mut consumers = Loop::new(learning(300), 48, 4, 10.0);
+    consumers.arrivals = 60.0;
+    consumers.end.iter_mut().for_each(|end| *end += 5_000.0 / 48.0);
+    consumers.run(3600);
+    let learned = |consumers: &Loop| consumers.world.history.service_rate(&consumers.world.plan).unwrap();
+    assert!((learned(&consumers).per_second - 10.0).abs() < 1.5, "{:?}", learned(&consumers));
+    consumers.database = 40.0;
+    consumers.run(1800);
+    assert!(learned(&consumers).per_second < 8.0, "{:?}", learned(&consumers));
+    consumers.database = f64::INFINITY;
+    assert!(consumers.drains(3600).is_some(), "{:?}", consumers.changes);
+    let rate = learned(&consumers);
+    assert!((rate.per_second - 10.0).abs() < 1.5 && rate.scalability > 0.9, "{rate:?}");
+}
+
+#[test]
 fn a_poison_message_gets_no_replicas_and_is_named() {
     let mut consumers = Loop::new(learning(300), 48, 8, 10.0);
     consumers.arrivals = 60.0;
