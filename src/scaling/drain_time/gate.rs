@@ -6,7 +6,7 @@ use super::super::decision::{Reason, count};
 use super::super::history::elapsed;
 use super::super::proposal::{Proposal, Situation, Wait};
 use super::super::rates::{self, ServiceRate};
-use super::{exceeds, goal};
+use super::{capacity, exceeds, goal};
 use crate::plan::DrainTime;
 
 /// Time in which replicas that were written are not expected to be ready and still.
@@ -18,6 +18,8 @@ const CURIOSITY: Duration = Duration::from_secs(45);
 /// Polls and commits in which nothing was processed, after which no more are asked for.
 const QUIET_POLLS: u32 = 3;
 const QUIET_COMMITS: u32 = 2;
+/// The same in messages, at the service rate.
+const QUIET_MESSAGES: f64 = 3.0;
 /// More than this part of the replicas must be ready before more are asked for.
 const READY: f64 = 0.8;
 
@@ -29,7 +31,7 @@ pub(super) fn of_sizing(
     proposal: &Proposal,
 ) -> Option<Wait> {
     let more = proposal.wanted > situation.current;
-    if more && let Some(wait) = frozen(situation) {
+    if more && let Some(wait) = frozen(situation, Some(rate)) {
         return Some(wait);
     }
     // When even all that was asked for would take twice the target, there is nothing to wait for.
@@ -42,7 +44,7 @@ pub(super) fn of_sizing(
 /// What a size waits for that is a try.
 pub(super) fn of_probe(situation: &Situation, proposal: &Proposal) -> Option<Wait> {
     if proposal.wanted > situation.current
-        && let Some(wait) = frozen(situation)
+        && let Some(wait) = frozen(situation, None)
     {
         return Some(wait);
     }
@@ -51,12 +53,14 @@ pub(super) fn of_probe(situation: &Situation, proposal: &Proposal) -> Option<Wai
 
 /// Those that were asked for do not come up, or process nothing. Which is soon a matter of their health; here it needs
 /// less time, as it only puts off the next step.
-fn frozen(situation: &Situation) -> Option<Wait> {
+fn frozen(situation: &Situation, rate: Option<ServiceRate>) -> Option<Wait> {
     let Situation { target, history, current, taken_at, plan, .. } = situation;
     let ready = target.ready?;
     let still = history.rates.moved().map(|moved| elapsed(moved, *taken_at)).unwrap_or_default();
     let commits = history.rates.commit_interval().unwrap_or_default().saturating_mul(QUIET_COMMITS);
-    if ready > 0 && still >= plan.poll_period.saturating_mul(QUIET_POLLS).max(commits) {
+    let messages = rate.map_or(0.0, |rate| QUIET_MESSAGES / (capacity(rate) * f64::from(ready.max(1))));
+    let messages = Duration::try_from_secs_f64(messages).unwrap_or(Duration::MAX);
+    if ready > 0 && still >= plan.poll_period.saturating_mul(QUIET_POLLS).max(commits).max(messages) {
         let clause = format!("nothing was processed for {} s", still.as_secs());
         return Some(Wait { clause, reason: Reason::Frozen });
     }

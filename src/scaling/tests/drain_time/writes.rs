@@ -1,5 +1,6 @@
 //! From one write to the next: what is waited for, and what is not.
 
+use super::consumers::Loop;
 use super::*;
 
 #[test]
@@ -61,4 +62,24 @@ fn replicas_that_do_not_come_up_are_not_joined_by_more() {
     }
     let decision = world.polls(known(3_300));
     assert_eq!((decision.replicas, decision.reason), (5, Reason::Frozen), "{}", decision.message);
+}
+
+#[test]
+fn jobs_of_minutes_of_which_none_is_done_yet_are_no_reason_to_wait() {
+    let plan = ScalingPlan {
+        policy: Policy::DrainTime(DrainTime {
+            target: Duration::from_secs(3600),
+            max_age: None,
+            hint: Some(ServiceRateHint::Message(Duration::from_secs(600))),
+            headroom_percent: 30,
+        }),
+        ..plan()
+    };
+    let mut consumers = Loop::new(plan, 24, 2, 1.0 / 600.0);
+    consumers.end.iter_mut().for_each(|end| *end += 1.0);
+    consumers.run(60);
+    consumers.end.iter_mut().for_each(|end| *end += 3.0);
+    consumers.run(60);
+    let last = consumers.changes.last().map(|(_, replicas)| *replicas);
+    assert_eq!(last, Some(24), "96 messages of 600 s in 3600 s: {:?}", consumers.changes);
 }
