@@ -135,7 +135,7 @@ async fn c16_without_the_right_to_scale_the_operator_says_so_and_goes_on_once_it
     replace(&serde_json::from_str(&granted).unwrap());
     scaled.bench.until_replicas("orders", 3).await;
     scaled.bench.until_condition("orders", "TargetScalable", "True", "ScaleAllowed").await;
-    assert_eq!(scaled.bench.warnings("orders").await, ["ScaleDenied"]);
+    scaled.bench.warned("orders", &["ScaleDenied"]).await;
     scaled.bench.is_sound(&[]).await;
 }
 

@@ -49,7 +49,7 @@ async fn one_change_by_hand_is_told_and_put_right_and_a_second_one_is_a_dispute(
     told(&scaled, 2).await;
     scaled.bench.keeps_replicas("orders", 3, SOME_POLLS).await;
     assert_eq!(scaled.bench.events("orders", "ReplicasChanged").await.len(), 2);
-    assert_eq!(scaled.bench.warnings("orders").await, ["ExternalWriter"]);
+    scaled.bench.warned("orders", &["ExternalWriter"]).await;
     scaled.bench.is_sound(&[]).await;
 }
 

@@ -69,7 +69,7 @@ async fn r1_a_deleted_queue_is_named_and_changes_no_replica_and_leaves_no_connec
     bench.keeps_replicas("orders", 7, Duration::from_secs(20)).await;
     let later = bench.operator.as_ref().unwrap().sockets();
     assert!(later <= sockets + 2, "{sockets} sockets became {later}");
-    assert_eq!(bench.warnings("orders").await, ["QueueNotFound"]);
+    bench.warned("orders", &["QueueNotFound"]).await;
     bench.is_sound(&[&broker.password]).await;
 
     vhost.declare("orders", "classic").await;
@@ -127,7 +127,7 @@ async fn r5_an_empty_queue_by_amqp_alone_is_at_least_zero_and_removes_no_replica
             bench.keeps_replicas("orders", 5, Duration::from_secs(10)).await;
         })
         .await;
-    assert_eq!(bench.warnings("orders").await, ["ManagementUnavailable"]);
+    bench.warned("orders", &["ManagementUnavailable"]).await;
     bench.is_sound(&[&own.broker.password]).await;
 
     own.fault("management-start").await;
