@@ -3,7 +3,7 @@
 //! With a group whose assignment is known each member is looked at by itself, so that one hot partition is enough. Else
 //! all partitions with work must have it all the time, since nobody can tell who idles.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,11 +28,11 @@ impl Progress {
         shortest: Duration,
     ) -> Option<Vec<Measurement>> {
         let shares = self.shares(backlog)?;
-        let shared_out: Vec<_> = shares.iter().map(|share| share.map(|share| share.first)).collect();
-        if self.shared_out != shared_out {
+        let first = |share: &Option<Share>| share.map(|share| share.first);
+        if !self.shared_out.iter().copied().eq(shares.iter().map(first)) {
             // What a member had done was of other partitions.
             self.lanes().for_each(Lane::restart);
-            self.shared_out = shared_out;
+            self.shared_out = shares.iter().map(first).collect();
         }
         let mut members: BTreeMap<u32, Member> = BTreeMap::new();
         for (lane, share) in self.lanes().zip(&shares) {
@@ -70,15 +70,20 @@ impl Progress {
 
     /// What the member of each stream has, by stream. `None`: who reads what is not known.
     fn shares(&self, backlog: &Backlog) -> Option<Vec<Option<Share>>> {
-        let mut shares: HashMap<u16, Share> = HashMap::new();
+        // By the number of the member, which is no larger than there are members.
+        let mut shares: Vec<Option<Share>> = Vec::new();
         let lanes = self.topics.iter().flat_map(|(_, lanes)| lanes);
         for (place, (lane, owner)) in (0..).zip(lanes.zip(owners(backlog))) {
-            if let Some(owner) = owner {
-                let share = shares.entry(owner).or_insert(Share { first: place, done: 0 });
+            let Some(owner) = owner.map(usize::from) else { continue };
+            if shares.len() <= owner {
+                shares.resize(owner + 1, None);
+            }
+            if let Some(share) = shares.get_mut(owner) {
+                let share = share.get_or_insert(Share { first: place, done: 0 });
                 share.done = share.done.saturating_add(lane.next());
             }
         }
-        let of = |owner: Option<u16>| shares.get(&owner?).copied();
+        let of = |owner: Option<u16>| *shares.get(usize::from(owner?))?;
         (!shares.is_empty()).then(|| owners(backlog).map(of).collect())
     }
 
