@@ -132,6 +132,11 @@ fn sized(situation: &Situation, policy: &DrainTime, rate: ServiceRate) -> Propos
         );
     }
     let wanted = down.wanted.min(current);
+    let held = in_hands(situation, rate).min(current).min(most);
+    if held > wanted {
+        let clause = "none is removed that may have a message in its hands, since one takes long";
+        return go(held, down, policy, rate, situation, Some(clause));
+    }
     // More than can work are no help later either.
     let kept = regretted(situation, wanted).min(most).max(wanted);
     if kept > wanted {
@@ -141,6 +146,13 @@ fn sized(situation: &Situation, policy: &DrainTime, rate: ServiceRate) -> Propos
         return Proposal { trend: wanted, ..proposal };
     }
     go(wanted, down, policy, rate, situation, None)
+}
+
+/// Replicas that may each be at work on a message. Where that takes longer than two polls, a removal would waste it.
+fn in_hands(situation: &Situation, rate: ServiceRate) -> i32 {
+    let polls = situation.plan.poll_period.saturating_mul(2).as_secs_f64();
+    let takes_long = rate.per_second * polls < 1.0;
+    if takes_long { i32::try_from(situation.messages()).unwrap_or(i32::MAX) } else { 0 }
 }
 
 /// Replicas that stay because a removal was regretted of late: then the window is longer that all needs count of.
@@ -280,9 +292,17 @@ fn goal(situation: &Situation, policy: &DrainTime) -> Goal {
         horizon: in_time.min(young),
         ages: young < in_time,
         dead_time,
-        poll: plan.poll_period,
+        shortest: plan.poll_period.max(message_time(situation, policy)),
         headroom: f64::from(policy.headroom_percent) / 100.0,
     }
+}
+
+/// Time of one message, than which no count of replicas is faster. 0 while that is not known.
+fn message_time(situation: &Situation, policy: &DrainTime) -> Duration {
+    let rate = situation.history.rates.service(hint_per_second(policy));
+    let known = rate.filter(|rate| rate.basis != Basis::Assumed);
+    let time = known.map(|rate| Duration::try_from_secs_f64(1.0 / capacity(rate)).unwrap_or(Duration::MAX));
+    time.unwrap_or_default()
 }
 
 /// How the group deals its partitions out.

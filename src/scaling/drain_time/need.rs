@@ -11,8 +11,8 @@ pub(in crate::scaling) struct Goal {
     pub(in crate::scaling) ages: bool,
     /// Time until replicas that are added now begin to work.
     pub(in crate::scaling) dead_time: Duration,
-    /// The shortest time that anything can be planned for: a poll.
-    pub(in crate::scaling) poll: Duration,
+    /// The shortest time that anything can be planned for: a poll, or a message.
+    pub(in crate::scaling) shortest: Duration,
     /// Spare capacity on arrivals, as a fraction.
     pub(in crate::scaling) headroom: f64,
 }
@@ -61,7 +61,7 @@ pub(in crate::scaling) fn load(work: Work, goal: Goal) -> Load {
     let dead_time = goal.dead_time.as_secs_f64();
     let growth = (work.arrivals - work.in_service).max(0.0) * dead_time;
     let backlog = (work.backlog + growth).max(0.0);
-    let seconds = (goal.horizon.as_secs_f64() - dead_time).max(goal.poll.as_secs_f64()).max(0.001);
+    let seconds = (goal.horizon.as_secs_f64() - dead_time).max(goal.shortest.as_secs_f64()).max(0.001);
     let keep_up = |headroom: f64| work.arrivals * (1.0 + headroom);
     let catch_up = backlog / seconds;
     let least = keep_up(goal.headroom * SHARED) + catch_up / LATER;
@@ -94,7 +94,7 @@ mod tests {
             horizon: seconds(horizon),
             ages: false,
             dead_time: seconds(dead_time),
-            poll: seconds(5),
+            shortest: seconds(5),
             headroom: 0.3,
         }
     }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_that_dead_time_has_used_up_leaves_a_poll() {
+    fn a_goal_that_dead_time_has_used_up_leaves_the_shortest_time() {
         assert!(near(load(work(1000.0, 0.0), goal(50, 60)).catch_up, 200.0));
     }
 

@@ -5,6 +5,7 @@
 //! always keep up show no limit; when there are too few, the backlog that follows shows it.
 
 use super::super::decision::{Limit, Reason, count};
+use super::super::history::elapsed;
 use super::super::partitions::{rounded_up, whole};
 use super::super::proposal::{Proposal, Situation};
 use super::super::rates::ServiceRate;
@@ -36,7 +37,17 @@ pub(super) fn propose(situation: &Situation, policy: &DrainTime, guess: Option<S
             )
         };
     } else {
+        // A replica that has no message is no help.
+        let twice =
+            current.max(1).saturating_mul(2).min(i32::try_from(messages).unwrap_or(i32::MAX)).max(current);
         let (needed, why) = match guess {
+            None if is_late(situation, policy) => {
+                let seconds = policy.target.as_secs();
+                (
+                    twice,
+                    format!("are not gone after {seconds} s, at a service rate that is not known yet, and"),
+                )
+            }
             None => (
                 i32::try_from(messages.div_ceil(MESSAGES)).unwrap_or(i32::MAX),
                 format!("at {MESSAGES} per replica, because the service rate is not known yet,"),
@@ -83,4 +94,10 @@ pub(super) fn propose(situation: &Situation, policy: &DrainTime, guess: Option<S
         fewer: Reason::BacklogCleared,
         message,
     }
+}
+
+/// The backlog has outlasted the time in which it was to be gone: work that takes long shows its rate late, or never.
+fn is_late(situation: &Situation, policy: &DrainTime) -> bool {
+    let since = situation.history.episode;
+    since.is_some_and(|since| elapsed(since, situation.taken_at) >= policy.target)
 }

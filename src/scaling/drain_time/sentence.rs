@@ -65,8 +65,9 @@ fn messages(situation: &Situation, sizing: &Sizing) -> String {
 fn time(situation: &Situation, policy: &DrainTime, seconds: f64) -> String {
     let goal = goal(situation, policy);
     let passed = situation.history.episode.map_or(Duration::ZERO, |since| elapsed(since, situation.taken_at));
-    let of = if goal.horizon <= goal.dead_time.saturating_add(goal.poll) {
-        "a poll, as no more time is left".to_owned()
+    let of = if goal.horizon <= goal.dead_time.saturating_add(goal.shortest) {
+        let one = if goal.shortest > situation.plan.poll_period { "message" } else { "poll" };
+        format!("a {one}, as no more time is left")
     } else {
         let (horizon, target) = (short(goal.horizon.as_secs_f64()), policy.target.as_secs());
         let left = if goal.ages || passed.is_zero() {

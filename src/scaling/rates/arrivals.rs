@@ -28,6 +28,8 @@ const FAR: f64 = 4.0;
 /// The same for the sum of a surge, of which each reading must be so many above the average: a batch is none.
 const SURGE_FAR: f64 = 5.0;
 const SURGE_EACH: f64 = 1.5;
+/// Messages that are enough to believe a rate that was seen for less than the window.
+const FEW: f64 = 10.0;
 /// Standard deviations within which a rate counts as unchanged.
 const NEAR: f64 = 2.0;
 
@@ -163,8 +165,21 @@ impl Arrivals {
         let (fast, slow) = (self.fast.value(), self.slow.value());
         // Nothing in a minute, and too little before to have expected anything.
         let over = slope == 0.0 && fast * WINDOW.as_secs_f64() < FAR && self.samples.len() >= FEWEST;
-        self.rising = unless_near(self.rising, if over { 0.0 } else { fast.max(slow) });
+        let rising = self.at_least(if over { 0.0 } else { fast.max(slow) });
+        self.rising = unless_near(self.rising, rising);
         self.falling = unless_near(self.falling, if over { 0.0 } else { fast.max(slope) });
+    }
+}
+
+impl Arrivals {
+    /// In less than a minute few messages say little: a single one in the first poll would be many an hour.
+    fn at_least(&self, rate: f64) -> f64 {
+        let first = self.samples.front().zip(self.samples.back());
+        let seen = first.map_or(Duration::ZERO, |((first, _), (last, _))| elapsed(*first, *last));
+        if seen >= WINDOW || rate * seen.as_secs_f64() >= FEW {
+            return rate;
+        }
+        (rate - NEAR * (rate / seen.as_secs_f64().max(1.0)).sqrt()).max(0.0)
     }
 }
 
@@ -190,6 +205,18 @@ mod tests {
         let readings: Vec<_> =
             (0..20).map(|n| (n * 5, 1_000_000_000_000 + u64::try_from(n).unwrap() * 500)).collect();
         assert!((rate(&readings).unwrap() - 100.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_single_message_in_the_first_poll_is_no_rate_and_many_are() {
+        let after = |arrived| {
+            let mut arrivals = Arrivals::default();
+            arrivals.observe(Timestamp::from_second(0).unwrap(), Some(0));
+            arrivals.observe(Timestamp::from_second(5).unwrap(), Some(arrived));
+            arrivals.rising()
+        };
+        assert_eq!(after(1), 0.0);
+        assert_eq!(after(500), 100.0);
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn an_unknown_rate_is_found_out_by_doubling() {
         counts.push(world.polls(known(20_000)).replicas);
     }
     counts.dedup();
-    assert_eq!(counts, [2, 4, 8, 16, 20], "20000 messages are 20 at 1000 each");
+    assert_eq!(counts, [2, 4, 8, 16, 20, 24], "20000 messages are 20 at 1000 each, until the target is over");
 }
 
 #[test]
@@ -64,22 +64,46 @@ fn replicas_that_do_not_come_up_are_not_joined_by_more() {
     assert_eq!((decision.replicas, decision.reason), (5, Reason::Frozen), "{}", decision.message);
 }
 
-#[test]
-fn jobs_of_minutes_of_which_none_is_done_yet_are_no_reason_to_wait() {
+/// Jobs of so many seconds, as their user says.
+fn jobs(seconds: u64, target: u64, replicas: i32) -> Loop {
     let plan = ScalingPlan {
         policy: Policy::DrainTime(DrainTime {
-            target: Duration::from_secs(3600),
+            target: Duration::from_secs(target),
             max_age: None,
-            hint: Some(ServiceRateHint::Message(Duration::from_secs(600))),
+            hint: Some(ServiceRateHint::Message(Duration::from_secs(seconds))),
             headroom_percent: 30,
         }),
         ..plan()
     };
-    let mut consumers = Loop::new(plan, 24, 2, 1.0 / 600.0);
+    // A little faster, so that what adds up to a message is one.
+    Loop::new(plan, 24, replicas, 1.001 / seconds as f64)
+}
+
+#[test]
+fn jobs_of_minutes_of_which_none_is_done_yet_are_no_reason_to_wait() {
+    let mut consumers = jobs(600, 3600, 2);
     consumers.end.iter_mut().for_each(|end| *end += 1.0);
     consumers.run(60);
     consumers.end.iter_mut().for_each(|end| *end += 3.0);
     consumers.run(60);
     let last = consumers.changes.last().map(|(_, replicas)| *replicas);
     assert_eq!(last, Some(24), "96 messages of 600 s in 3600 s: {:?}", consumers.changes);
+}
+
+#[test]
+fn jobs_get_no_more_replicas_than_there_are_and_keep_those_that_may_have_one() {
+    // Of jobs that take longer than the target no count of replicas makes more.
+    let mut consumers = jobs(300, 120, 1);
+    // Of those that five consumers work on last, with all their time.
+    consumers.end.iter_mut().skip(19).for_each(|end| *end += 1.0);
+    consumers.run(100);
+    assert_eq!(consumers.world.target.replicas, 5, "{:?}", consumers.changes);
+    // One of them is done; the window of scaleDown is not what keeps the others.
+    consumers.world.plan.behavior.down.window = Duration::ZERO;
+    consumers.run(120);
+    let left = consumers.backlog().ceil() as i32;
+    assert!(left > 1 && consumers.world.target.replicas >= left, "{left} left: {:?}", consumers.changes);
+    consumers.run(600);
+    let message = consumers.world.decides().message;
+    assert_eq!(consumers.world.target.replicas, 1, "{message}: {:?}", consumers.changes);
 }
