@@ -1,8 +1,8 @@
 //! What decisions remember of each other: recommendations, scale events and runs of quiet readings.
 //!
-//! Nothing here decides, and nothing has to survive a restart but the last scale, the service rate and what speaks
-//! against more replicas, which status keeps: a new history is only slower to remove replicas. Its size is bounded by the longest window and period, not by
-//! the polls.
+//! Nothing here decides, and little has to survive a restart, all of which status keeps: the last scale, the service
+//! rate, what speaks against more replicas, and that consumers stood still. Else a new history is only slower to remove
+//! replicas. Its size is bounded by the longest window and period, not by the polls.
 
 use std::collections::VecDeque;
 use std::time::Duration;
