@@ -79,8 +79,8 @@ impl Rates {
         self.startup.observe(taken_at, backlog, target);
         for one in self.progress.observe(taken_at, backlog, target, poll_period) {
             self.service.measured(taken_at, one.per_second, one.time, one.replicas);
-            if let Some(since) = self.saturation.measured(taken_at, &one) {
-                self.service.forget(since, taken_at);
+            if let Some((since, usual)) = self.saturation.measured(taken_at, &one) {
+                self.service.forget(since, taken_at, usual);
             }
         }
     }

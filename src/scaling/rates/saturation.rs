@@ -170,9 +170,9 @@ impl Saturation {
         }
     }
 
-    /// Replicas were measured. Says since when they did less than they could, if that is over now: what was measured
-    /// meanwhile was measured of what they share.
-    pub(super) fn measured(&mut self, at: Timestamp, one: &Measurement) -> Option<Timestamp> {
+    /// Replicas were measured. Says since when they did less than they could, and what each used to do before that, if
+    /// it is over now: what was measured meanwhile was measured of what they share.
+    pub(super) fn measured(&mut self, at: Timestamp, one: &Measurement) -> Option<(Timestamp, f64)> {
         self.expire(at);
         let is_harder = self.judge(at, one);
         if self.limit.is_some() || self.slow {
@@ -181,7 +181,7 @@ impl Saturation {
         }
         // Who does less for long enough is used to it.
         let is_over = |usual: f64| !is_harder && one.per_second >= SLOW * usual;
-        self.suspected.take().filter(|(_, usual)| is_over(*usual)).map(|(since, _)| since)
+        self.suspected.take().filter(|(_, usual)| is_over(*usual))
     }
 
     /// Drops a limit that does not count any more, and what was suspected for nothing but that.
@@ -436,7 +436,12 @@ mod tests {
     }
 
     /// Measures so many replicas often enough, 20 s apart from this second on, and says what is to be forgotten.
-    fn measure(saturation: &mut Saturation, second: i64, replicas: u32, together: f64) -> Vec<Timestamp> {
+    fn measure(
+        saturation: &mut Saturation,
+        second: i64,
+        replicas: u32,
+        together: f64,
+    ) -> Vec<(Timestamp, f64)> {
         let per_second = together / f64::from(replicas);
         let one = Measurement { per_second, time: Duration::from_secs(20), replicas };
         let seconds = (second..).step_by(20).take(6);
