@@ -68,7 +68,9 @@ impl Rates {
         if self.seen.is_some_and(|seen| seen >= taken_at) {
             return;
         }
-        if self.seen.is_some_and(|seen| elapsed(seen, taken_at) > longest_age(poll_period)) {
+        let watched = |seen: Timestamp| elapsed(seen, taken_at) <= longest_age(poll_period);
+        if !self.seen.is_some_and(watched) {
+            self.startup.blink();
             self.progress.blink(taken_at);
         }
         self.seen = Some(taken_at);
