@@ -215,12 +215,14 @@ impl Memory {
 
 /// A history that begins with what was learned of the replicas: what one of them processes, and what speaks against more.
 fn begun(last_scale: Option<ScaleEvent>, status: &QueueScalerStatus) -> History {
-    let mut history = History::new(last_scale);
+    let mut history = History::default();
     history.recall(
         status.service_rate.as_ref().and_then(report::remembered),
         status.saturation.as_ref().and_then(report::remembered_saturation),
     );
     history.recall_stall(report::is_told_still(status));
+    // After that: of what was known depends what the scale was, and whether it may be regretted.
+    history.replay(last_scale);
     history
 }
 
@@ -295,6 +297,37 @@ mod tests {
         memory.written(memory.with_untold(memory.status.clone()), Instant::now());
         assert_eq!(memory.untold_scale, None);
         assert_eq!(memory.status.last_scale, Some(scale));
+    }
+
+    /// What an operator leaves: what it learned, what it found against more replicas, and its last removal.
+    fn left() -> QueueScalerStatus {
+        serde_json::from_value(serde_json::json!({
+            "serviceRate": {
+                "perReplicaPerMinute": 600, "microsecondsPerMessage": 100_000, "basis": "Learned", "samples": 9,
+                "observedAt": "2026-01-01T00:00:00Z",
+            },
+            "saturation": {"replicas": 6, "retryAt": "2026-01-01T00:10:00Z", "times": 1},
+            "lastScale": {"time": "2026-01-01T00:00:00Z", "from": 8, "to": 4, "reason": "Idle", "message": "idle"},
+            "conditions": [{
+                "type": "ConsumersHealthy", "status": "False", "reason": "Stalled", "message": "nothing is processed",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_removal_of_replicas_that_were_known_is_no_try_after_a_restart() {
+        let mut memory = Memory { status: left(), ..Memory::default() };
+        let at = memory.status.last_scale.as_ref().unwrap().time.0;
+        let mut expected = History::default();
+        expected.recall(
+            memory.status.service_rate.as_ref().and_then(report::remembered),
+            memory.status.saturation.as_ref().and_then(report::remembered_saturation),
+        );
+        expected.recall_stall(true);
+        expected.scaled(8, 4, at);
+        assert_eq!(*memory.history(), expected);
     }
 
     #[test]

@@ -57,14 +57,21 @@ pub struct ScaleEvent {
 impl History {
     /// The history of an object that is seen for the first time since the start of the process. `last_scale` is what
     /// its status says, so that the period of `steps` and the policies of `behavior` hold over a restart. The windows
-    /// start at the first reading, with the replicas found then as the first recommendation.
+    /// start at the first reading, with the replicas found then as the first recommendation. With more that status
+    /// says, begin with a default, [recall](Self::recall) that, and then [replay](Self::replay) the scale.
     #[must_use]
     pub fn new(last_scale: Option<ScaleEvent>) -> Self {
         let mut history = Self::default();
-        if let Some(event) = last_scale {
-            history.scaled(event.from, event.to, event.at);
-        }
+        history.replay(last_scale);
         history
+    }
+
+    /// Takes the last scale of an earlier process into account, after what that had learned was recalled: a removal of
+    /// replicas of which nothing was known was a try.
+    pub fn replay(&mut self, last_scale: Option<ScaleEvent>) {
+        if let Some(event) = last_scale {
+            self.scaled(event.from, event.to, event.at);
+        }
     }
 
     /// To be called after a write of [`Decision::replicas`](super::Decision::replicas) was accepted, and only then: a

@@ -68,7 +68,9 @@ impl Rates {
         if self.seen.is_some_and(|seen| seen >= taken_at) {
             return;
         }
-        if self.seen.is_some_and(|seen| elapsed(seen, taken_at) > longest_age(poll_period)) {
+        let watched = |seen: Timestamp| elapsed(seen, taken_at) <= longest_age(poll_period);
+        if !self.seen.is_some_and(watched) {
+            self.startup.blink();
             self.progress.blink(taken_at);
         }
         self.seen = Some(taken_at);
@@ -79,8 +81,8 @@ impl Rates {
         self.startup.observe(taken_at, backlog, target);
         for one in self.progress.observe(taken_at, backlog, target, poll_period) {
             self.service.measured(taken_at, one.per_second, one.time, one.replicas);
-            if let Some(since) = self.saturation.measured(taken_at, &one) {
-                self.service.forget(since, taken_at);
+            if let Some((since, usual)) = self.saturation.measured(taken_at, &one) {
+                self.service.forget(since, taken_at, usual);
             }
         }
     }

@@ -170,9 +170,10 @@ impl Saturation {
         }
     }
 
-    /// Replicas were measured. Says since when they did less than they could, if that is over now: what was measured
-    /// meanwhile was measured of what they share.
-    pub(super) fn measured(&mut self, at: Timestamp, one: &Measurement) -> Option<Timestamp> {
+    /// Replicas were measured. Says since when they did less than they could, and what each used to do before that, if
+    /// it is over now: what was measured meanwhile was measured of what they share.
+    pub(super) fn measured(&mut self, at: Timestamp, one: &Measurement) -> Option<(Timestamp, f64)> {
+        self.expire(at);
         let is_harder = self.judge(at, one);
         if self.limit.is_some() || self.slow {
             self.suspected.get_or_insert((at, self.usual.per_second));
@@ -180,7 +181,13 @@ impl Saturation {
         }
         // Who does less for long enough is used to it.
         let is_over = |usual: f64| !is_harder && one.per_second >= SLOW * usual;
-        self.suspected.take().filter(|(_, usual)| is_over(*usual)).map(|(since, _)| since)
+        self.suspected.take().filter(|(_, usual)| is_over(*usual))
+    }
+
+    /// Drops a limit that does not count any more, and what was suspected for nothing but that.
+    fn expire(&mut self, now: Timestamp) {
+        let expired = self.limit.take_if(|limit| !counts(limit.until, now)).is_some();
+        self.suspected.take_if(|_| expired && !self.slow);
     }
 
     /// Whether it is the work that got harder, and not what they share that has no more to give.
@@ -426,6 +433,57 @@ mod tests {
         }
         assert_eq!(saturation.brake(at(160)), Some(Brake { replicas: 15, why: Why::Doubt }));
         assert_eq!(saturation.brake(at(160 + 1800)), None, "it was long ago");
+    }
+
+    /// Measures so many replicas often enough, 20 s apart from this second on, and says what is to be forgotten.
+    fn measure(
+        saturation: &mut Saturation,
+        second: i64,
+        replicas: u32,
+        together: f64,
+    ) -> Vec<(Timestamp, f64)> {
+        let per_second = together / f64::from(replicas);
+        let one = Measurement { per_second, time: Duration::from_secs(20), replicas };
+        let seconds = (second..).step_by(20).take(6);
+        seconds.filter_map(|second| saturation.measured(at(second), &one)).collect()
+    }
+
+    /// Knows a limit of 6 replicas, until then.
+    fn limited(until: i64) -> Saturation {
+        let mut saturation = Saturation::default();
+        let found = Saturated { replicas: 6, until: at(until), times: 1 };
+        saturation.recall(Some(10.0), Some(found));
+        saturation
+    }
+
+    #[test]
+    fn a_limit_of_yesterday_that_is_none_today_makes_nothing_forgotten_that_was_measured_since() {
+        let mut saturation = limited(600);
+        assert_eq!(measure(&mut saturation, 0, 6, 60.0), []);
+        // It has not counted for hours: what they did then was what they can do.
+        assert_eq!(measure(&mut saturation, 40_000, 6, 60.0), []);
+        assert_eq!(measure(&mut saturation, 80_000, 6, 90.0), []);
+        assert_eq!(saturation.suspected, None);
+    }
+
+    #[test]
+    fn a_limit_of_yesterday_says_nothing_of_how_many_are_of_use_today() {
+        let mut saturation = limited(600);
+        measure(&mut saturation, 0, 6, 60.0);
+        // Work that is twice as hard.
+        measure(&mut saturation, 80_000, 12, 60.0);
+        saturation.scaled(12, 24, at(80_200));
+        measure(&mut saturation, 80_300, 24, 60.0);
+        assert_eq!(saturation.useful(at(80_400)), Some(18), "half of what is useless is given back");
+    }
+
+    #[test]
+    fn a_limit_until_a_time_that_is_none_of_ours_does_not_keep_from_finding_another() {
+        let mut saturation = limited(86_400);
+        measure(&mut saturation, 0, 12, 120.0);
+        saturation.scaled(12, 24, at(200));
+        measure(&mut saturation, 300, 24, 120.0);
+        assert_eq!(saturation.useful(at(400)), Some(18));
     }
 
     #[test]

@@ -154,9 +154,19 @@ impl Service {
         self.learned = self.learn();
     }
 
-    /// What was measured from `since` until before `now` says nothing of what replicas can do.
-    pub(super) fn forget(&mut self, since: Timestamp, now: Timestamp) {
+    /// What was measured from `since` until before `now` says nothing of what replicas can do. Where too little is left
+    /// to be trusted, what each `usual`ly did before counts as what an earlier process learned would.
+    pub(super) fn forget(&mut self, since: Timestamp, now: Timestamp, usual: f64) {
         self.samples.retain(|sample| sample.at < since || sample.at >= now);
+        if self.samples.len() < FEWEST && self.prior.is_none() && usual.is_finite() && usual > 0.0 {
+            self.prior = Some(Remembered {
+                per_second: usual,
+                samples: 1,
+                observed_at: since,
+                template: self.template,
+                scaling: None,
+            });
+        }
         self.learned = self.learn();
     }
 
@@ -373,6 +383,28 @@ mod tests {
         }
         let rate = service.rate(None).unwrap();
         assert_eq!((rate.per_second, rate.samples, rate.template), (30.0, 4, Some(2)));
+    }
+
+    #[test]
+    fn what_replicas_used_to_do_is_known_when_all_that_was_measured_is_forgotten() {
+        // So long was what they share at its limit that nothing of before is kept.
+        let mut slow = service(&[(2.0, 2); KEPT]);
+        slow.of_template(1);
+        slow.measured(at(5000), 10.0, Duration::from_secs(30), 2);
+        slow.forget(at(0), at(5000), 9.0);
+        let rate = slow.rate(Some(1.0)).unwrap();
+        assert_eq!((rate.basis, rate.per_second, rate.samples), (Basis::Learned, 10.0, 2));
+
+        let mut known = service(&[(10.0, 2); 6]);
+        known.forget(at(180), at(5000), 9.0);
+        let rate = known.rate(None).unwrap();
+        assert_eq!((rate.per_second, rate.samples), (10.0, 3), "enough is left");
+        let mut recalled = Service::recall(remembered(8.0));
+        recalled.forget(at(0), at(5000), 9.0);
+        assert_eq!(recalled.rate(None).unwrap().per_second, 8.0, "an earlier process knew");
+        let mut unknown = service(&[(2.0, 2)]);
+        unknown.forget(at(0), at(5000), 0.0);
+        assert_eq!(unknown.rate(None), None);
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Startup {
         self.asked = (to > from).then_some(Asked { at, replicas: to, working: from });
     }
 
+    /// Nobody looked for a while: when those that were added began is not known.
+    pub(super) fn blink(&mut self) {
+        self.asked = None;
+    }
+
     /// Takes a reading into account.
     pub(super) fn observe(&mut self, at: Timestamp, backlog: &Backlog, target: Target) {
         let Some(asked) = &mut self.asked else { return };

@@ -361,3 +361,26 @@ fn the_memory_of_a_day_is_bounded() {
     let kept = format!("{:?}", consumers.rates).len();
     assert!(kept < 20_000, "{kept} bytes in words");
 }
+
+#[test]
+fn a_time_in_which_nobody_looked_is_no_start_of_a_replica() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let target = |ready| Target { replicas: 4, ready: Some(ready), ..Target::default() };
+    let start = |readings: &[(i64, i32)]| {
+        let mut rates = Rates::default();
+        readings.iter().for_each(|(second, ready)| {
+            if *second == 100 {
+                rates.scaled(2, 4, at(100));
+            }
+            rates.observe(at(*second), &Backlog::default(), target(*ready), POLL);
+        });
+        rates.startup().as_secs()
+    };
+    assert_eq!(start(&[(95, 2), (100, 2), (110, 2), (120, 4)]), 20);
+    let assumed = Startup::default().usual().as_secs();
+    assert_eq!(start(&[(95, 2), (100, 2), (110, 2), (250, 4)]), assumed, "a gap");
+    let mut began = Rates::default();
+    began.scaled(2, 4, at(100));
+    began.observe(at(250), &Backlog::default(), target(4), POLL);
+    assert_eq!(began.startup().as_secs(), assumed, "the operator was away");
+}

@@ -22,7 +22,7 @@ const EXACT: u32 = 5;
 const FEWEST_ARRIVALS: u64 = 10;
 const SHORTEST_WATCH: Duration = Duration::from_secs(30);
 /// So many times as far back as it was watched at most: a minute says little about a day.
-const FARTHEST: u64 = 100;
+const FARTHEST: f64 = 100.0;
 
 /// How long the oldest message has waited, and how sure that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,9 +162,9 @@ impl Waiting {
         let (arrived, time) = (last.end.saturating_sub(old.end), elapsed(old.to, last.to));
         let behind = old.end.saturating_sub(done);
         let enough = arrived >= FEWEST_ARRIVALS && time >= SHORTEST_WATCH;
-        let near = behind <= arrived.saturating_mul(FARTHEST);
-        let back = time.mul_f64(real(behind) / real(arrived.max(1)));
-        (enough && near).then(|| old.to.checked_sub(back).ok()).flatten()
+        // Only where that is near: a longer time may be none.
+        let part = Some(real(behind) / real(arrived.max(1))).filter(|part| enough && *part <= FARTHEST)?;
+        old.to.checked_sub(time.mul_f64(part)).ok()
     }
 
     /// The stretch with the first message that is not done.
@@ -337,6 +337,15 @@ mod tests {
         assert_eq!(age(&waiting, 0, 60), (60, AgeBasis::AtLeast));
         waiting.observe((at(60), 1_000_060), at(600), 1_000_600, 950_000);
         assert_eq!(age(&waiting, 950_000, 600), (600 + 50_000, AgeBasis::Estimated));
+    }
+
+    #[test]
+    fn a_mountain_that_no_time_is_long_enough_for_is_of_no_age() {
+        let mut waiting = Waiting::default();
+        let mountain = u64::MAX - 1000;
+        waiting.observe((at(0), mountain), at(0), mountain, 0);
+        waiting.observe((at(0), mountain), at(3600), mountain + 1, 0);
+        assert_eq!(age(&waiting, 0, 3600), (3600, AgeBasis::AtLeast));
     }
 
     #[test]
