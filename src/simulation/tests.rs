@@ -130,6 +130,20 @@ fn the_observed_backlog_goes_up_and_down_with_the_commits_though_the_true_one_is
 }
 
 #[test]
+fn of_consumers_of_which_one_is_active_only_that_one_holds_messages() {
+    let load = Load { steps: vec![(0, 500.0)], seconds: 60 };
+    for (single_active, held) in [(false, 50), (true, 10)] {
+        let queue = Queue::RabbitMq { prefetch: 10, statistics_seconds: 5, single_active };
+        let settings = Settings { queue, replicas: 5, ..settings() };
+        let mut world = World::new(&settings, &load, &[], 1);
+        (0..60).for_each(|_| world.advance());
+        let observation = Observer::new().poll(&world, &settings, Timestamp::UNIX_EPOCH);
+        let backlog = observation.reading.backlog().unwrap();
+        assert_eq!((backlog.in_flight, backlog.members), (held, Some(5)));
+    }
+}
+
+#[test]
 fn recovery_is_counted_from_the_end_of_the_outage_until_the_backlog_is_gone() {
     let outcome = run(Scenario::Outage, &settings(), 1);
     let recovery = outcome.metrics.recovery_seconds.unwrap();
