@@ -106,6 +106,16 @@ fn the_page_needs_nothing_from_anywhere_and_shows_every_chart() {
 }
 
 #[test]
+fn the_page_and_the_table_of_a_slow_load_do_not_say_that_there_is_none() {
+    let folder = Folder::new(SCALER, "timestamp,value\n0,72\n7200,36\n14400,0\n");
+    let text = folder.prints(&[&CERTAIN[..], &["--report=report.html"]].concat());
+    let page = std::fs::read_to_string(folder.path("report.html")).unwrap();
+    for said in [&text, &page] {
+        assert!(said.contains(" 0.005 messages/s in the mean, 0.01 at the peak"), "{said}");
+    }
+}
+
+#[test]
 fn a_comparison_has_a_row_for_each_and_is_the_same_again() {
     let folder = Folder::new(SCALER, TRACE);
     let options = [&CERTAIN[..], &["--compare=keda,fixed", "--seeds=2", "--output=json"]].concat();

@@ -36,8 +36,7 @@ impl Observer {
             match settings.queue {
                 Queue::Kafka { protocol, .. } => self.kafka(world, protocol),
                 Queue::RabbitMq { prefetch, statistics_seconds, single_active } => {
-                    let backlog = self.rabbitmq(world, prefetch, statistics_seconds);
-                    Reading::Known(Backlog { single_consumer: single_active, ..backlog })
+                    Reading::Known(self.rabbitmq(world, prefetch, statistics_seconds, single_active))
                 }
             }
         } else {
@@ -82,18 +81,27 @@ impl Observer {
         }
     }
 
-    fn rabbitmq(&mut self, world: &World, prefetch: u32, statistics_seconds: u32) -> Backlog {
+    fn rabbitmq(
+        &mut self,
+        world: &World,
+        prefetch: u32,
+        statistics_seconds: u32,
+        single_active: bool,
+    ) -> Backlog {
         let due = |(at, _): &(u32, Backlog)| world.now() - at >= statistics_seconds;
         if let Some((_, backlog)) = self.collected.as_ref().filter(|collected| !due(collected)) {
             return backlog.clone();
         }
         let consumers = u32::try_from(world.members()).unwrap_or(u32::MAX);
+        // Those that wait for their turn are consumers, too.
+        let active = if single_active { consumers.min(1) } else { consumers };
         let backlog = Backlog {
             messages: world.backlog(),
-            in_flight: world.backlog().min(u64::from(prefetch) * u64::from(consumers)),
+            in_flight: world.backlog().min(u64::from(prefetch) * u64::from(active)),
             arrived: Some(world.arrived()),
             processed: Some(world.partitions().iter().map(Partition::processed).sum()),
             members: Some(consumers),
+            single_consumer: single_active,
             ..Backlog::default()
         };
         self.collected = Some((world.now(), backlog.clone()));

@@ -100,8 +100,10 @@ pub struct Mean {
 }
 
 impl Default for Mean {
-    /// A mean of 0: always 0, which is no matter of all probabilities being 0.
+    /// A mean of 0.
     fn default() -> Self {
+        // Then 0 has probability 1. A derived one would have only probabilities of 0, at none of which drawing stops: it
+        // would count them all, every time.
         Self::new(0.0)
     }
 }

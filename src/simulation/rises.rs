@@ -26,8 +26,9 @@ pub(super) struct Rise {
     pub(super) until: u32,
 }
 
-/// The rises: within a minute to at least 1.5 times the mean of the 10 minutes before, and then for 10 minutes or more
-/// within 15 % of a level. A load that goes on rising asks for more than one step, and one that falls again for none.
+/// The rises: within a minute to at least 1.5 times the mean of the 10 minutes before, and of the last of them, and then
+/// for 10 minutes or more within 15 % of a level. A load that goes on rising asks for more than one step, and one that
+/// falls again for none.
 pub(super) fn rises(load: &Load) -> Vec<Rise> {
     let minutes = minutes(load);
     let mut rises = Vec::new();
@@ -49,7 +50,8 @@ fn stay(minutes: &[f64], minute: usize) -> Option<usize> {
     let (before, last, rising) = (mean(past), *past.last()?, *minutes.get(minute)?);
     let after = minutes.get(minute + 1..)?;
     let level = mean(after.get(..STAYS)?);
-    let begins = rising > last * BEGINS && level > 0.0 && level >= before * RISES;
+    // As much above the last minute: the step for a slower rise may be made before anything counts.
+    let begins = rising > last * BEGINS && level > 0.0 && level >= before.max(last) * RISES;
     let at_level = |rate: &&f64| (**rate - level).abs() <= level * WITHIN;
     let stays = after.iter().take_while(at_level).count();
     (begins && stays >= STAYS).then_some((stays + 1).min(COUNTED))
@@ -118,6 +120,14 @@ mod tests {
     fn a_load_that_goes_on_rising_has_no_level() {
         let ramp: Vec<f64> = (0..12).map(|n| 10.0 * 1.4_f64.powi(n)).collect();
         assert_eq!(every(300, &ramp), []);
+    }
+
+    #[test]
+    fn a_rise_that_takes_minutes_counts_only_if_its_last_minute_alone_is_one() {
+        let to_30_by =
+            |third: f64| every(60, &[vec![10.0; 20], vec![13.0, 16.0, third, 25.0], vec![30.0; 40]].concat());
+        assert_eq!(to_30_by(21.0), []);
+        assert_eq!(to_30_by(20.0), [Rise { from: 1380, until: 2580 }]);
     }
 
     #[test]

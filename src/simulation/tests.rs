@@ -62,8 +62,11 @@ pub(super) fn settings() -> Settings {
     }
 }
 
+/// When a script begins, in seconds since 1970.
+const BEGIN: i64 = 1_800_000_000;
+
 pub(super) fn script(name: &str, load: Load) -> Script {
-    let begin = Timestamp::from_second(1_800_000_000).unwrap();
+    let begin = Timestamp::from_second(BEGIN).unwrap();
     Script { name: name.into(), begin, load, faults: vec![] }
 }
 
@@ -130,6 +133,20 @@ fn the_observed_backlog_goes_up_and_down_with_the_commits_though_the_true_one_is
 }
 
 #[test]
+fn of_consumers_of_which_one_is_active_only_that_one_holds_messages() {
+    let load = Load { steps: vec![(0, 500.0)], seconds: 60 };
+    for (single_active, held) in [(false, 50), (true, 10)] {
+        let queue = Queue::RabbitMq { prefetch: 10, statistics_seconds: 5, single_active };
+        let settings = Settings { queue, replicas: 5, ..settings() };
+        let mut world = World::new(&settings, &load, &[], 1);
+        (0..60).for_each(|_| world.advance());
+        let observation = Observer::new().poll(&world, &settings, Timestamp::UNIX_EPOCH);
+        let backlog = observation.reading.backlog().unwrap();
+        assert_eq!((backlog.in_flight, backlog.members), (held, Some(5)));
+    }
+}
+
+#[test]
 fn recovery_is_counted_from_the_end_of_the_outage_until_the_backlog_is_gone() {
     let outcome = run(Scenario::Outage, &settings(), 1);
     let recovery = outcome.metrics.recovery_seconds.unwrap();
@@ -165,13 +182,28 @@ fn an_autoscaler_is_told_of_a_rolling_update_and_of_the_new_template() {
     assert_eq!((told[504], told[1439]), ((Some(1), true), (Some(1), false)));
 }
 
+/// An engine, and the seconds at which a rolling update went on.
+struct Updated<'p>(Engine<'p>, Vec<i64>);
+
+impl Autoscaler for Updated<'_> {
+    fn period(&self) -> u32 {
+        self.0.period()
+    }
+
+    fn look(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Verdict {
+        self.1.extend(target.rolling_out.then(|| now.as_second() - BEGIN));
+        self.0.look(target, observation, now)
+    }
+}
+
 #[test]
 fn a_rolling_update_during_a_backlog_is_no_reason_to_go_back_and_forth() {
     let plan = ScalingPlan { policy: default_policy(), ..plan() };
     for seed in 1..=3 {
         let (load, faults) = Scenario::Rollout.script(120.0);
         let script = Script { faults, ..script("rollout", load) };
-        let outcome = play(&script, &settings(), &mut Engine::new(&plan), seed, 60, true, |_| ());
+        let mut engine = Updated(Engine::new(&plan), Vec::new());
+        let outcome = play(&script, &settings(), &mut engine, seed, 60, true, |_| ());
         let metrics = outcome.metrics;
         assert!(metrics.recovery_seconds.is_some(), "seed {seed}: the backlog was never gone");
         assert_eq!(metrics.wrong_zeros, 0, "seed {seed}");
@@ -179,9 +211,11 @@ fn a_rolling_update_during_a_backlog_is_no_reason_to_go_back_and_forth() {
         let late = outcome.samples.iter().filter(|sample| sample.second >= 2400);
         let replicas: Vec<_> = late.take_while(|sample| sample.backlog > 500).map(|it| it.replicas).collect();
         assert!(replicas.len() > 10 && replicas.is_sorted(), "seed {seed}: {replicas:?}");
-        // From the update on until all pods are new.
-        let during = outcome.samples.iter().filter(|sample| (2520..2560).contains(&sample.second));
-        assert!(during.clone().count() > 0 && during.clone().all(|sample| sample.backlog > 0), "seed {seed}");
+        // All of the update, until the last pod is new, was within that.
+        let updated = |second: u32| engine.1.contains(&i64::from(second));
+        let during: Vec<_> = outcome.samples.iter().filter(|sample| updated(sample.second)).collect();
+        assert!(during.first().is_some_and(|first| first.second == 2525), "seed {seed}: {during:?}");
+        assert!(during.len() > 8 && during.iter().all(|it| it.backlog > 500), "seed {seed}: {during:?}");
     }
 }
 

@@ -195,7 +195,8 @@ impl Topic {
         if base < end && (first || now.may_be_residue()) {
             let look = self.looks.entry(index).or_default();
             if first {
-                look.old_until = end;
+                // What was found at the old place says nothing of the new one.
+                (look.old_until, look.head) = (end, None);
             }
         }
         if let Some(look) = self.looks.get_mut(&index) {

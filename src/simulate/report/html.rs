@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::chart::{Chart, Line, escape};
-use super::{Point, Report, Step, Trouble};
+use super::{Point, Report, Step, Trouble, to_decimals};
 use crate::simulate::compare::Comparison;
 use crate::simulate::table::duration;
 use crate::simulation::observer::after;
@@ -44,8 +44,8 @@ fn introduction(report: &Report) -> String {
         subject.poll_period_seconds,
         world.broker,
         world.service_seconds,
-        to_digits(run.mean_messages_per_second, 10.0),
-        to_digits(run.peak_messages_per_second, 10.0),
+        to_decimals(run.mean_messages_per_second, 1),
+        to_decimals(run.peak_messages_per_second, 1),
         duration(run.seconds),
         run.begin,
         run.seed
@@ -57,12 +57,12 @@ fn sums(report: &Report) -> String {
     let mut tiles = vec![
         (
             format!("later than {} s", report.run.late_after_seconds),
-            format!("{} %", to_digits(sums.late_percent, 100.0)),
+            format!("{} %", to_decimals(sums.late_percent, 2)),
         ),
         ("age, 50 %".into(), format!("{} s", sums.age_seconds_p50)),
         ("age, 99 %".into(), format!("{} s", sums.age_seconds_p99)),
         ("age, highest".into(), format!("{} s", sums.age_seconds_max)),
-        ("pod hours".into(), to_digits(sums.pod_hours, 10.0).to_string()),
+        ("pod hours".into(), to_decimals(sums.pod_hours, 1).to_string()),
         ("changes of replicas".into(), sums.actions.to_string()),
         ("reversals in 10 min".into(), sums.reversals.to_string()),
         ("to zero with work left".into(), sums.wrong_zeros.to_string()),
@@ -81,11 +81,6 @@ fn sums(report: &Report) -> String {
     }
     let tile = |(name, value): &(String, String)| format!("<div><dt>{name}</dt><dd>{value}</dd></div>\n");
     format!("<dl>\n{}</dl>\n", tiles.iter().map(tile).collect::<String>())
-}
-
-/// To so many parts of one as anybody reads.
-fn to_digits(number: f64, parts: f64) -> f64 {
-    (number * parts).round() / parts
 }
 
 /// With a space, at which no line breaks, between thousands.

@@ -263,5 +263,38 @@ fn points(outcome: &Outcome) -> Vec<Point> {
 
 /// To three decimals, which is more than a simulation knows.
 fn rounded(number: f64) -> f64 {
-    (number * 1000.0).round() / 1000.0
+    to_decimals(number, 3)
+}
+
+/// To so many decimals, or to two digits of what is smaller: a slow load is not none.
+fn to_decimals(number: f64, decimals: i32) -> f64 {
+    let digits = 1.0 - number.abs().log10().floor();
+    // What is smaller still, as 0 is, is no load at all.
+    #[allow(clippy::cast_possible_truncation)]
+    let parts = 10_f64.powi(decimals.max(digits.min(12.0) as i32));
+    (number * parts).round() / parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_small_keeps_two_digits() {
+        let cases = [
+            (0.0, "0"),
+            (0.0123, "0.012"),
+            (0.004, "0.004"),
+            (0.000_278, "0.00028"),
+            (0.16, "0.16"),
+            (1.26, "1.3"),
+            (99.96, "100"),
+            (12_345.67, "12345.7"),
+            (1e-30, "0"),
+        ];
+        for (number, expected) in cases {
+            assert_eq!(to_decimals(number, 1).to_string(), expected);
+        }
+        assert_eq!((rounded(0.000_278), rounded(12.34567)), (0.000_28, 12.346));
+    }
 }

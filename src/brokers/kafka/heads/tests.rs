@@ -204,6 +204,14 @@ fn what_a_group_that_is_set_back_has_before_it_is_dated_though_it_arrived_while_
     assert_eq!(partition.wanted(), Some(500));
     partition.look(record(500, 7));
     assert_eq!(partition.dated(), [(500, 7)]);
+    partition.read(100, 9000);
+    assert_eq!(partition.dated(), [], "the record that was found is not the oldest any more");
+    for _ in 0..11 {
+        partition.read(100, 9000);
+    }
+    assert_eq!(partition.wanted(), Some(100));
+    partition.look(record(100, 3));
+    assert_eq!(partition.dated(), [(100, 3)]);
 }
 
 #[test]
