@@ -106,9 +106,10 @@ pub struct ServiceRateStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SaturationStatus {
-    /// The most replicas that seem to be of any use for now.
+    /// The most replicas that seem to be of any use for now. With 0 times: the most that may be tried, the quarter more
+    /// included.
     pub replicas: i32,
-    /// From then on a few more are tried.
+    /// From then on a few more are tried. With 0 times: then the doubt lapses, unless measurements renew it.
     pub retry_at: Time,
     /// How often in a row added replicas processed little more: each time the next try comes later. 0: it is only a
     /// doubt, because replicas process less than they used to, and the next measurements tell.
