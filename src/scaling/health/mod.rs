@@ -132,6 +132,9 @@ impl Health {
         }
         let fresh = |judged: &Judgement| elapsed(judged.at, facts.taken_at) <= freshness(facts.plan);
         let before = self.judged.take().filter(fresh);
+        if before.is_none() {
+            self.pace.blink();
+        }
         self.pace.observe(facts.taken_at, facts.backlog, facts.rates.moved());
         self.judged = Some(Judgement::after(before, facts, &self.pace));
         // What lasts is found again, as soon as there are readings for long enough.
@@ -225,8 +228,9 @@ impl Judgement {
         let ready = target.ready.unwrap_or(target.replicas);
         let (mut limit, mut limit_of_one) = (stall_limit(rates, facts.rate), stall_limit(rates, facts.rate));
         if facts.rate.is_none() && rates.commit_interval().is_none_or(|interval| interval >= SURE) {
-            limit = limit.max(pace.patience());
-            limit_of_one = limit_of_one.max(pace.patience_of_one(u32::try_from(ready).unwrap_or_default()));
+            limit = limit.max(pace.patience(at));
+            limit_of_one =
+                limit_of_one.max(pace.patience_of_one(u32::try_from(ready).unwrap_or_default(), at));
             judged.guessed = !pace.is_known();
         }
         judged.stuck = rates.stuck(backlog, &known, limit_of_one);

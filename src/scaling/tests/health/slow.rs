@@ -113,3 +113,30 @@ fn consumers_that_always_kept_up_have_stalled_after_a_minute() {
     group.polls(MINUTE, none);
     assert_eq!(group.ailments(), [Ailment::Stalled]);
 }
+
+#[test]
+fn a_time_in_which_nobody_looked_is_no_pause_of_the_consumers() {
+    let mut group = unknown_group(PARTITIONS, 5000, pinned(2), 2);
+    group.arrivals = 0;
+    // Nothing can be measured: they are done with what there is at once.
+    let keep_up = |group: &mut Group| {
+        for _ in 0..60 {
+            group.end.iter_mut().for_each(|end| *end += 1);
+            group.done.clone_from(&group.end);
+            group.poll(none);
+        }
+    };
+    group.done.clone_from(&group.end);
+    keep_up(&mut group);
+    // All of it comes at once, and then the operator is away for 20 minutes.
+    group.end.iter_mut().for_each(|end| *end += 100);
+    group.poll(none);
+    group.world.now += super::super::seconds(1200);
+    group.done.clone_from(&group.end);
+    group.poll(none);
+    keep_up(&mut group);
+    assert_eq!(group.world.history.service_rate(&group.world.plan), None, "nothing could be measured");
+    group.end[0] += 1;
+    group.polls(MINUTE, none);
+    assert_eq!(group.ailments(), [Ailment::Stalled]);
+}
