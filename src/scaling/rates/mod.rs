@@ -79,7 +79,9 @@ impl Rates {
             self.saturation.renew();
         }
         self.startup.observe(taken_at, backlog, target);
-        for one in self.progress.observe(taken_at, backlog, target, poll_period) {
+        let measured = self.progress.observe(taken_at, backlog, target, poll_period);
+        // One of nothing says nothing, of replicas or of what they share.
+        for one in measured.into_iter().filter(|one| one.per_second.is_finite() && one.per_second > 0.0) {
             self.service.measured(taken_at, one.per_second, one.time, one.replicas);
             if let Some((since, usual)) = self.saturation.measured(taken_at, &one) {
                 self.service.forget(since, taken_at, usual);

@@ -384,3 +384,21 @@ fn a_time_in_which_nobody_looked_is_no_start_of_a_replica() {
     began.observe(at(250), &Backlog::default(), target(4), POLL);
     assert_eq!(began.startup().as_secs(), assumed, "the operator was away");
 }
+
+#[test]
+fn a_time_in_which_nobody_told_who_reads_what_is_not_measured_as_if_somebody_had() {
+    let mut consumers = Consumers::new(12, 4, 20.0).backlog(1e6);
+    let mut progress = Progress::default();
+    let target = Target { replicas: 4, ready: Some(4), ..Target::default() };
+    let mut measured = 0;
+    for poll in 0..240 {
+        (0..5 * STEPS).for_each(|_| consumers.work());
+        consumers.described = poll / 12 % 2 == 0;
+        let reading = consumers.reading();
+        for one in progress.observe(consumers.now(), &reading, target, POLL) {
+            assert!((one.per_second / 20.0 - 1.0).abs() < 0.15, "{one:?} at poll {poll}");
+            measured += 1;
+        }
+    }
+    assert!(measured > 20, "{measured}");
+}
