@@ -402,3 +402,20 @@ fn a_time_in_which_nobody_told_who_reads_what_is_not_measured_as_if_somebody_had
     }
     assert!(measured > 20, "{measured}");
 }
+
+#[test]
+fn a_clock_that_was_set_back_keeps_what_was_found_against_more_replicas() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    for (times, why) in [(2, Why::Useless), (0, Why::Doubt)] {
+        let mut rates = Rates::default();
+        let found = |until| Saturated { replicas: 6, until: at(until), times };
+        rates.recall(None, Some(found(90_600)));
+        let target = Target { replicas: 6, ready: Some(6), ..Target::default() };
+        rates.observe(at(90_000), &Backlog::default(), target, POLL);
+        rates.settle(at(90_000));
+        assert_eq!(rates.saturated(at(90_000)), Some(found(90_600)));
+        rates.settle(at(1000));
+        assert_eq!(rates.brake(at(1000)), Some(Brake { replicas: 6, why }));
+        assert_eq!(rates.saturated(at(1000)), Some(found(1600)), "for as long as it had still to hold");
+    }
+}
