@@ -393,8 +393,11 @@ fn a_time_in_which_nobody_told_who_reads_what_is_not_measured_as_if_somebody_had
     let mut measured = 0;
     for poll in 0..240 {
         (0..5 * STEPS).for_each(|_| consumers.work());
-        consumers.described = poll / 12 % 2 == 0;
-        let reading = consumers.reading();
+        let mut reading = consumers.reading();
+        if poll / 12 % 2 == 1 {
+            let partitions = reading.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            partitions.flatten().for_each(|partition| partition.owner = None);
+        }
         for one in progress.observe(consumers.now(), &reading, target, POLL) {
             assert!((one.per_second / 20.0 - 1.0).abs() < 0.15, "{one:?} at poll {poll}");
             measured += 1;
