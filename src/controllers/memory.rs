@@ -12,7 +12,7 @@ use super::claims::Key;
 use super::source::Watching;
 use crate::api::status::LastScale;
 use crate::api::{QueueScaler, QueueScalerStatus};
-use crate::plan::{Invalid, Plan, validate};
+use crate::plan::{Invalid, Plan, Source, validate};
 use crate::report;
 use crate::report::TargetProblem;
 use crate::scaling::{Decision, History, ScaleEvent};
@@ -49,6 +49,8 @@ type Planned = (Option<i64>, Result<Arc<Plan>, Invalid>);
 pub(super) struct Memory {
     uid: Option<String>,
     plan: Option<Planned>,
+    /// The source of the last plan that was valid.
+    source: Option<Source>,
     pub(super) watching: Watching,
     pub(super) history: Option<History>,
     /// The status as it was last written or found.
@@ -114,11 +116,14 @@ impl Memory {
             return plan.clone();
         }
         let plan = validate(object, &object.namespace().unwrap_or_default()).map(Arc::new);
-        let source = |plan: &Result<Arc<Plan>, Invalid>| plan.as_ref().ok().map(|plan| plan.source.clone());
-        if self.plan.as_ref().and_then(|(_, before)| source(before)) != source(&plan) {
-            // What was seen of another source says nothing of this one.
-            self.history = None;
+        let source = plan.as_ref().ok().map(|plan| plan.source.clone());
+        let before = self.plan.as_ref().and_then(|(_, before)| before.as_ref().ok());
+        if before.map(|before| &before.source) != source.as_ref() {
+            // What was seen of another source says nothing of this one, nor does what status keeps of it.
+            let is_another = self.source.is_some() && source.is_some() && self.source != source;
+            self.history = is_another.then(|| begun(self.last_scale(), &learned(&self.status)));
         }
+        self.source = source.or(self.source.take());
         self.plan = Some((generation, plan.clone()));
         plan
     }
@@ -150,8 +155,8 @@ impl Memory {
 
     fn now_it_is(&mut self, workload: Workload) -> Workload {
         if self.target.as_ref().is_some_and(|known| known.uid != workload.uid) {
-            // Another workload of this name may well do the same work.
-            self.history = Some(begun(None, &self.status));
+            // Another workload may well do the same work, but nothing was seen of it.
+            self.history = Some(begun(None, &learned(&self.status)));
             self.writers = Writers::default();
             (self.unanswered, self.tried) = (None, None);
         }
@@ -204,13 +209,20 @@ impl Memory {
 
     /// The history, begun with what status knows: the last scale, and what was learned of the replicas.
     pub(super) fn history(&mut self) -> &mut History {
-        let last_scale = self.status.last_scale.as_ref().map(|last| ScaleEvent {
-            at: last.time.0,
-            from: last.from,
-            to: last.to,
-        });
+        let last_scale = self.last_scale();
         self.history.get_or_insert_with(|| begun(last_scale, &self.status))
     }
+
+    fn last_scale(&self) -> Option<ScaleEvent> {
+        let last = self.status.last_scale.as_ref()?;
+        Some(ScaleEvent { at: last.time.0, from: last.from, to: last.to })
+    }
+}
+
+/// What of a status holds of another source or target too: what a replica does, which soon is measured anew. What was
+/// seen of the consumers does not.
+fn learned(status: &QueueScalerStatus) -> QueueScalerStatus {
+    QueueScalerStatus { service_rate: status.service_rate.clone(), ..QueueScalerStatus::default() }
 }
 
 /// A history that begins with what was learned of the replicas: what one of them processes, and what speaks against more.
@@ -270,96 +282,4 @@ impl Writers {
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-    use super::*;
-    use crate::report::TargetReason;
-
-    #[test]
-    fn a_scale_is_told_by_each_status_until_one_was_written() {
-        let scale = LastScale {
-            time: Time(Timestamp::UNIX_EPOCH),
-            from: 2,
-            to: 5,
-            reason: "BacklogExceedsTarget".to_owned(),
-            message: "5000 messages at 1000 per replica need 5 replicas".to_owned(),
-        };
-        let mut memory = Memory { untold_scale: Some(scale.clone()), ..Memory::default() };
-        // The write of the first one fails, so that it is not known to be written.
-        for _ in 0..2 {
-            let status = memory.with_untold(memory.status.clone());
-            assert_eq!(status.last_scale, Some(scale.clone()));
-        }
-        let without = memory.status.clone();
-        memory.written(without, Instant::now());
-        assert!(memory.untold_scale.is_some(), "a status without it was written");
-        memory.written(memory.with_untold(memory.status.clone()), Instant::now());
-        assert_eq!(memory.untold_scale, None);
-        assert_eq!(memory.status.last_scale, Some(scale));
-    }
-
-    /// What an operator leaves: what it learned, what it found against more replicas, and its last removal.
-    fn left() -> QueueScalerStatus {
-        serde_json::from_value(serde_json::json!({
-            "serviceRate": {
-                "perReplicaPerMinute": 600, "microsecondsPerMessage": 100_000, "basis": "Learned", "samples": 9,
-                "observedAt": "2026-01-01T00:00:00Z",
-            },
-            "saturation": {"replicas": 6, "retryAt": "2026-01-01T00:10:00Z", "times": 1},
-            "lastScale": {"time": "2026-01-01T00:00:00Z", "from": 8, "to": 4, "reason": "Idle", "message": "idle"},
-            "conditions": [{
-                "type": "ConsumersHealthy", "status": "False", "reason": "Stalled", "message": "nothing is processed",
-                "lastTransitionTime": "2026-01-01T00:00:00Z",
-            }],
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_removal_of_replicas_that_were_known_is_no_try_after_a_restart() {
-        let mut memory = Memory { status: left(), ..Memory::default() };
-        let at = memory.status.last_scale.as_ref().unwrap().time.0;
-        let mut expected = History::default();
-        expected.recall(
-            memory.status.service_rate.as_ref().and_then(report::remembered),
-            memory.status.saturation.as_ref().and_then(report::remembered_saturation),
-        );
-        expected.recall_stall(true);
-        expected.scaled(8, 4, at);
-        assert_eq!(*memory.history(), expected);
-    }
-
-    #[test]
-    fn a_write_that_failed_is_repeated_after_a_pause_and_one_that_was_accepted_is_not() {
-        let (now, later) = (Instant::now(), Instant::now() + PAUSE);
-        let basis = |generation| Basis { taken_at: Some(Timestamp::UNIX_EPOCH), generation };
-        let problem =
-            TargetProblem { reason: TargetReason::ApiServerUnavailable, message: "no answer".to_owned() };
-        let mut memory = Memory::default();
-        memory.has_tried(basis(Some(1)), Some(problem.clone()), now);
-        assert_eq!(memory.tried(basis(Some(1)), now), Some(Some(problem)));
-        assert_eq!(memory.tried(basis(Some(2)), now), None);
-        assert_eq!(memory.retry(now), Some(PAUSE));
-        assert_eq!((memory.tried(basis(Some(1)), later), memory.retry(later)), (None, None));
-        memory.has_tried(basis(Some(1)), None, now);
-        assert_eq!((memory.tried(basis(Some(1)), later), memory.retry(now)), (Some(None), None));
-    }
-
-    #[test]
-    fn one_change_by_somebody_else_is_no_dispute_and_two_of_ours_undone_are() {
-        let mut writers = Writers::default();
-        let now = Instant::now();
-        assert_eq!(writers.saw(3, now), None);
-        writers.wrote(5);
-        assert_eq!(writers.saw(5, now), None);
-        assert_eq!(writers.saw(2, now), Some(5));
-        assert!(!writers.disputed(now));
-        writers.wrote(5);
-        assert_eq!(writers.saw(2, now), Some(5));
-        assert!(writers.disputed(now));
-        let later = now + Writers::WINDOW;
-        assert!(!writers.disputed(later), "five quiet minutes end it, also while nobody looks at the target");
-        assert_eq!(writers.saw(2, later), None);
-    }
-}
+mod tests;

@@ -115,9 +115,15 @@ pub fn observe(
     history: &mut History,
     now: Timestamp,
 ) {
-    if let Some(Observation { taken_at, reading: Reading::Known(backlog), .. }) = observation {
-        history.rates.observe(*taken_at, backlog, target, plan.poll_period);
-        history.judge(plan, target, *taken_at, backlog);
+    match observation {
+        Some(Observation { taken_at, reading: Reading::Known(backlog), .. }) => {
+            history.rates.observe(*taken_at, backlog, target, plan.poll_period);
+            history.judge(plan, target, *taken_at, backlog);
+        }
+        Some(Observation { taken_at, reading: Reading::AtLeast(..), .. }) => {
+            history.health.miss(plan, *taken_at);
+        }
+        _ => {}
     }
     history.health.look(plan, target, history.rates.startup(), now);
 }

@@ -96,6 +96,8 @@ pub(super) struct Health {
     judged: Option<Judgement>,
     /// An earlier process saw that nothing was processed, and this one has not seen more yet.
     stood_still: bool,
+    /// The last complete reading, or else the first that was not.
+    complete_at: Option<Timestamp>,
     pace: Pace,
     pods: Pods,
 }
@@ -115,6 +117,8 @@ struct Judgement {
     verdicts: Vec<Verdict>,
     /// Why more would not help, as a clause.
     hold: Option<String>,
+    /// Nothing processed for so long is a stall.
+    limit: Duration,
     /// How long a message takes was not given, measured or seen.
     guessed: bool,
 }
@@ -136,9 +140,19 @@ impl Health {
             self.pace.blink();
         }
         self.pace.observe(facts.taken_at, facts.backlog, facts.rates.moved());
-        self.judged = Some(Judgement::after(before, facts, &self.pace));
+        let judged = Judgement::after(before, facts, &self.pace);
         // What lasts is found again, as soon as there are readings for long enough.
-        self.stood_still &= self.is_new() && !self.pace.is_known() && facts.backlog.messages > 0;
+        let is_found_again = elapsed(judged.since, judged.at) >= judged.limit;
+        self.stood_still &= !is_found_again && !self.pace.is_known() && facts.backlog.messages > 0;
+        self.complete_at = Some(judged.at);
+        self.judged = Some(judged);
+    }
+
+    /// Takes a reading into account that is not complete, and judges nothing: without one that is, what an earlier process
+    /// saw counts no longer than what this one did would.
+    pub(super) fn miss(&mut self, plan: &ScalingPlan, taken_at: Timestamp) {
+        let complete_at = *self.complete_at.get_or_insert(taken_at);
+        self.stood_still &= elapsed(complete_at, taken_at) <= freshness(plan);
     }
 
     /// Looks at the replicas, and forgets what has become old.
@@ -152,9 +166,10 @@ impl Health {
         self.judged.as_ref().map(|judged| judged.verdicts.as_slice())
     }
 
-    /// Whether there were no complete readings for long enough to find anything wrong.
+    /// Whether there were no complete readings for long enough to find anything wrong, or what an earlier process saw.
     pub(super) fn is_new(&self) -> bool {
-        self.judged.as_ref().is_none_or(|judged| elapsed(judged.since, judged.at) < PATIENCE)
+        self.stood_still
+            || self.judged.as_ref().is_none_or(|judged| elapsed(judged.since, judged.at) < PATIENCE)
     }
 
     /// Partitions that no replica helps.
@@ -223,6 +238,7 @@ impl Judgement {
             stuck: Vec::new(),
             verdicts: Vec::new(),
             hold: None,
+            limit: PATIENCE,
             guessed: false,
         };
         let ready = target.ready.unwrap_or(target.replicas);
@@ -233,6 +249,7 @@ impl Judgement {
                 limit_of_one.max(pace.patience_of_one(u32::try_from(ready).unwrap_or_default(), at));
             judged.guessed = !pace.is_known();
         }
+        judged.limit = limit;
         judged.stuck = rates.stuck(backlog, &known, limit_of_one);
         let still = rates.moved().map(|moved| elapsed(moved, at));
         let lasts = |since: Option<Timestamp>, limit| since.is_some_and(|since| elapsed(since, at) >= limit);

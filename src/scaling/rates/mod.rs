@@ -48,8 +48,12 @@ impl Rates {
     /// Begins with what an earlier process learned.
     pub(super) fn recall(&mut self, remembered: Option<Remembered>, saturated: Option<Saturated>) {
         self.service = remembered.map_or_else(Service::default, Service::recall);
+        self.recall_saturation(saturated);
+    }
+
+    fn recall_saturation(&mut self, found: Option<Saturated>) {
         let rate = self.service.rate(None);
-        self.saturation.recall(rate.map(|rate| rate.per_second * rate.scalability), saturated);
+        self.saturation.recall(rate.map(|rate| rate.per_second * rate.scalability), found);
     }
 
     /// What was found against more replicas.
@@ -79,7 +83,9 @@ impl Rates {
             self.saturation.renew();
         }
         self.startup.observe(taken_at, backlog, target);
-        for one in self.progress.observe(taken_at, backlog, target, poll_period) {
+        let measured = self.progress.observe(taken_at, backlog, target, poll_period);
+        // One of nothing says nothing, of replicas or of what they share.
+        for one in measured.into_iter().filter(|one| one.per_second.is_finite() && one.per_second > 0.0) {
             self.service.measured(taken_at, one.per_second, one.time, one.replicas);
             if let Some((since, usual)) = self.saturation.measured(taken_at, &one) {
                 self.service.forget(since, taken_at, usual);
@@ -93,12 +99,16 @@ impl Rates {
         self.saturation.scaled(from, to, at);
     }
 
-    /// Begins to compare anew when the clock was set back. What was learned stays.
+    /// Begins to compare anew when the clock was set back. What was learned stays, and what was found against more
+    /// replicas for as long as it had still to hold.
     pub(super) fn settle(&mut self, now: Timestamp) {
-        if self.seen.is_some_and(|seen| seen > now) {
-            let service = std::mem::take(&mut self.service);
-            *self = Self { service, ..Self::default() };
-        }
+        let Some(seen) = self.seen.filter(|seen| *seen > now) else { return };
+        let left = |until| now.saturating_add(elapsed(seen, until)).unwrap_or(now);
+        let found = self.saturation.found(seen);
+        let found = found.map(|found| Saturated { until: left(found.until), ..found });
+        let service = std::mem::take(&mut self.service);
+        *self = Self { service, ..Self::default() };
+        self.recall_saturation(found);
     }
 
     /// How fast messages arrive.

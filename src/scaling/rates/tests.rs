@@ -384,3 +384,41 @@ fn a_time_in_which_nobody_looked_is_no_start_of_a_replica() {
     began.observe(at(250), &Backlog::default(), target(4), POLL);
     assert_eq!(began.startup().as_secs(), assumed, "the operator was away");
 }
+
+#[test]
+fn a_time_in_which_nobody_told_who_reads_what_is_not_measured_as_if_somebody_had() {
+    let mut consumers = Consumers::new(12, 4, 20.0).backlog(1e6);
+    let mut progress = Progress::default();
+    let target = Target { replicas: 4, ready: Some(4), ..Target::default() };
+    let mut measured = 0;
+    for poll in 0..240 {
+        (0..5 * STEPS).for_each(|_| consumers.work());
+        let mut reading = consumers.reading();
+        if poll / 12 % 2 == 1 {
+            let partitions = reading.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            partitions.flatten().for_each(|partition| partition.owner = None);
+        }
+        for one in progress.observe(consumers.now(), &reading, target, POLL) {
+            assert!((one.per_second / 20.0 - 1.0).abs() < 0.15, "{one:?} at poll {poll}");
+            measured += 1;
+        }
+    }
+    assert!(measured > 20, "{measured}");
+}
+
+#[test]
+fn a_clock_that_was_set_back_keeps_what_was_found_against_more_replicas() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    for (times, why) in [(2, Why::Useless), (0, Why::Doubt)] {
+        let mut rates = Rates::default();
+        let found = |until| Saturated { replicas: 6, until: at(until), times };
+        rates.recall(None, Some(found(90_600)));
+        let target = Target { replicas: 6, ready: Some(6), ..Target::default() };
+        rates.observe(at(90_000), &Backlog::default(), target, POLL);
+        rates.settle(at(90_000));
+        assert_eq!(rates.saturated(at(90_000)), Some(found(90_600)));
+        rates.settle(at(1000));
+        assert_eq!(rates.brake(at(1000)), Some(Brake { replicas: 6, why }));
+        assert_eq!(rates.saturated(at(1000)), Some(found(1600)), "for as long as it had still to hold");
+    }
+}

@@ -27,7 +27,11 @@ impl Progress {
         ready: u32,
         shortest: Duration,
     ) -> Option<Vec<Measurement>> {
-        let shares = self.shares(backlog)?;
+        let Some(shares) = self.shares(backlog) else {
+            // What is done until it is known again is nobody's: no member can be measured across that.
+            self.shared_out.clear();
+            return None;
+        };
         let first = |share: &Option<Share>| share.map(|share| share.first);
         if !self.shared_out.iter().copied().eq(shares.iter().map(first)) {
             // What a member had done was of other partitions.

@@ -132,12 +132,58 @@ fn a_time_in_which_nobody_looked_is_no_pause_of_the_consumers() {
     group.end.iter_mut().for_each(|end| *end += 100);
     group.poll(none);
     group.world.now += super::super::seconds(1200);
-    group.done.iter_mut().for_each(|done| *done += 10);
-    group.poll(none);
     group.done.clone_from(&group.end);
+    group.poll(none);
     keep_up(&mut group);
     assert_eq!(group.world.history.service_rate(&group.world.plan), None, "nothing could be measured");
     group.end[0] += 1;
     group.polls(MINUTE, none);
     assert_eq!(group.ailments(), [Ailment::Stalled]);
+}
+
+/// Consumers that take two minutes for a message and that an earlier process saw standing still, with much to do.
+fn stood_still() -> Group {
+    let plan = ScalingPlan { policy: Policy::BacklogPerReplica { messages: 500 }, ..plan() };
+    let mut group = unknown_group(PARTITIONS, 500, plan, 2);
+    let learned = crate::scaling::Remembered {
+        per_second: 1.0 / 120.0,
+        samples: 9,
+        observed_at: group.world.now,
+        template: None,
+        scaling: None,
+    };
+    group.world.history.recall(Some(learned), None);
+    group.world.history.recall_stall(true);
+    group
+}
+
+#[test]
+fn a_stall_of_slow_work_goes_on_over_a_restart_until_it_is_seen_again_or_something_is_processed() {
+    let mut group = stood_still();
+    for poll in 0..200 {
+        assert_eq!(group.poll(none).replicas, 2, "poll {poll}");
+        let is_told = group.ailments() == [Ailment::Stalled];
+        assert!(is_told || group.world.history.knows_consumers_briefly(), "it recovers at poll {poll}");
+    }
+    assert_eq!(group.ailments(), [Ailment::Stalled]);
+
+    let mut group = stood_still();
+    group.polls(300, none);
+    let decision = group.poll(all);
+    assert!(decision.replicas > 2, "{}", decision.message);
+    assert!(!group.world.history.knows_consumers_briefly());
+}
+
+#[test]
+fn what_an_earlier_process_saw_counts_no_longer_than_a_complete_reading_would() {
+    let incomplete = Reading::AtLeast(messages(9000), problem());
+    let mut group = stood_still();
+    let raised = (0..20).find(|_| group.world.polls(incomplete.clone()).replicas > 2);
+    assert!(raised.is_some_and(|polls| polls > 2), "{raised:?} polls");
+    // One now and then is nothing to begin anew for.
+    let mut group = stood_still();
+    for _ in 0..20 {
+        assert_eq!(group.polls(20, none).replicas, 2);
+        assert_eq!(group.world.polls(incomplete.clone()).replicas, 2);
+    }
 }
