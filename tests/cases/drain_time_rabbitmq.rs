@@ -20,7 +20,7 @@ async fn drain_time_rabbitmq_rate_is_learned_and_the_backlog_is_gone_in_time() {
     orders.until_ready(3).await;
     let mut counts = orders.bench.follow(ORDERS).await;
     consumers
-        .scale(json!({"targetSeconds": TARGET.as_secs()}), json!({"minReplicas": 3, "maxReplicas": 6}))
+        .scale(json!({"targetSeconds": TARGET.as_secs()}), json!({"minReplicas": 3, "maxReplicas": 9}))
         .await;
     orders.until_backlog(2800).await;
     let seen = Instant::now();

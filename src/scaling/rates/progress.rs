@@ -107,7 +107,8 @@ impl Progress {
         if ready == 0 {
             return Vec::new();
         }
-        let shortest = SHORTEST.max(poll_period.saturating_mul(SHORTEST_POLLS));
+        // Readings come a little early or late, which must not cost a whole one more.
+        let shortest = SHORTEST.max(poll_period.saturating_mul(SHORTEST_POLLS)).saturating_sub(poll_period / 2);
         self.by_member(at, backlog, ready, shortest)
             .unwrap_or_else(|| self.together(backlog, ready, shortest).into_iter().collect())
     }
