@@ -108,7 +108,8 @@ impl Progress {
             return Vec::new();
         }
         // Readings come a little early or late, which must not cost a whole one more.
-        let shortest = SHORTEST.max(poll_period.saturating_mul(SHORTEST_POLLS)).saturating_sub(poll_period / 2);
+        let shortest =
+            SHORTEST.max(poll_period.saturating_mul(SHORTEST_POLLS)).saturating_sub(poll_period / 2);
         self.by_member(at, backlog, ready, shortest)
             .unwrap_or_else(|| self.together(backlog, ready, shortest).into_iter().collect())
     }
