@@ -54,7 +54,6 @@ pub use decision::{Decision, Limit, Reason};
 pub use expiring::Expiring;
 pub use health::{Ailment, MissingPods, Verdict};
 pub use history::{History, ScaleEvent};
-pub use partitions::{aligned, thrifty, whole};
 pub use rates::{Age, Arrivals, Basis, Remembered, Saturated, Scaling, ServiceRate};
 
 use crate::api::Mode;

@@ -4,8 +4,7 @@
 ///
 /// 7 replicas on 12 partitions leave one with 2 partitions, as 6 do: 6. Replicas above `partitions` would get none:
 /// `partitions`. Counts of 0 or less, and a topic without partitions, are returned as they are.
-#[must_use]
-pub fn aligned(replicas: i32, partitions: i32) -> i32 {
+pub(super) fn aligned(replicas: i32, partitions: i32) -> i32 {
     if replicas <= 0 || partitions <= 0 {
         return replicas;
     }
@@ -20,8 +19,7 @@ pub fn aligned(replicas: i32, partitions: i32) -> i32 {
 /// 5 replicas' worth on 12 partitions: 2 partitions each, 6. 6.5 replicas' worth, of which 6 must be there in each part:
 /// 7, of which some have 2 partitions as with 6, and others 1. Needs of 0 or less are 0; needs above `partitions` are
 /// `partitions`.
-#[must_use]
-pub fn whole(needed: f64, fullest: f64, partitions: i32) -> i32 {
+pub(super) fn whole(needed: f64, fullest: f64, partitions: i32) -> i32 {
     let total = rounded_up(needed);
     if needed.is_nan() || needed <= 0.0 || partitions <= 0 {
         return total;
@@ -34,8 +32,7 @@ pub fn whole(needed: f64, fullest: f64, partitions: i32) -> i32 {
 /// of them get twice the partitions of others.
 ///
 /// 7 replicas' worth on 12 partitions: 12 would be one each, but that is more than 10.5, so 7.
-#[must_use]
-pub fn thrifty(needed: f64, fullest: f64, partitions: i32) -> i32 {
+pub(super) fn thrifty(needed: f64, fullest: f64, partitions: i32) -> i32 {
     let count = whole(needed, fullest, partitions);
     if f64::from(count) > 1.5 * needed { rounded_up(needed).min(count) } else { count }
 }

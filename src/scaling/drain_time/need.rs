@@ -125,6 +125,12 @@ mod tests {
     }
 
     #[test]
+    fn who_has_most_partitions_keeps_half_of_the_headroom_and_may_take_a_fifth_longer() {
+        // 20 · 1.15 + 1000 / 60
+        assert!(near(load(work(1000.0, 20.0), goal(50, 0)).least, 23.0 + 1000.0 / 60.0));
+    }
+
+    #[test]
     fn what_arrives_until_replicas_work_is_part_of_the_backlog() {
         // (20 · 1.3 + (1000 + 20 · 10) / (50 − 10)) / 2
         assert!(near(needed(work(1000.0, 20.0), goal(50, 10)), 28.0));

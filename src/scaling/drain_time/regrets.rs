@@ -73,6 +73,14 @@ mod tests {
     }
 
     #[test]
+    fn a_try_that_is_undone_is_not_regretted() {
+        let mut regrets = Regrets::default();
+        regrets.scaled(8, 4, true, at(0));
+        regrets.scaled(4, 8, false, at(100));
+        assert_eq!(regrets.patience(at(100)), Duration::ZERO);
+    }
+
+    #[test]
     fn a_clock_that_was_set_back_prolongs_nothing() {
         let mut regrets = Regrets::default();
         regrets.scaled(8, 4, false, at(9000));

@@ -242,7 +242,8 @@ impl Judgement {
             guessed: false,
         };
         let ready = target.ready.unwrap_or(target.replicas);
-        let (mut limit, mut limit_of_one) = (stall_limit(rates, facts.rate), stall_limit(rates, facts.rate));
+        let mut limit = stall_limit(rates, facts.rate);
+        let mut limit_of_one = limit;
         if facts.rate.is_none() && rates.commit_interval().is_none_or(|interval| interval >= SURE) {
             limit = limit.max(pace.patience(at));
             limit_of_one =

@@ -169,9 +169,7 @@ impl Arrivals {
         self.rising = unless_near(self.rising, rising);
         self.falling = unless_near(self.falling, if over { 0.0 } else { fast.max(slope) });
     }
-}
 
-impl Arrivals {
     /// In less than a minute few messages say little: a single one in the first poll would be many an hour.
     fn at_least(&self, rate: f64) -> f64 {
         let first = self.samples.front().zip(self.samples.back());

@@ -145,11 +145,8 @@ impl Service {
         is_new
     }
 
-    /// One replica of so many processed so many messages per second, for so long.
+    /// One replica of so many processed so many messages per second, a positive number, for so long.
     pub(super) fn measured(&mut self, at: Timestamp, per_second: f64, time: Duration, replicas: u32) {
-        if !(per_second.is_finite() && per_second > 0.0) {
-            return;
-        }
         if self.samples.len() >= KEPT {
             self.samples.pop_front();
         }

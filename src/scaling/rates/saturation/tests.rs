@@ -164,3 +164,15 @@ fn the_pause_doubles_until_replicas_help_again() {
     }
     assert_eq!(pauses, [Some(600), Some(1200), Some(2400), None, Some(600)]);
 }
+
+#[test]
+fn throughput_is_not_averaged_over_a_pause_in_which_a_database_may_have_become_slow() {
+    let of = |second, per_second| {
+        let one = Measurement { per_second, time: Duration::from_secs(30), replicas: 12 };
+        Throughput::of(at(second), &one)
+    };
+    let fast = of(0, 5.0);
+    assert_eq!(of(299, 2.5).averaged_with(Some(fast)).measurements, 2);
+    let slow = of(300, 2.5);
+    assert_eq!(slow.averaged_with(Some(fast)), slow);
+}

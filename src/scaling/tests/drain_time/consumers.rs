@@ -46,6 +46,14 @@ impl Loop {
         }
     }
 
+    /// Lets two hours pass with 60 messages a second, and returns the replicas that are there then.
+    pub(super) fn settle(&mut self) -> i32 {
+        self.arrivals = 60.0;
+        self.run(2 * 3600);
+        self.changes.clear();
+        self.world.target.replicas
+    }
+
     pub(super) fn backlog(&self) -> f64 {
         self.end.iter().zip(&self.done).map(|(end, done)| end - done).sum()
     }
@@ -132,6 +140,17 @@ impl Loop {
         }
         (self.backlog() < 1.0).then(|| self.second - from)
     }
+}
+
+/// The backlog has an hour, each message so many seconds; 10 messages per second and replica, as the user says.
+pub(super) fn aged(max_age: u64) -> ScalingPlan {
+    let policy = Policy::DrainTime(DrainTime {
+        target: Duration::from_secs(3600),
+        max_age: Some(Duration::from_secs(max_age)),
+        hint: Some(ServiceRateHint::PerMinute(600)),
+        headroom_percent: 30,
+    });
+    ScalingPlan { policy, ..learning(3600) }
 }
 
 pub(super) fn learning(target: u64) -> ScalingPlan {

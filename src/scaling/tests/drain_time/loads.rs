@@ -1,7 +1,6 @@
 //! The closed loop under loads that come, go, stay and are late.
 
-use super::consumers::{Loop, learning};
-use super::*;
+use super::consumers::{Loop, aged, learning};
 
 #[test]
 fn a_backlog_is_gone_within_the_target_once_the_rate_is_known() {
@@ -20,14 +19,7 @@ fn a_backlog_is_gone_within_the_target_once_the_rate_is_known() {
 
 #[test]
 fn messages_may_not_wait_longer_than_the_user_says() {
-    let mut plan = learning(3600);
-    plan.policy = Policy::DrainTime(DrainTime {
-        target: Duration::from_secs(3600),
-        max_age: Some(Duration::from_secs(120)),
-        hint: Some(ServiceRateHint::PerMinute(600)),
-        headroom_percent: 30,
-    });
-    let mut consumers = Loop::new(plan, 48, 2, 10.0);
+    let mut consumers = Loop::new(aged(120), 48, 2, 10.0);
     consumers.run(1200);
     consumers.end.iter_mut().for_each(|end| *end += 10_000.0 / 48.0);
     consumers.run(5);

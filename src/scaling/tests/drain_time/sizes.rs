@@ -104,3 +104,13 @@ fn chance_in_the_arrivals_of_partitions_is_no_skew() {
     assert!(exact.iter().all(|rate| (rate - 2.025).abs() < 1e-9), "{exact:?}");
     assert_eq!(rates::unless_by_chance(&[2.0, 2.0, 9.0, 2.0])[2], 9.0);
 }
+
+#[test]
+fn no_more_replicas_are_wanted_than_there_are_messages_that_take_longer_than_the_target() {
+    let mut plan = hinted(120, 1);
+    if let Policy::DrainTime(policy) = &mut plan.policy {
+        policy.hint = Some(ServiceRateHint::Message(Duration::from_secs(300)));
+    }
+    let (replicas, message) = wanted(&plan, known(5));
+    assert_eq!(replicas, 5, "{message}");
+}

@@ -1,6 +1,6 @@
 //! The closed loop when more replicas do not help.
 
-use super::consumers::{Loop, learning};
+use super::consumers::{Loop, aged, learning};
 use super::*;
 
 #[test]
@@ -87,10 +87,7 @@ fn what_replicas_do_at_a_saturated_database_is_forgotten_when_it_is_fast_again()
 #[test]
 fn a_poison_message_gets_no_replicas_and_is_named() {
     let mut consumers = Loop::new(learning(300), 48, 8, 10.0);
-    consumers.arrivals = 60.0;
-    consumers.run(2 * 3600);
-    let before = consumers.world.target.replicas;
-    consumers.changes.clear();
+    let before = consumers.settle();
     consumers.poison = true;
     consumers.run(600);
     assert!(consumers.world.target.replicas <= before, "{before}: {:?}", consumers.changes);
@@ -106,18 +103,8 @@ fn a_poison_message_gets_no_replicas_and_is_named() {
 
 #[test]
 fn a_poison_message_that_grows_old_hurries_nobody() {
-    let mut plan = learning(3600);
-    plan.policy = Policy::DrainTime(DrainTime {
-        target: Duration::from_secs(3600),
-        max_age: Some(Duration::from_secs(300)),
-        hint: Some(ServiceRateHint::PerMinute(600)),
-        headroom_percent: 30,
-    });
-    let mut consumers = Loop::new(plan, 48, 12, 10.0);
-    consumers.arrivals = 60.0;
-    consumers.run(2 * 3600);
-    let before = consumers.world.target.replicas;
-    consumers.changes.clear();
+    let mut consumers = Loop::new(aged(300), 48, 12, 10.0);
+    let before = consumers.settle();
     consumers.poison = true;
     consumers.run(900);
     // A burst of 1,410 messages, for which there are minutes.
@@ -135,10 +122,7 @@ fn a_database_that_is_down_adds_no_replicas_before_that_is_called_a_stall() {
     let mut plan = learning(60);
     plan.bounds.max = 48;
     let mut consumers = Loop::new(plan, 48, 8, 10.0);
-    consumers.arrivals = 60.0;
-    consumers.run(2 * 3600);
-    consumers.changes.clear();
-    let before = consumers.world.target.replicas;
+    let before = consumers.settle();
     consumers.database = 0.0;
     consumers.run(3600);
     assert!(consumers.world.target.replicas <= before, "{before}: {:?}", consumers.changes);
