@@ -64,31 +64,40 @@ make_kubernetes() {
   for program in "${KUBERNETES_PROGRAMS[@]}"; do ln -s kubernetes "$1/$program"; done
 }
 
-# kafka_jars VERSION: prints the folder with the broker's and the tools' jars.
-kafka_jars() {
-  local hash
-  [[ $1 =~ ^[0-9]+(\.[0-9]+)+$ ]] || die "'$1' is no version of Kafka: say one like 4.1.0 or 3.9.1"
+# kafka_jars VERSION: prints the folder with the jars of the broker and its tools.
+kafka_jars() { jars_of kafka "$1" kafka_2.13 kafka-tools; }
+
+# kafka_streams_jars VERSION: prints the folder with the jars of Kafka Streams and its example applications.
+kafka_streams_jars() { jars_of kafka-streams "$1" kafka-streams-examples; }
+
+# jars_of NAME VERSION ARTIFACT...: prints the folder with these artifacts of Kafka and all that they depend on.
+jars_of() {
+  local name=$1 hash
+  [[ $2 =~ ^[0-9]+(\.[0-9]+)+$ ]] || die "'$2' is not a version of Kafka: write it as in 4.3.1 or 3.9.1"
   need "${KAFKA_NEEDS[@]}"
-  KAFKA_VERSION=$1
-  hash=$(hash_of "$(declare -f make_kafka)")
-  [[ -d $CACHE/kafka-$1-$hash ]] || say "downloads Kafka $1"
-  cached "kafka-$1" "$hash" make_kafka
+  KAFKA_VERSION=$2
+  shift 2
+  KAFKA_ARTIFACTS=("$@")
+  hash=$(hash_of "$(declare -f make_kafka)" "$@")
+  [[ -d $CACHE/$name-$KAFKA_VERSION-$hash ]] || say "downloads $name $KAFKA_VERSION"
+  printf '%s/jars\n' "$(cached "$name-$KAFKA_VERSION" "$hash" make_kafka)"
 }
 
 make_kafka() {
-  local artifact
+  local artifact group name version
   {
     echo '<project><modelVersion>4.0.0</modelVersion><groupId>testbed</groupId>'
     echo '<artifactId>kafka</artifactId><version>1</version><dependencies>'
-    for artifact in org.apache.kafka:kafka_2.13:"$KAFKA_VERSION" \
-      org.apache.kafka:kafka-tools:"$KAFKA_VERSION" org.slf4j:slf4j-simple:1.7.36; do
-      IFS=: read -r group name version <<<"$artifact"
+    for artifact in "${KAFKA_ARTIFACTS[@]/#/org.apache.kafka:}" org.slf4j:slf4j-simple; do
+      IFS=: read -r group name <<<"$artifact"
+      version=$KAFKA_VERSION
+      if [[ $group == org.slf4j ]]; then version=1.7.36; fi
       echo "<dependency><groupId>$group</groupId><artifactId>$name</artifactId><version>$version</version></dependency>"
     done
     echo '</dependencies></project>'
   } >"$1/pom.xml"
   (cd "$1" && mvn -B -q dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime)
-  # One logger only: whichever the class path names first would win.
+  # One logger only: Java takes the first one on the class path.
   rm -f "$1"/jars/{logback-,slf4j-reload4j,log4j-slf4j}*
 }
 

@@ -6,6 +6,9 @@
 # folder for each broker with its configuration and data.
 # shellcheck shell=bash
 
+# Without --version. The newest of the versions that tests/real runs the Kafka tests on.
+KAFKA_DEFAULT_VERSION=4.3.1
+
 # The users of clusters with --sasl; the passwords guard nothing but tests.
 KAFKA_USER=queuescaler
 KAFKA_PASSWORD=queuescaler-password
@@ -38,7 +41,7 @@ check_name() {
 kafka_up() {
   local name=$1 home=$STATE/kafka/$1
   shift
-  local brokers=1 version=4.1.0 sasl=no certificate=server heap=256m id
+  local brokers=1 version=$KAFKA_DEFAULT_VERSION sasl=no certificate=server heap=256m id
   while (($# > 0)); do
     case $1 in
       --sasl) sasl=yes ;;
@@ -63,9 +66,9 @@ kafka_up() {
     kafka_down "$name"
     say "starts Kafka $version '$name' with $brokers broker(s)"
     mkdir -p "$home"
-    ln -sfn "$jars/jars" "$home/jars"
+    ln -sfn "$jars" "$home/jars"
     kafka_configure "$home" "$name" "$brokers" "$sasl" "$certificate"
-    kafka_format "$home" "$sasl"
+    kafka_format "$home" "$sasl" "$version"
     printf '%s\n' "$settings" >"$home/settings"
   fi
   for ((id = 1; id <= brokers; id++)); do kafka_start_broker "$name" "$id"; done
@@ -116,6 +119,7 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=$copies
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.streams.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 # A dead broker is noticed in 3 s, not 9.
 broker.session.timeout.ms=3000
@@ -155,22 +159,26 @@ allow.everyone.if.no.acl.found=true
 CONFIG
 }
 
-# kafka_format HOME SASL: writes each broker's first metadata, all at once.
+# kafka_format HOME SASL VERSION: writes each broker's first metadata, all at once.
 kafka_format() {
-  local home=$1 sasl=$2 broker pids=() pid cluster user mechanism users=()
+  local home=$1 sasl=$2 broker pids=() pid cluster user mechanism options=() KAFKA_JAVA
   # Not the usual signs - and _ for the last two: an identity that begins with
   # a hyphen would be taken for an option.
   cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | cut -c1-22)
   if [[ $sasl == yes ]]; then
     for user in "$KAFKA_USER,password=$KAFKA_PASSWORD" "$KAFKA_OTHER_USER,password=$KAFKA_OTHER_PASSWORD"; do
       for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
-        users+=(--add-scram "$mechanism=[name=$user]")
+        options+=(--add-scram "$mechanism=[name=$user]")
       done
     done
   fi
+  # From 4.2 on, share groups (KIP-932) and streams groups (KIP-1071) are on by default. In 4.1, share groups are a
+  # preview, and streams groups a feature that this format refuses as unstable.
+  if [[ $3 == 4.1.* ]]; then options+=(--feature share.version=1); fi
+  kafka_java_words "$home"
   for broker in "$home"/[0-9]; do
-    kafka_java "$home" kafka.tools.StorageTool format --cluster-id "$cluster" \
-      --config "$broker/server.properties" "${users[@]}" >"$broker/format.log" 2>&1 &
+    "${KAFKA_JAVA[@]}" kafka.tools.StorageTool format --cluster-id "$cluster" \
+      --config "$broker/server.properties" "${options[@]}" >"$broker/format.log" 2>&1 &
     pids+=($!)
   done
   for pid in "${pids[@]}"; do
@@ -178,12 +186,10 @@ kafka_format() {
   done
 }
 
-# kafka_java HOME CLASS ARGUMENT...: a short run.
-kafka_java() {
-  local home=$1
-  shift
-  java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto \
-    -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$(readlink -f "$home/jars")/*" "$@"
+# kafka_java_words HOME: sets KAFKA_JAVA to the command that runs a short program of this cluster's version.
+kafka_java_words() {
+  KAFKA_JAVA=(java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto
+    -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$(readlink -f "$1/jars")/*")
 }
 
 kafka_port() { sed -n "s/^$3=//p" "$1/$2/ports"; }
@@ -268,20 +274,53 @@ kafka_env() {
   fi
 }
 
-# kafka_tool NAME TOOL ARGUMENT...: Kafka's own command-line tools.
+# kafka_tool NAME TOOL ARGUMENT...: Kafka's own command-line tools, in place of this shell, so that a signal reaches them.
 kafka_tool() {
-  local name=$1 tool=${2:-} class
+  local name=$1 tool=${2:-} class server KAFKA_JAVA
   [[ -e $STATE/kafka/$name/settings ]] || die "there is no Kafka cluster '$name': run 'testbed kafka up $name' first"
+  server=(--bootstrap-server "$(kafka_bootstrap "$name" PLAINTEXT)")
   case $tool in
     topics) class=org.apache.kafka.tools.TopicCommand ;;
     configs) class=kafka.admin.ConfigCommand ;;
-    acls) class=kafka.admin.AclCommand ;;
+    acls)
+      class=org.apache.kafka.tools.AclCommand
+      # Up to 4.0 the class is in another package.
+      if [[ $(kafka_setting "$name" VERSION) =~ ^(3|4\.0)\. ]]; then class=kafka.admin.AclCommand; fi
+      ;;
     groups) class=org.apache.kafka.tools.consumer.group.ConsumerGroupCommand ;;
+    share-groups) class=org.apache.kafka.tools.consumer.group.ShareGroupCommand ;;
+    streams-groups) class=org.apache.kafka.tools.streams.StreamsGroupCommand ;;
+    features) class=org.apache.kafka.tools.FeatureCommand ;;
     offsets) class=org.apache.kafka.tools.GetOffsetShell ;;
-    producer-perf) class=org.apache.kafka.tools.ProducerPerformance ;;
+    producer-perf)
+      class=org.apache.kafka.tools.ProducerPerformance
+      # --bootstrap-server is an option of this tool from 4.2 on only.
+      server=(--producer-props "bootstrap.servers=${server[1]}")
+      ;;
     console-consumer) class=org.apache.kafka.tools.consumer.ConsoleConsumer ;;
-    *) die "kafka tool knows topics, configs, acls, groups, offsets, producer-perf and console-consumer, not '$tool'" ;;
+    console-share-consumer) class=org.apache.kafka.tools.consumer.ConsoleShareConsumer ;;
+    streams-word-count) kafka_streams "$name" "${@:3}" ;;
+    *) die "kafka has no tool '$tool': 'testbed help' lists them" ;;
   esac
   shift 2
-  kafka_java "$STATE/kafka/$name" "$class" --bootstrap-server "$(kafka_bootstrap "$name" PLAINTEXT)" "$@"
+  kafka_java_words "$STATE/kafka/$name"
+  exec "${KAFKA_JAVA[@]}" "$class" "${server[@]}" "$@"
+}
+
+# kafka_streams NAME GROUP: Kafka's example application, which counts the words of the topic streams-plaintext-input
+# as a member of a streams group (KIP-1071). It creates no input topic.
+kafka_streams() {
+  local name=$1 group=${2:-} jars work
+  [[ -n $group ]] || die "usage: testbed kafka tool $name streams-word-count GROUP"
+  jars=$(kafka_streams_jars "$(kafka_setting "$name" VERSION)")
+  work=$(mktemp -d "$STATE/kafka/$name/streams.XXXXXX")
+  cat >"$work/properties" <<CONFIG
+application.id=$group
+bootstrap.servers=$(kafka_bootstrap "$name" PLAINTEXT)
+group.protocol=streams
+state.dir=$work/state
+statestore.cache.max.bytes=0
+CONFIG
+  exec java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
+    -cp "$jars/*" org.apache.kafka.streams.examples.wordcount.WordCountDemo "$work/properties"
 }
