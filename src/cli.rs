@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
+use crate::brokers::budget::Budget;
 use crate::telemetry::logs::LogFormat;
 
 /// Scales the consumers of Kafka and RabbitMQ queues by their backlog.
@@ -76,6 +77,47 @@ pub struct RunArgs {
     #[arg(long, env = "QUEUESCALER_STATUS_WRITES_PER_SECOND", default_value_t = 10, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub status_writes_per_second: u32,
+    /// How much of a broker is read.
+    #[command(flatten)]
+    pub budget: BudgetArgs,
+}
+
+/// Options of `run` that limit what brokers can make the operator hold.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct BudgetArgs {
+    /// Partitions that one QueueScaler may read, of all its topics; some 500 bytes of memory each
+    #[arg(long, env = "QUEUESCALER_MAX_PARTITIONS", default_value_t = Budget::default().partitions,
+          value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_partitions: u32,
+    /// Brokers that one Kafka cluster may have
+    #[arg(long, env = "QUEUESCALER_MAX_BROKERS", default_value_t = Budget::default().brokers,
+          value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_brokers: u32,
+    /// Queues of a virtual host, or topics of a Kafka cluster, that a pattern is matched with
+    #[arg(long, env = "QUEUESCALER_MAX_QUEUES", default_value_t = Budget::default().queues,
+          value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_queues: u32,
+    /// Bytes of answers that are held at once for one broker cluster, in MiB
+    #[arg(long, env = "QUEUESCALER_MAX_ANSWER_MIB", default_value_t = Budget::default().answer_bytes >> 20,
+          value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub max_answer_mib: u32,
+    /// Connections to one broker cluster; its other brokers wait for their turn
+    #[arg(long, env = "QUEUESCALER_MAX_CONNECTIONS", default_value_t = Budget::default().connections,
+          value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_connections: u32,
+}
+
+impl From<BudgetArgs> for Budget {
+    fn from(args: BudgetArgs) -> Self {
+        let BudgetArgs { max_partitions, max_brokers, max_queues, max_answer_mib, max_connections } = args;
+        Self {
+            partitions: max_partitions,
+            brokers: max_brokers,
+            queues: max_queues,
+            answer_bytes: max_answer_mib << 20,
+            connections: max_connections,
+        }
+    }
 }
 
 /// Reads address ranges. An empty variable is an empty list, as for namespaces and the selector.
@@ -99,6 +141,18 @@ mod tests {
         let cli = Cli::try_parse_from(["queuescaler", "run", "--watch-namespaces=a,b"]).unwrap();
         let Command::Run(args) = cli.command else { panic!("not run") };
         assert_eq!(args.watch_namespaces, ["a", "b"]);
+    }
+
+    #[test]
+    fn the_budget_is_the_default_unless_an_option_changes_it() {
+        let budget = |options: &[&str]| {
+            let cli = Cli::try_parse_from([&["queuescaler", "run"], options].concat()).unwrap();
+            let Command::Run(args) = cli.command else { panic!("not run") };
+            Budget::from(args.budget)
+        };
+        assert_eq!(budget(&[]), Budget::default());
+        let changed = budget(&["--max-partitions=7", "--max-answer-mib=64"]);
+        assert_eq!((changed.partitions, changed.answer_bytes), (7, 64 << 20));
     }
 
     #[test]

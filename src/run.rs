@@ -47,6 +47,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         log,
         allow_addresses,
         status_writes_per_second,
+        budget,
     } = args;
     logs::install(log_format, &log).context("cannot install the log")?;
     let stop = stop_signal()?;
@@ -84,7 +85,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let fence = leadership.clone();
     metrics.leads_while(move || fence.check().is_ok());
     let shared = Shared {
-        sessions: Arc::new(Sessions::new(addresses, Arc::clone(&metrics))),
+        sessions: Arc::new(Sessions::new(addresses, budget.into(), Arc::clone(&metrics))),
         secrets: SecretCache::new(client.clone()),
         events: Events::new(client.clone(), identity, leadership.clone()),
         leadership,

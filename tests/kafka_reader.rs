@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use queuescaler::api::{IsolationLevel, OffsetReset};
 use queuescaler::brokers::access::KafkaAccess;
 use queuescaler::brokers::address::AddressPolicy;
+use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::KafkaReader;
 use queuescaler::brokers::{Note, Reading, SourceReason};
 use queuescaler::plan::NameSelector;
@@ -353,7 +354,7 @@ async fn s3_a_loopback_broker_is_refused_unless_allowed() {
     let Some(bootstrap) = cluster() else { return };
     let relay = Relay::to(&bootstrap).await;
     let access = KafkaAccess { bootstrap: vec![relay.address()], tls: None, sasl: None };
-    let mut reader = KafkaReader::new(access, AddressPolicy::default()).unwrap();
+    let mut reader = KafkaReader::new(access, AddressPolicy::default(), Budget::default()).unwrap();
     let problem = poll(&mut reader, &mut [&mut watch("g", &["t"], OffsetReset::Latest)]).await.unwrap_err();
     assert_eq!(problem.reason, SourceReason::AddressDenied);
     assert_eq!(relay.connections(), 0);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use kafka_protocol::messages::ApiKey;
 use queuescaler::api::{OffsetReset, SaslMechanism};
 use queuescaler::brokers::access::{Credentials, KafkaAccess, SaslAccess};
+use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::KafkaReader;
 use queuescaler::brokers::reader::Reader;
 use queuescaler::brokers::{Problem, Reading, SourceReason};
@@ -216,7 +217,8 @@ fn login(kafka: &FakeKafka, password: &str) -> KafkaReader {
     let credentials = Credentials { username: "ann".to_owned(), password: password.into() };
     let sasl = SaslAccess { mechanism: SaslMechanism::Plain, credentials };
     let bootstrap = kafka.bootstrap().split(',').map(str::to_owned).collect();
-    KafkaReader::new(KafkaAccess { bootstrap, tls: None, sasl: Some(sasl) }, any_address()).unwrap()
+    KafkaReader::new(KafkaAccess { bootstrap, tls: None, sasl: Some(sasl) }, any_address(), Budget::default())
+        .unwrap()
 }
 
 #[tokio::test]

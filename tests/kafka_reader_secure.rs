@@ -9,6 +9,7 @@ mod support;
 use queuescaler::api::{OffsetReset, SaslMechanism};
 use queuescaler::brokers::SourceReason;
 use queuescaler::brokers::access::{ClientCertificate, Credentials, KafkaAccess, SaslAccess, TlsAccess};
+use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::KafkaReader;
 use support::kafka_admin::{KafkaAdmin, any_address};
 use support::kafka_reading::{known, poll, poll_one, unique, watch};
@@ -35,7 +36,8 @@ fn tls() -> Option<TlsAccess> {
 
 fn reader(bootstrap: &str, tls: TlsAccess, sasl: Option<SaslAccess>) -> KafkaReader {
     let bootstrap = bootstrap.split(',').map(str::to_owned).collect();
-    KafkaReader::new(KafkaAccess { bootstrap, tls: Some(tls), sasl }, any_address()).unwrap()
+    KafkaReader::new(KafkaAccess { bootstrap, tls: Some(tls), sasl }, any_address(), Budget::default())
+        .unwrap()
 }
 
 fn sasl(mechanism: SaslMechanism, password: Option<&str>) -> Option<SaslAccess> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use queuescaler::api::OffsetReset;
 use queuescaler::brokers::access::{ClientCertificate, KafkaAccess, TlsAccess};
+use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::KafkaReader;
 use queuescaler::brokers::{Note, Problem, Reading, SourceReason};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -84,7 +85,7 @@ async fn behind_tls(server: &Identity, client_authority: Option<&Authority>) -> 
 
 async fn read(server: &str, tls: TlsAccess) -> Result<Reading, Problem> {
     let access = KafkaAccess { bootstrap: vec![server.to_owned()], tls: Some(tls), sasl: None };
-    let mut reader = KafkaReader::new(access, any_address()).unwrap();
+    let mut reader = KafkaReader::new(access, any_address(), Budget::default()).unwrap();
     let mut one = watch("billing", &["orders"], OffsetReset::Earliest);
     Ok(poll(&mut reader, &mut [&mut one]).await?.pop().unwrap())
 }

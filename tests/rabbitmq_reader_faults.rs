@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use queuescaler::api::QueueScaler;
 use queuescaler::brokers::access::{Credentials, RabbitMqAccess};
 use queuescaler::brokers::address::AddressPolicy;
+use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
 use queuescaler::brokers::sessions::Sessions;
@@ -47,7 +48,7 @@ fn loopback() -> AddressPolicy {
 }
 
 fn reader(management_url: &str) -> RabbitMqReader {
-    RabbitMqReader::new(access(management_url), loopback())
+    RabbitMqReader::new(access(management_url), loopback(), Budget::default())
 }
 
 fn queues(names: &[&str]) -> Watched<RabbitMqInterest, Memory> {
@@ -309,7 +310,7 @@ async fn silent_servers_cost_no_more_than_the_deadline_and_leave_nothing_behind(
     let port = silent.rsplit_once(':').unwrap().1.parse().unwrap();
     let mut access = access(&format!("http://{silent}"));
     access.amqp_port = port;
-    let mut reader = RabbitMqReader::new(access, loopback());
+    let mut reader = RabbitMqReader::new(access, loopback(), Budget::default());
     let mut after_first = None;
     for _ in 0..20 {
         let begun = Instant::now();
@@ -342,7 +343,7 @@ async fn a_management_api_that_hangs_leaves_amqp_the_time_for_a_lower_bound_that
     let mut access = access(&format!("http://{silent}"));
     access.amqp_port = amqp.rsplit_once(':').unwrap().1.parse().unwrap();
 
-    let sessions = Sessions::new(loopback(), Metrics::new());
+    let sessions = Sessions::new(loopback(), Budget::default(), Metrics::new());
     let (wake, mut woken) = mpsc::unbounded_channel();
     let wake: Wake = Arc::new(move || wake.send(()).unwrap());
     let interest = queues(&["orders"]).interest;
@@ -387,7 +388,9 @@ async fn a_server_that_speaks_no_amqp_is_no_broker() {
         ..access("http://unused")
     };
     let problem =
-        read(&mut RabbitMqReader::new(access, loopback()), &mut queues(&["orders"])).await.unwrap_err();
+        read(&mut RabbitMqReader::new(access, loopback(), Budget::default()), &mut queues(&["orders"]))
+            .await
+            .unwrap_err();
     assert!(
         matches!(problem.reason, SourceReason::ResponseInvalid | SourceReason::BrokerUnreachable),
         "{problem}"
@@ -400,7 +403,7 @@ async fn s3_a_refused_address_gets_no_connection_in_any_notation() {
     let port = address.rsplit_once(':').unwrap().1;
     for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "[::1]"] {
         let url = format!("http://{host}:{port}");
-        let mut strict = RabbitMqReader::new(access(&url), AddressPolicy::default());
+        let mut strict = RabbitMqReader::new(access(&url), AddressPolicy::default(), Budget::default());
         let problem = read(&mut strict, &mut queues(&["orders"])).await.unwrap_err();
         assert_eq!(problem.reason, SourceReason::AddressDenied, "{host}: {problem}");
         let amqp = RabbitMqAccess {
@@ -409,7 +412,7 @@ async fn s3_a_refused_address_gets_no_connection_in_any_notation() {
             management_url: None,
             ..access(&url)
         };
-        let mut strict = RabbitMqReader::new(amqp, AddressPolicy::default());
+        let mut strict = RabbitMqReader::new(amqp, AddressPolicy::default(), Budget::default());
         let problem = read(&mut strict, &mut queues(&["orders"])).await.unwrap_err();
         assert_eq!(problem.reason, SourceReason::AddressDenied, "{host}: {problem}");
     }

@@ -250,6 +250,8 @@ pub enum SourceReason {
     ResponseInvalid,
     /// A Secret or a key of it is missing or unusable.
     CredentialsUnavailable,
+    /// The broker reports more than the administrator lets the operator read.
+    BudgetExceeded,
 }
 
 impl fmt::Display for SourceReason {

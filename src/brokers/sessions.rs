@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::Observation;
 use super::access::{AccessKey, KafkaAccess, RabbitMqAccess};
 use super::address::AddressPolicy;
+use super::budget::Budget;
 use super::kafka::KafkaReader;
 use super::rabbitmq::RabbitMqReader;
 use super::reader::Reader;
@@ -21,16 +22,17 @@ use crate::telemetry::metrics::{Metrics, PollMetrics};
 #[derive(Debug)]
 pub struct Sessions {
     addresses: AddressPolicy,
+    budget: Budget,
     metrics: Arc<Metrics>,
     kafka: Registry<KafkaInterest>,
     rabbitmq: Registry<RabbitMqInterest>,
 }
 
 impl Sessions {
-    /// No sessions yet. `addresses` says which addresses they may connect to.
+    /// No sessions yet. `addresses` says which addresses they are allowed to connect to, `budget` how much they read.
     #[must_use]
-    pub fn new(addresses: AddressPolicy, metrics: Arc<Metrics>) -> Self {
-        Self { addresses, metrics, kafka: Registry::default(), rabbitmq: Registry::default() }
+    pub fn new(addresses: AddressPolicy, budget: Budget, metrics: Arc<Metrics>) -> Self {
+        Self { addresses, budget, metrics, kafka: Registry::default(), rabbitmq: Registry::default() }
     }
 
     /// Polls a Kafka cluster for this interest until the subscription is dropped.
@@ -41,8 +43,8 @@ impl Sessions {
         period: Duration,
         wake: Wake,
     ) -> Subscription {
-        let (own_access, addresses) = (access.clone(), self.addresses.clone());
-        let reader = move || KafkaReader::new(own_access.clone(), addresses.clone());
+        let (own_access, addresses, budget) = (access.clone(), self.addresses.clone(), self.budget);
+        let reader = move || KafkaReader::new(own_access.clone(), addresses.clone(), budget);
         self.kafka.subscribe(access.key(), reader, self.metrics.polls("kafka"), interest, period, wake)
     }
 
@@ -54,8 +56,8 @@ impl Sessions {
         period: Duration,
         wake: Wake,
     ) -> Subscription {
-        let (own_access, addresses) = (access.clone(), self.addresses.clone());
-        let reader = move || RabbitMqReader::new(own_access.clone(), addresses.clone());
+        let (own_access, addresses, budget) = (access.clone(), self.addresses.clone(), self.budget);
+        let reader = move || RabbitMqReader::new(own_access.clone(), addresses.clone(), budget);
         self.rabbitmq.subscribe(access.key(), reader, self.metrics.polls("rabbitmq"), interest, period, wake)
     }
 }
@@ -175,7 +177,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_whose_task_is_gone_is_replaced_at_the_next_subscription() {
-        let sessions = Sessions::new(AddressPolicy::default(), Metrics::new());
+        let sessions = Sessions::new(AddressPolicy::default(), Budget::default(), Metrics::new());
         // Loopback is refused, so that nothing is connected to.
         let access = RabbitMqAccess {
             host: "127.0.0.1".into(),

@@ -163,6 +163,7 @@ mod tests {
 
     use super::*;
     use crate::brokers::address::AddressPolicy;
+    use crate::brokers::budget::Budget;
     use crate::cluster::scope::Scope;
     use crate::telemetry::objects::Sample;
 
@@ -174,6 +175,7 @@ mod tests {
         let shared = Shared {
             sessions: Arc::new(Sessions::new(
                 AddressPolicy::new(Vec::new(), Vec::new()),
+                Budget::default(),
                 Arc::clone(&metrics),
             )),
             secrets: SecretCache::new(client.clone()),

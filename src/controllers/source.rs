@@ -154,6 +154,7 @@ mod tests {
     use super::*;
     use crate::api::{IsolationLevel, OffsetReset};
     use crate::brokers::address::AddressPolicy;
+    use crate::brokers::budget::Budget;
     use crate::cluster::secrets::SecretCache;
     use crate::plan::{KafkaInterest, KafkaSource, NameSelector};
     use crate::telemetry::metrics::Metrics;
@@ -179,7 +180,7 @@ mod tests {
         let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
         let secrets = SecretCache::new(client).of("shop");
         let metrics = Metrics::new();
-        let sessions = Sessions::new(AddressPolicy::default(), Arc::clone(&metrics));
+        let sessions = Sessions::new(AddressPolicy::default(), Budget::default(), Arc::clone(&metrics));
         let (wake, mut woken) = mpsc::unbounded_channel();
         let wake: Wake = Arc::new(move || wake.send(()).unwrap());
         let mut watching = Watching::default();

@@ -27,6 +27,7 @@ use kafka_protocol::records::{
     RecordEncodeOptions, TimestampType,
 };
 use queuescaler::brokers::address::AddressPolicy;
+use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::connection::{Call, Connection, Settings};
 use queuescaler::brokers::kafka::endpoint::Endpoint;
 use queuescaler::brokers::kafka::wire::{Fields, Malformed};
@@ -407,7 +408,7 @@ where
 }
 
 async fn open(endpoint: &Endpoint) -> Connection {
-    let settings = Settings { addresses: any_address(), tls: None, sasl: None };
+    let settings = Settings { addresses: any_address(), budget: Budget::default(), tls: None, sasl: None };
     Connection::open(endpoint, &settings, Instant::now() + Duration::from_secs(10)).await.unwrap()
 }
 

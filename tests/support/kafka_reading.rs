@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use queuescaler::api::{IsolationLevel, OffsetReset};
 use queuescaler::brokers::access::KafkaAccess;
+use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::{KafkaReader, Memory};
 use queuescaler::brokers::reader::{Reader, Watched};
 use queuescaler::brokers::{Backlog, Problem, Reading};
@@ -18,7 +19,8 @@ pub type One = Watched<KafkaInterest, Memory>;
 
 pub fn plain(bootstrap: &str) -> KafkaReader {
     let bootstrap = bootstrap.split(',').map(str::to_owned).collect();
-    KafkaReader::new(KafkaAccess { bootstrap, tls: None, sasl: None }, any_address()).unwrap()
+    KafkaReader::new(KafkaAccess { bootstrap, tls: None, sasl: None }, any_address(), Budget::default())
+        .unwrap()
 }
 
 pub fn watch(group: &str, topics: &[&str], offset_reset: OffsetReset) -> One {

@@ -14,6 +14,7 @@ use lapin::{BasicProperties, Confirmation};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use queuescaler::brokers::access::{Credentials, RabbitMqAccess, TlsAccess};
 use queuescaler::brokers::address::AddressPolicy;
+use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
 use queuescaler::brokers::{Problem, Reading};
@@ -330,7 +331,11 @@ pub fn credentials(user: &str, password: &str) -> Credentials {
 }
 
 pub fn reader(access: RabbitMqAccess) -> RabbitMqReader {
-    RabbitMqReader::new(access, AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![]))
+    RabbitMqReader::new(
+        access,
+        AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![]),
+        Budget::default(),
+    )
 }
 
 /// One poll for one interest.

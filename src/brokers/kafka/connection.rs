@@ -22,6 +22,7 @@ use super::versions::ApiVersions;
 use super::wire::{Fields, Malformed};
 use crate::brokers::access::SaslAccess;
 use crate::brokers::address::AddressPolicy;
+use crate::brokers::budget::Budget;
 use crate::brokers::{Problem, SourceReason, tls};
 
 /// How this client calls itself.
@@ -71,6 +72,8 @@ pub trait Call: Send + Sync {
 pub struct Settings {
     /// Which addresses may be connected to.
     pub addresses: AddressPolicy,
+    /// How much of the cluster is read.
+    pub budget: Budget,
     /// Present: TLS.
     pub tls: Option<Arc<ClientConfig>>,
     /// Present: SASL.

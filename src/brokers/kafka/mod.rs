@@ -54,6 +54,7 @@ use self::topics::{Matched, Topics};
 use self::transactions::Transactions;
 use super::access::KafkaAccess;
 use super::address::AddressPolicy;
+use super::budget::Budget;
 use super::reader::{Reader, Watched};
 use super::{Note, Problem, Reading, SourceReason, tls};
 use crate::api::IsolationLevel;
@@ -84,14 +85,14 @@ impl KafkaReader {
     /// # Errors
     /// [`SourceReason::CredentialsUnavailable`] when certificates or keys cannot be used, or a bootstrap server is not
     /// `host:port`.
-    pub fn new(access: KafkaAccess, addresses: AddressPolicy) -> Result<Self, Problem> {
+    pub fn new(access: KafkaAccess, addresses: AddressPolicy, budget: Budget) -> Result<Self, Problem> {
         let endpoint = |server: &String| {
             server.parse().map_err(|words: String| Problem::new(SourceReason::CredentialsUnavailable, words))
         };
         let bootstrap = access.bootstrap.iter().map(endpoint).collect::<Result<_, _>>()?;
         let tls_not_verified = access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
         let tls = access.tls.as_ref().map(tls::client_config).transpose()?;
-        let settings = Settings { addresses, tls, sasl: access.sasl };
+        let settings = Settings { addresses, budget, tls, sasl: access.sasl };
         Ok(Self {
             cluster: Cluster::new(settings, bootstrap),
             topics: Topics::default(),

@@ -24,6 +24,7 @@ use ways::Ways;
 
 use super::access::RabbitMqAccess;
 use super::address::AddressPolicy;
+use super::budget::Budget;
 use super::reader::{Reader, Watched};
 use super::{Note, Problem, Reading};
 use crate::plan::RabbitMqInterest;
@@ -32,6 +33,8 @@ use crate::plan::RabbitMqInterest;
 pub struct RabbitMqReader {
     access: RabbitMqAccess,
     addresses: AddressPolicy,
+    #[expect(dead_code, reason = "queues and answers are not measured by it yet")]
+    budget: Budget,
     /// Absent until the first poll.
     ways: Option<Ways>,
 }
@@ -56,8 +59,8 @@ impl Memory {
 impl RabbitMqReader {
     /// A reader. It connects when it is asked to read.
     #[must_use]
-    pub fn new(access: RabbitMqAccess, addresses: AddressPolicy) -> Self {
-        Self { access, addresses, ways: None }
+    pub fn new(access: RabbitMqAccess, addresses: AddressPolicy, budget: Budget) -> Self {
+        Self { access, addresses, budget, ways: None }
     }
 }
 
