@@ -1,5 +1,6 @@
 //! The documents agree with the code: their QueueScalers are valid, and each field, condition, reason, event, metric
-//! and alert is explained, and none that does not exist. Links lead somewhere, and `make` knows the targets.
+//! and alert is explained, and none that does not exist. Links lead somewhere, `make` knows the targets, and the case
+//! catalogue has every case number of a test.
 
 // clippy.toml allows this in tests, but not in what they share.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
@@ -24,8 +25,9 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
-const OPERATIONS: &str = "docs/operations.md";
+const CONDITIONS: &str = "docs/conditions.md";
 const FIELDS: &str = "docs/fields.md";
+const METRICS: &str = "docs/metrics.md";
 
 type Words = BTreeSet<String>;
 
@@ -40,7 +42,7 @@ fn read(path: impl AsRef<Path>) -> String {
 
 /// Every document, by its path from the root.
 fn pages() -> Vec<PathBuf> {
-    let folders = ["", "docs", "charts/queuescaler", "examples", "tests/testbed"];
+    let folders = ["", "docs", "charts/queuescaler", "examples", "tests/cases", "tests/testbed"];
     let files = folders.into_iter().flat_map(|folder| {
         let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
         entries.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
@@ -130,14 +132,14 @@ fn every_queue_scaler_in_the_documents_is_valid_and_nothing_in_it_would_be_ignor
 
 #[test]
 fn every_condition_has_its_section_and_every_section_its_condition() {
-    let conditions = read(OPERATIONS);
+    let conditions = read(CONDITIONS);
     let headings = found(r"(?m)^### (\w+)$", section(&conditions, "## Conditions"));
-    assert_same(&words(&condition::ALL), &headings, OPERATIONS);
+    assert_same(&words(&condition::ALL), &headings, CONDITIONS);
 }
 
 #[test]
 fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
-    let page = read(OPERATIONS);
+    let page = read(CONDITIONS);
     for (heading, path, name) in [
         ("### SourceObserved", "src/brokers/observation.rs", "SourceReason"),
         ("### TargetScalable", "src/report/mod.rs", "TargetReason"),
@@ -155,7 +157,7 @@ fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
 
 #[test]
 fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
-    let page = read(OPERATIONS);
+    let page = read(CONDITIONS);
     let mut reasons = literals("src/report/conditions.rs");
     reasons.extend(literals("src/report/losses.rs"));
     reasons.extend(variants("src/brokers/observation.rs", "SourceReason"));
@@ -173,7 +175,7 @@ fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
 #[test]
 fn what_can_limit_a_decision_is_named_in_both_pages() {
     for limit in variants("src/scaling/decision.rs", "Limit") {
-        for page in [OPERATIONS, FIELDS] {
+        for page in [CONDITIONS, FIELDS] {
             assert!(read(page).contains(&format!("`{limit}`")), "{page} misses {limit}");
         }
     }
@@ -213,10 +215,10 @@ fn metrics() -> Words {
 
 #[test]
 fn every_metric_is_explained_and_no_other() {
-    let page = read(OPERATIONS);
+    let page = read(METRICS);
     let metrics = metrics();
     assert!(metrics.len() >= 17, "only {metrics:?}");
-    assert_same(&metrics, &rows(section(&page, "## Metrics")), "the metrics");
+    assert_same(&metrics, &rows(section(&page, "## Metrics")), METRICS);
     for page in pages() {
         for name in found(r"\b(queuescaler_[a-z_]+)\b", &read(&page)) {
             let series = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
@@ -236,7 +238,7 @@ fn no_place_in_the_readme_waits_to_be_filled() {
 fn every_alert_of_the_chart_is_explained_and_no_other() {
     let alerts = found(r"(?m)- alert: (\w+)$", &read("charts/queuescaler/files/alerts.yaml"));
     assert!(!alerts.is_empty());
-    assert_same(&alerts, &rows(section(&read(OPERATIONS), "## Alerts")), "the alerts");
+    assert_same(&alerts, &rows(section(&read(METRICS), "## Alerts")), "the alerts");
 }
 
 /// Paths of the fields below a schema, such as `policy.steps.rules[].backlogAbove`, each with whether it has fields of
@@ -330,4 +332,80 @@ fn make_knows_every_target_that_the_documents_name() {
             }
         }
     }
+}
+
+/// Files below a folder whose names end in `extension`, by their path from the root.
+fn files_below(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                files.push(path.strip_prefix(root()).unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn the_index_of_the_documents_lists_every_page() {
+    let index = read("docs/README.md");
+    for page in files_below("docs", "md") {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(name == "README.md" || index.contains(&format!("]({name})")), "docs/README.md misses {name}");
+    }
+}
+
+#[test]
+fn a_destructive_command_shares_no_block_with_a_harmless_one() {
+    let destroys = Regex::new(r"\b(?:kubectl delete|helm uninstall|make down|testbed down)\b").unwrap();
+    for page in pages() {
+        for (language, block) in fenced(&read(&page)) {
+            if !matches!(language.as_str(), "" | "sh" | "console") {
+                continue;
+            }
+            let is_command = |line: &&str| !line.is_empty() && !line.trim_start().starts_with('#');
+            let (destructive, harmless): (Vec<_>, Vec<_>) =
+                block.lines().filter(is_command).partition(|line| destroys.is_match(line));
+            let mixed = !destructive.is_empty() && !harmless.is_empty();
+            assert!(!mixed, "{}: {destructive:?} stands beside {harmless:?}", page.display());
+        }
+    }
+}
+
+/// The fenced blocks of a page: language and text.
+fn fenced(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in text.lines() {
+        match (line.trim_start().strip_prefix("```"), open.take()) {
+            (Some(_), Some(block)) => blocks.push(block),
+            (Some(language), None) => open = Some((language.to_owned(), String::new())),
+            (None, Some((language, body))) => open = Some((language, body + line + "\n")),
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+const CATALOGUE: &str = "tests/cases/README.md";
+
+#[test]
+fn every_case_number_of_a_test_is_in_the_catalogue_and_every_tested_case_has_a_test() {
+    let mut tested = Words::new();
+    let names = Regex::new(r"fn ((?:[krcsl][0-9]+_)+)[a-z]").unwrap();
+    for path in files_below("src", "rs").into_iter().chain(files_below("tests", "rs")) {
+        for captures in names.captures_iter(&read(&path)) {
+            tested.extend(captures[1].split_terminator('_').map(str::to_uppercase));
+        }
+    }
+    let catalogue = read(CATALOGUE);
+    let untested = found(r"(?m)^\| ([KRCSL][0-9]+) \|.*\| none: [^|]+ \|$", &catalogue);
+    let listed = found(r"(?m)^\| ([KRCSL][0-9]+) \|", &catalogue);
+    assert!(tested.len() >= 35, "only {tested:?}: are tests named otherwise?");
+    assert_same(&tested, &(&listed - &untested), CATALOGUE);
 }
