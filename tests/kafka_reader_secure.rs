@@ -6,13 +6,16 @@
 
 mod support;
 
-use queuescaler::api::{OffsetReset, SaslMechanism};
-use queuescaler::brokers::SourceReason;
+use std::time::{Duration, Instant};
+
+use queuescaler::api::{IsolationLevel, OffsetReset, SaslMechanism};
 use queuescaler::brokers::access::{ClientCertificate, Credentials, KafkaAccess, SaslAccess, TlsAccess};
 use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::KafkaReader;
+use queuescaler::brokers::{Note, SourceReason};
+use queuescaler::plan::NameSelector;
 use support::kafka_admin::{KafkaAdmin, any_address};
-use support::kafka_reading::{known, poll, poll_one, unique, watch};
+use support::kafka_reading::{known, poll, poll_one, unique, watch, watch_by};
 use support::skip::skipped;
 
 const MECHANISMS: [SaslMechanism; 3] =
@@ -141,4 +144,37 @@ async fn wants_sasl() -> Option<()> {
 #[tokio::test]
 async fn a_port_that_wants_sasl_says_so() {
     wants_sasl().await;
+}
+
+async fn does_not_know_residue_without_the_right_to_read() -> Option<()> {
+    let bootstrap = variable("QS_KAFKA_SASL_BOOTSTRAP")?;
+    let mut admin = KafkaAdmin::new(&variable("QS_KAFKA_BOOTSTRAP")?);
+    let (topic, group) = (unique("aborted"), unique("group"));
+    admin.create_topic(&topic, 1).await;
+    let transaction = admin.begin(&unique("transaction"), &topic, 0, 300).await;
+    admin.end(transaction, false).await;
+    admin.commit(&group, &topic, &[(0, 0)]).await;
+    admin.allow_only(&topic, &variable("QS_KAFKA_USER")?).await;
+
+    let mut reader = reader(&bootstrap, tls()?, Some(sasl(SaslMechanism::ScramSha512, None)?));
+    let names = NameSelector::Names(vec![topic.clone()]);
+    let mut one = watch_by(&group, names, OffsetReset::Latest, IsolationLevel::ReadCommitted);
+    let note = Note::ResidueUnknown { topics: vec![topic], partitions: 1, offsets: 301 };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        let reading = poll_one(&mut reader, &mut one).await;
+        let backlog = known(&reading);
+        if backlog.notes.contains(&note) {
+            assert_eq!((backlog.messages, backlog.possible_residue.len()), (301, 1));
+            return Some(());
+        }
+        assert!(Instant::now() < deadline, "{backlog:?}");
+        ticks.tick().await;
+    }
+}
+
+#[tokio::test]
+async fn residue_is_unknown_without_the_right_to_read() {
+    does_not_know_residue_without_the_right_to_read().await;
 }

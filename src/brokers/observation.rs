@@ -49,6 +49,14 @@ impl Reading {
         }
     }
 
+    /// The same, to add to it.
+    pub fn backlog_mut(&mut self) -> Option<&mut Backlog> {
+        match self {
+            Self::Known(backlog) | Self::AtLeast(backlog, _) => Some(backlog),
+            Self::Unknown(_) => None,
+        }
+    }
+
     /// What is wrong with the reading.
     #[must_use]
     pub fn problem(&self) -> Option<&Problem> {
@@ -85,6 +93,8 @@ pub struct Backlog {
     pub partitions: Option<u32>,
     /// Members of the consumer group, or consumers of the queues. Absent where the broker does not tell.
     pub members: Option<u32>,
+    /// How the members are spread over hosts. Absent where the broker does not report it.
+    pub member_hosts: Option<MemberHosts>,
     /// The group is handing out its partitions anew.
     pub rebalancing: bool,
     /// When messages were written that are still to be processed, as far as the broker was asked: of those partitions
@@ -93,8 +103,45 @@ pub struct Backlog {
     /// How long messages are kept that nobody processes, as far as it is known. Of a topic that is not here, nothing is
     /// known, or they are kept for ever.
     pub kept: Vec<Kept>,
+    /// Partitions whose backlog stands still and may have no message in it (markers of transactions, aborted records,
+    /// what compaction left), because no log probe has found a message yet. They are counted in `messages`, and are no
+    /// evidence of a stall. What is known to be no message is not counted at all.
+    pub possible_residue: Vec<PartitionId>,
     /// What the user should know besides the number.
     pub notes: Vec<Note>,
+}
+
+impl Backlog {
+    /// Whether a consumer has to run although nothing counts as backlog: what arrives while none runs would be skipped.
+    #[must_use]
+    pub fn needs_consumer(&self) -> bool {
+        let needs =
+            |note: &Note| matches!(note, Note::NoCommittedOffsets | Note::UncommittedPartitions { .. });
+        self.notes.iter().any(needs)
+    }
+}
+
+/// One partition of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionId {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: usize,
+}
+
+/// How the members of a consumer group are spread over hosts. A pod is one host, unless it uses its node's network or
+/// its address is translated on the way to the broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberHosts {
+    /// Hosts that have at least one member.
+    pub hosts: u32,
+    /// Members on the host that has most of them.
+    pub most_members: u32,
+    /// Members that have no partition.
+    pub idle_members: u32,
+    /// Hosts none of whose members has a partition.
+    pub idle_hosts: u32,
 }
 
 /// When the oldest message of a partition that is still to be processed was written.
@@ -153,6 +200,34 @@ pub enum Note {
     /// The group never committed and starts at the end (`offsetReset: Latest`), so that nothing counts as backlog
     /// until it has run once. At least one replica is needed for that.
     NoCommittedOffsets,
+    /// The group has committed some partitions and these not, and starts at the end (`offsetReset: Latest`): a consumer
+    /// skips what arrives in them while none runs. At least one replica is needed, so that one runs.
+    UncommittedPartitions {
+        /// The first of them, as topic-number, at most five.
+        named: Vec<String>,
+        /// How many there are.
+        partitions: u32,
+        /// Messages in their logs, which a consumer that starts at the end skips.
+        messages: u64,
+    },
+    /// Messages arrived in new partitions before a consumer read them, and a consumer that starts at the end
+    /// (`offsetReset: Latest`) has skipped them. They are not part of the backlog any more.
+    MessagesSkipped {
+        /// The first of the partitions, as topic-number with the offsets that were skipped, at most five.
+        named: Vec<String>,
+        /// Messages skipped.
+        messages: u64,
+    },
+    /// Backlogs that stand still may have no message in them, and the operator is not allowed to read the records that
+    /// would show it (right Read on the topic).
+    ResidueUnknown {
+        /// The first of the topics, at most five.
+        topics: Vec<String>,
+        /// Partitions concerned.
+        partitions: u32,
+        /// Offsets that may be messages or not.
+        offsets: u64,
+    },
     /// Committed offsets lie before the start of the log: so many messages were lost to retention before they were
     /// processed. They are not part of the backlog.
     BacklogExpired {
@@ -230,6 +305,8 @@ pub enum SourceReason {
     QueueNotFound,
     /// No such virtual host.
     VhostNotFound,
+    /// The group is a share group, and the brokers do not report its lag.
+    ShareGroupNotSupported,
     /// The queue is a stream, whose message count is not a backlog.
     StreamNotSupported,
     /// Some partitions, topics or queues are missing.

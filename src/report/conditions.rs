@@ -9,6 +9,7 @@ use crate::api::condition::{
     ALL, BACKLOG_HEALTHY, CONSUMERS_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED,
     TARGET_HEALTHY, TARGET_SCALABLE,
 };
+use crate::brokers::observation::quote;
 use crate::brokers::{Note, Reading};
 use crate::plan::Invalid;
 use crate::scaling::{Limit, Reason};
@@ -101,14 +102,9 @@ fn source_observed(situation: &Situation<'_>) -> Finding {
     match situation.observation.map(|observation| &observation.reading) {
         None => finding("Unknown", "NotYetObserved".into(), "the backlog has not been read yet".into()),
         Some(Reading::Known(backlog)) => {
-            let no_commits = backlog.notes.contains(&Note::NoCommittedOffsets);
-            let reason = if no_commits { "NoCommittedOffsets" } else { "Observed" };
-            let mut message = if no_commits {
-                "the group has not committed yet and starts at the end, so that nothing counts as backlog"
-                    .to_owned()
-            } else {
-                "the backlog is read completely".to_owned()
-            };
+            let noted = backlog.notes.iter().find_map(source_note);
+            let (reason, mut message) =
+                noted.unwrap_or_else(|| ("Observed", "the backlog is read completely".to_owned()));
             if backlog.notes.contains(&Note::TlsNotVerified) {
                 message.push_str("; the broker's certificate is not verified (tls.insecureSkipVerify)");
             }
@@ -118,6 +114,44 @@ fn source_observed(situation: &Situation<'_>) -> Finding {
         Some(Reading::AtLeast(_, problem) | Reading::Unknown(problem)) => {
             finding("False", problem.reason.to_string(), problem.message.clone())
         }
+    }
+}
+
+/// What a complete reading leaves open about messages: a reason and a sentence.
+fn source_note(note: &Note) -> Option<(&'static str, String)> {
+    let more = |all: u32, named: &[String]| match usize::try_from(all).unwrap_or(usize::MAX) - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match note {
+        Note::NoCommittedOffsets => {
+            let message =
+                "the group has not committed yet and starts at the end, so that nothing counts as backlog";
+            Some(("NoCommittedOffsets", message.to_owned()))
+        }
+        Note::UncommittedPartitions { named, partitions, messages } => {
+            let message = format!(
+                "the group starts at the end (offsetReset Latest) and has no commit in {partitions} partitions: {}{}, \
+                 with {messages} messages in their logs; at least one replica is kept, because a consumer skips what \
+                 arrives there while none runs; commit offsets for them (kafka-consumer-groups --reset-offsets \
+                 --to-latest --execute while no consumer runs), or start at the beginning (auto.offset.reset and \
+                 offsetReset Earliest)",
+                quote(&named.join(", ")),
+                more(*partitions, named)
+            );
+            Some(("UncommittedPartitions", message))
+        }
+        Note::ResidueUnknown { topics, partitions, offsets } => {
+            let message = format!(
+                "{offsets} offsets in {partitions} partitions stand still and may be no messages (markers of \
+                 transactions, aborted records, what compaction left), because the user is not allowed to read the \
+                 records of {}; replicas go down to the minimum and not to zero; allow it: kafka-acls --add \
+                 --allow-principal User:<user> --operation Read --topic <topic>",
+                quote(&topics.join(", "))
+            );
+            Some(("ResidueUnknown", message))
+        }
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::scaling::Expiring;
 
 /// The worst that was found: a reason and a sentence.
 pub(super) fn found(notes: &[Note], soon: Option<&Expiring>) -> Option<(&'static str, String)> {
-    expired(notes).or_else(|| hanging(notes)).or_else(|| soon.map(expiring))
+    expired(notes).or_else(|| skipped(notes)).or_else(|| hanging(notes)).or_else(|| soon.map(expiring))
 }
 
 /// Messages are gone, which is the worst.
@@ -21,6 +21,22 @@ fn expired(notes: &[Note]) -> Option<(&'static str, String)> {
          raise the retention, or maxReplicas"
     );
     Some(("BacklogExpired", message))
+}
+
+/// Messages were not processed, and are still in the log.
+fn skipped(notes: &[Note]) -> Option<(&'static str, String)> {
+    let skipped = |note: &Note| match note {
+        Note::MessagesSkipped { named, messages } => Some((named.join(", "), *messages)),
+        _ => None,
+    };
+    let (places, messages) = notes.iter().find_map(skipped)?;
+    let message = format!(
+        "consumers skipped {messages} messages that arrived in new partitions before a consumer was assigned: {}; \
+         they are not counted any more; process them by other means while the log has them, and let the consumer \
+         start at the beginning (auto.offset.reset and offsetReset Earliest) before partitions are added",
+        quote(&places)
+    );
+    Some(("MessagesSkipped", message))
 }
 
 /// Consumers cannot go on.
@@ -80,7 +96,10 @@ mod tests {
     fn what_is_lost_comes_before_what_hangs_and_that_before_what_will_be_lost() {
         let reason = |notes: &[Note], soon| found(notes, soon).map(|(reason, _)| reason);
         let (lost, soon) = (Note::BacklogExpired { messages: 7 }, soon("orders", None));
-        assert_eq!(reason(&[hangs(0), lost], Some(&soon)), Some("BacklogExpired"));
+        let skipped =
+            Note::MessagesSkipped { named: vec!["orders-3 (offsets 0 to 6)".to_owned()], messages: 7 };
+        assert_eq!(reason(&[hangs(0), skipped.clone(), lost], Some(&soon)), Some("BacklogExpired"));
+        assert_eq!(reason(&[hangs(0), skipped], Some(&soon)), Some("MessagesSkipped"));
         assert_eq!(reason(&[hangs(0)], Some(&soon)), Some("HangingTransaction"));
         assert_eq!(reason(&[], Some(&soon)), Some("BacklogExpiring"));
     }

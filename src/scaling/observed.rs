@@ -6,7 +6,7 @@ use super::decision::{Decision, Limit, Reason, count};
 use super::history::{History, elapsed};
 use super::proposal::{Proposal, Situation, propose};
 use super::{Scene, behavior, drain_time, evidence};
-use crate::brokers::observation::{Backlog, Note, Problem};
+use crate::brokers::observation::{Backlog, Problem};
 
 /// Readings in agreement that the lowest count but zero needs.
 const READINGS_TO_LOWEST: u32 = 2;
@@ -21,7 +21,7 @@ pub(super) fn decide(
     history: &mut History,
 ) -> Decision {
     let Scene { plan, current, now, target } = *scene;
-    let never_committed = backlog.notes.contains(&Note::NoCommittedOffsets);
+    let needs_consumer = backlog.needs_consumer();
     let situation = Situation { plan, backlog, current, target, taken_at, history, now };
     let episode = drain_time::follow(&situation);
     history.episode = episode;
@@ -40,13 +40,13 @@ pub(super) fn decide(
     record(scene, taken_at, backlog, problem.is_none(), &proposal, history);
 
     let nobody_consumes = history.health.nobody_consumes();
-    let floor = i32::from(never_committed || nobody_consumes);
+    let floor = i32::from(needs_consumer || nobody_consumes);
     let desired = plan.bounds.clamp(proposal.wanted.max(floor));
     let mut course = Course::start(proposal, desired);
     if desired > course.proposal.wanted {
         if plan.bounds.min < floor {
-            course.say(if never_committed {
-                "a group without a commit needs 1 replica to make one"
+            course.say(if needs_consumer {
+                "1 replica is kept while partitions have no commit"
             } else {
                 "1 replica is kept to begin to consume"
             });
@@ -110,10 +110,7 @@ fn record(
     history.seen = Some(taken_at);
     let lowest = scene.plan.bounds.min.max(1);
     let low = complete && proposal.trend <= lowest;
-    let empty = complete
-        && backlog.messages == 0
-        && backlog.in_flight == 0
-        && !backlog.notes.contains(&Note::NoCommittedOffsets);
+    let empty = complete && backlog.messages == 0 && backlog.in_flight == 0 && !backlog.needs_consumer();
     history.low.observe(low, taken_at, scene.plan.statistics_interval);
     history.empty.observe(empty, taken_at, scene.plan.statistics_interval);
     if complete || proposal.trend > scene.current {

@@ -78,6 +78,7 @@ impl Observer {
             rebalancing: world.rebalances(),
             assignor: (!world.rebalances()).then(|| protocol.assignor().to_owned()),
             assigned: (0..).zip(world.owned()).map(assigned).collect(),
+            ..GroupState::default()
         }
     }
 

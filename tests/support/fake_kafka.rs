@@ -25,7 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-mod looks;
+mod records;
 
 pub const NOT_LEADER: i16 = 6;
 pub const NOT_COORDINATOR: i16 = 16;

@@ -18,6 +18,7 @@ pub mod kafka_cluster;
 pub mod kafka_consumers;
 pub mod kafka_queue;
 pub mod kafka_reading;
+pub mod kafka_tool;
 pub mod operator;
 pub mod rabbitmq_admin;
 pub mod rabbitmq_consumers;

@@ -1,4 +1,4 @@
-//! The consumer groups of one poll: who coordinates them, what they committed, how they stand.
+//! The consumer groups of one poll: who coordinates them, what they committed, their state and members.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,6 +13,9 @@ use super::connection::Call;
 use super::groups::{
     DescribeConsumerGroups, DescribeGroups, Description, FindCoordinator, GROUPS_PER_DESCRIPTION,
 };
+use super::share_backlog;
+use super::share_groups::{DescribeShareGroups, DescribeShareOffsets, ShareOffset, ShareOffsets};
+use super::streams_groups::DescribeStreamsGroups;
 use super::topics::{DENIED_FOR, in_words};
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
@@ -34,10 +37,23 @@ pub(super) const UNANSWERED: i16 = -1;
 #[derive(Clone, Debug, Default)]
 pub(super) struct GroupMemory {
     coordinator: Option<i32>,
-    /// It uses the new protocol (KIP-848), whose groups the old description calls dead.
-    new_protocol: bool,
-    /// The user may not read it, and when to ask again.
+    protocol: Protocol,
+    /// The user is not allowed to read it, and when to ask again.
     denied: Option<(Instant, Problem)>,
+}
+
+/// The protocol of a group's members. Each has its own description, and is unknown to the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Protocol {
+    /// Members agree among themselves; also the protocol of groups that do not exist.
+    #[default]
+    Classic,
+    /// The coordinator assigns partitions (KIP-848).
+    Consumer,
+    /// The coordinator assigns tasks of a Kafka Streams application (KIP-1071).
+    Streams,
+    /// All members can get records of all partitions (KIP-932).
+    Share,
 }
 
 /// One group in one poll.
@@ -46,10 +62,13 @@ pub(super) struct Consumer {
     /// Commits by topic and partition.
     pub(super) commits: BTreeMap<Arc<str>, Vec<Commit>>,
     pub(super) state: GroupState,
+    /// Positions by topic and partition, of a share group, which commits nothing.
+    pub(super) share: Option<BTreeMap<Arc<str>, Vec<ShareOffset>>>,
     /// Why nothing of it can be known.
     pub(super) problem: Option<Problem>,
     answered: bool,
-    /// The old way of describing says that it does not exist.
+    described: bool,
+    /// The classic description does not know it.
     dead: bool,
 }
 
@@ -146,8 +165,7 @@ impl Consumers {
         let mut room: HashMap<i32, (usize, usize)> = HashMap::new();
         for (group, consumer) in self.open() {
             let Some(node) = consumer.memory.coordinator else { continue };
-            let topics: Vec<_> =
-                consumer.commits.iter().map(|(topic, commits)| (Arc::clone(topic), commits.len())).collect();
+            let topics = consumer.topics();
             let size: usize = topics.iter().map(|(_, count)| count).sum();
             let calls = work.entry(node).or_default();
             let (groups_left, commits_left) = room.entry(node).or_default();
@@ -169,33 +187,78 @@ impl Consumers {
         }
     }
 
-    /// Reads how the groups stand. What fails here is left out of the state, and fails nothing else.
+    /// Reads state and members of the groups. What fails here is left out of the state, and fails nothing else.
     pub(super) async fn describe(&mut self, cluster: &mut Cluster, poll: &mut Poll) {
-        self.describe_new(|consumer| consumer.memory.new_protocol, cluster, poll).await;
+        let known = |protocol| move |consumer: &Consumer| consumer.memory.protocol == protocol;
+        self.describe_as::<DescribeConsumerGroups>(known(Protocol::Consumer), cluster, poll).await;
+        self.describe_as::<DescribeStreamsGroups>(known(Protocol::Streams), cluster, poll).await;
+        self.describe_as::<DescribeShareGroups>(known(Protocol::Share), cluster, poll).await;
 
-        let work = self.batches(|consumer| !consumer.memory.new_protocol, |groups| DescribeGroups { groups });
+        let classic =
+            |consumer: &Consumer| consumer.memory.protocol == Protocol::Classic && !consumer.described;
+        let work = self.batches(classic, |groups| DescribeGroups { groups });
         for description in flat(cluster.call_each(work, poll).await) {
             let Some(consumer) = self.groups.get_mut(description.group.as_str()) else { continue };
-            // What the old description calls dead does not exist, or is a group of the new protocol.
+            // What the classic description calls dead does not exist, or is a group of another protocol.
             consumer.dead = description.error == 0 && description.state == "Dead";
             consumer.describe(description);
         }
-        self.describe_new(|consumer| consumer.dead, cluster, poll).await;
+        let dead = |consumer: &Consumer| consumer.dead;
+        self.describe_as::<DescribeConsumerGroups>(dead, cluster, poll).await;
+        self.describe_as::<DescribeStreamsGroups>(dead, cluster, poll).await;
+        self.describe_as::<DescribeShareGroups>(dead, cluster, poll).await;
     }
 
-    async fn describe_new(&mut self, which: fn(&Consumer) -> bool, cluster: &mut Cluster, poll: &mut Poll) {
-        let mut work = self.batches(which, |groups| DescribeConsumerGroups { groups });
-        work.retain(|node, _| cluster.supports::<DescribeConsumerGroups>(*node));
+    async fn describe_as<C: Describe>(
+        &mut self,
+        which: impl Fn(&Consumer) -> bool,
+        cluster: &mut Cluster,
+        poll: &mut Poll,
+    ) {
+        let mut work = self.batches(which, C::of);
+        work.retain(|node, _| cluster.supports::<C>(*node));
         for description in flat(cluster.call_each(work, poll).await) {
             let Some(consumer) = self.groups.get_mut(description.group.as_str()) else { continue };
-            consumer.memory.new_protocol = description.error == 0;
+            let found = description.error == 0;
+            consumer.memory.protocol = if found { C::PROTOCOL } else { Protocol::Classic };
+            consumer.dead &= !found;
             consumer.describe(description);
+        }
+    }
+
+    /// Reads how far the share groups are.
+    pub(super) async fn read_share_offsets(&mut self, cluster: &mut Cluster, poll: &mut Poll) {
+        let mut work: HashMap<i32, Vec<DescribeShareOffsets>> = HashMap::new();
+        let share = self.groups.iter_mut().filter(|(_, one)| one.memory.protocol == Protocol::Share);
+        for (group, consumer) in share.filter(|(_, one)| one.problem.is_none()) {
+            let positions = |commits: &Vec<Commit>| vec![Err(UNANSWERED); commits.len()];
+            consumer.share = Some(
+                consumer
+                    .commits
+                    .iter()
+                    .map(|(topic, commits)| (Arc::clone(topic), positions(commits)))
+                    .collect(),
+            );
+            let Some(node) = consumer.memory.coordinator else { continue };
+            if !cluster.supports::<DescribeShareOffsets>(node) {
+                consumer.problem = Some(share_backlog::not_supported(&quote(group)));
+                continue;
+            }
+            let asked = AskedGroup { group: Arc::clone(group), topics: consumer.topics() };
+            work.entry(node).or_default().push(DescribeShareOffsets { groups: vec![asked] });
+        }
+        for answered in cluster.call_each(work, poll).await {
+            for found in answered.answers.into_iter().flatten().flatten() {
+                if let Some(consumer) = self.groups.get_mut(found.group.as_str()) {
+                    consumer.take_share(found);
+                }
+            }
         }
     }
 
     fn batches<C: Call>(
         &self,
-        which: fn(&Consumer) -> bool,
+        which: impl Fn(&Consumer) -> bool,
         call: fn(Vec<Arc<str>>) -> C,
     ) -> HashMap<i32, Vec<C>> {
         let mut by_node: HashMap<i32, Vec<Arc<str>>> = HashMap::new();
@@ -228,8 +291,30 @@ impl Consumer {
             memory,
             commits: BTreeMap::new(),
             state: GroupState::default(),
+            share: None,
             answered: false,
+            described: false,
             dead: false,
+        }
+    }
+
+    /// Topics with their numbers of partitions.
+    fn topics(&self) -> Vec<(Arc<str>, usize)> {
+        self.commits.iter().map(|(topic, commits)| (Arc::clone(topic), commits.len())).collect()
+    }
+
+    fn take_share(&mut self, found: ShareOffsets) {
+        if found.error != 0 {
+            return self.refuse(&found.group, found.error);
+        }
+        for (topic, partitions) in found.topics {
+            let Some(known) = self.share.as_mut().and_then(|topics| topics.get_mut(topic.as_str())) else {
+                continue;
+            };
+            for (partition, offset) in partitions {
+                let place = usize::try_from(partition).ok().and_then(|partition| known.get_mut(partition));
+                place.into_iter().for_each(|place| *place = offset);
+            }
         }
     }
 
@@ -262,13 +347,46 @@ impl Consumer {
 
     fn describe(&mut self, found: Description) {
         if found.error == 0 {
+            self.described = true;
             self.state = GroupState {
                 members: Some(found.members),
                 rebalancing: found.is_rebalancing(),
                 assignor: Some(found.assignor).filter(|assignor| !assignor.is_empty()),
                 assigned: found.assigned,
+                hosts: found.hosts,
             };
         }
+    }
+}
+
+/// One of the requests that describe groups of one protocol.
+trait Describe: Call<Answer = Vec<Description>> {
+    const PROTOCOL: Protocol;
+
+    fn of(groups: Vec<Arc<str>>) -> Self;
+}
+
+impl Describe for DescribeConsumerGroups {
+    const PROTOCOL: Protocol = Protocol::Consumer;
+
+    fn of(groups: Vec<Arc<str>>) -> Self {
+        Self { groups }
+    }
+}
+
+impl Describe for DescribeStreamsGroups {
+    const PROTOCOL: Protocol = Protocol::Streams;
+
+    fn of(groups: Vec<Arc<str>>) -> Self {
+        Self { groups }
+    }
+}
+
+impl Describe for DescribeShareGroups {
+    const PROTOCOL: Protocol = Protocol::Share;
+
+    fn of(groups: Vec<Arc<str>>) -> Self {
+        Self { groups }
     }
 }
 
@@ -292,7 +410,7 @@ fn group_problem(group: &str, error: i16) -> Problem {
     let (reason, message) = match error {
         GROUP_AUTHORIZATION_FAILED => (
             SourceReason::AuthorizationFailed,
-            format!("the user may not read group={group}; allow it to Describe the group"),
+            format!("the user is not allowed to read group={group}; allow it to Describe the group"),
         ),
         COORDINATOR_NOT_AVAILABLE | NOT_COORDINATOR | UNANSWERED => {
             (SourceReason::BrokerUnreachable, format!("group {group} has no coordinator now"))

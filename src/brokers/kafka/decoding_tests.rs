@@ -137,7 +137,7 @@ fn offsets_are_read() {
 
 fn fetch() -> Fetch {
     let isolation = IsolationLevel::ReadCommitted;
-    Fetch { topic: "orders".into(), partition: 4, from: 10, end: 90, isolation }
+    Fetch { topic: "orders".into(), partition: 4, from: 10, end: 90, goes_on: false, isolation }
 }
 
 #[test]

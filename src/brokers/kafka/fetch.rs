@@ -21,6 +21,8 @@ pub(super) struct Fetch {
     pub(super) from: i64,
     /// What lies here or beyond is of no interest.
     pub(super) end: i64,
+    /// An earlier fetch found no record up to `from`: larger steps reach the end sooner.
+    pub(super) goes_on: bool,
     pub(super) isolation: IsolationLevel,
 }
 
@@ -30,10 +32,11 @@ pub(super) struct Fetched {
     pub(super) found: Result<Scan, i16>,
 }
 
-/// Bytes that a broker is asked for. It sends a batch that is larger as a whole.
-const BYTES: i32 = 16 * 1024;
+/// Bytes that a broker is asked for, at first and when a fetch goes on. It sends a batch that is larger as a whole.
+const FIRST_BYTES: i32 = 16 * 1024;
+const MORE_BYTES: i32 = 128 * 1024;
 /// Bytes of an answer that are kept; the rest of a large batch is passed over.
-const KEPT: usize = 128 * 1024;
+const KEPT: usize = 160 * 1024;
 /// No broker takes a batch that is larger.
 const LARGEST_BATCH: usize = 1 << 30;
 /// Our own: the broker did not answer for this partition, as when a quota holds it back, or answered for another one.
@@ -48,17 +51,18 @@ impl Call for Fetch {
     const VERSIONS: (i16, i16) = (4, 10);
 
     fn request(&self, _version: i16) -> FetchRequest {
+        let bytes = if self.goes_on { MORE_BYTES } else { FIRST_BYTES };
         let partition = FetchPartition::default()
             .with_partition(self.partition)
             .with_current_leader_epoch(-1)
             .with_fetch_offset(self.from)
             .with_log_start_offset(-1)
-            .with_partition_max_bytes(BYTES);
+            .with_partition_max_bytes(bytes);
         let topic = FetchTopic::default()
             .with_topic(TopicName(StrBytes::from_string(self.topic.to_string())))
             .with_partitions(vec![partition]);
         FetchRequest::default()
-            .with_max_bytes(BYTES)
+            .with_max_bytes(bytes)
             .with_isolation_level(i8::from(self.isolation == IsolationLevel::ReadCommitted))
             .with_topics(vec![topic])
     }

@@ -1,4 +1,4 @@
-//! FindCoordinator, DescribeGroups and ConsumerGroupDescribe: who manages a group, and how it stands.
+//! FindCoordinator, DescribeGroups and ConsumerGroupDescribe: the coordinator, state and members of consumer groups.
 
 use std::sync::Arc;
 
@@ -10,7 +10,9 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::backlog::Assigned;
 use super::connection::Call;
+use super::member_hosts::HostCount;
 use super::wire::{Fields, Malformed};
+use crate::brokers::observation::MemberHosts;
 
 /// From this version on, one request can ask for the coordinators of many groups.
 const MANY_KEYS: i16 = 4;
@@ -81,7 +83,7 @@ impl Call for FindCoordinator {
     }
 }
 
-/// How a group stands.
+/// State and members of a group.
 pub(super) struct Description {
     pub(super) group: String,
     pub(super) error: i16,
@@ -91,10 +93,11 @@ pub(super) struct Description {
     pub(super) assignor: String,
     pub(super) members: u32,
     pub(super) assigned: Vec<Assigned>,
+    pub(super) hosts: Option<MemberHosts>,
 }
 
 impl Description {
-    /// Whether partitions are being handed out anew, in the words of either protocol.
+    /// Whether the group rebalances, in the states of either protocol.
     pub(super) fn is_rebalancing(&self) -> bool {
         matches!(
             self.state.as_str(),
@@ -106,15 +109,15 @@ impl Description {
 /// Most groups that are described in one request, so that the answer stays small.
 pub(super) const GROUPS_PER_DESCRIPTION: usize = 200;
 
-/// A member's subscription is told with it and passed over, and so is an assignment that is not of consumers.
-const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
+/// Most bytes of an answer. It has each member's subscription too, which is passed over.
+pub(super) const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
 
-/// Most assignments of a topic to a member that one answer may tell. A group with more has no known owners, so that
+/// Most assignments of a topic to a member that one answer may have. A group with more has no known owners, so that
 /// nobody can fill the memory with them.
-const MOST_ASSIGNED: usize = 100_000;
+pub(super) const MOST_ASSIGNED: usize = 100_000;
 
 /// Adds what one member reads, as long as there is room.
-fn assign(assigned: &mut Vec<Assigned>, found: Vec<Assigned>, room: &mut usize) {
+pub(super) fn assign(assigned: &mut Vec<Assigned>, found: Vec<Assigned>, room: &mut usize) {
     match room.checked_sub(found.len()) {
         Some(left) => {
             *room = left;
@@ -128,7 +131,7 @@ fn assign(assigned: &mut Vec<Assigned>, found: Vec<Assigned>, room: &mut usize) 
     }
 }
 
-/// Asks how groups of the classic protocol stand.
+/// Asks for state and members of groups of the classic protocol.
 pub(super) struct DescribeGroups {
     pub(super) groups: Vec<Arc<str>>,
 }
@@ -159,7 +162,7 @@ impl Call for DescribeGroups {
             let state = fields.string()?.to_owned();
             let of_consumers = fields.string()? == "consumer";
             let assignor = fields.string()?.to_owned();
-            let mut members = 0;
+            let (mut members, mut hosts) = (0, HostCount::default());
             let mut assigned = Vec::new();
             for _ in 0..fields.array()? {
                 members += 1;
@@ -168,22 +171,26 @@ impl Call for DescribeGroups {
                     fields.nullable_string()?; // static member
                 }
                 fields.string()?; // client
-                fields.string()?; // host
+                let host = fields.string()?;
                 fields.bytes()?; // subscription
-                let assignment = fields.bytes()?;
-                if of_consumers && let Ok(found) = classic_assignment(assignment, members - 1) {
-                    assign(&mut assigned, found, &mut room);
-                }
+                let found = classic_assignment(fields.bytes()?, members - 1).ok().filter(|_| of_consumers);
+                hosts.add(host, found.as_ref().is_none_or(|found| has_partitions(found)));
+                assign(&mut assigned, found.unwrap_or_default(), &mut room);
                 fields.tags()?;
             }
             if version >= 3 {
                 fields.i32()?; // authorized operations
             }
             fields.tags()?;
-            groups.push(Description { group, error, state, assignor, members, assigned });
+            let hosts = hosts.finish();
+            groups.push(Description { group, error, state, assignor, members, assigned, hosts });
         }
         Ok(groups)
     }
+}
+
+fn has_partitions(assigned: &[Assigned]) -> bool {
+    assigned.iter().any(|one| !one.partitions.is_empty())
 }
 
 /// What a member of a classic group reads, as its leader wrote it (ConsumerProtocolAssignment): the broker passes it
@@ -205,7 +212,7 @@ fn classic_assignment(assignment: &[u8], member: u32) -> Result<Vec<Assigned>, M
     Ok(assigned)
 }
 
-fn partitions(fields: &mut Fields<'_>) -> Result<Vec<i32>, Malformed> {
+pub(super) fn partitions(fields: &mut Fields<'_>) -> Result<Vec<i32>, Malformed> {
     let mut partitions = Vec::new();
     for _ in 0..fields.array()? {
         partitions.push(fields.i32()?);
@@ -214,11 +221,11 @@ fn partitions(fields: &mut Fields<'_>) -> Result<Vec<i32>, Malformed> {
 }
 
 /// A member's number. Groups of more than 65535 members do not exist.
-fn number(member: u32) -> u16 {
+pub(super) fn number(member: u32) -> u16 {
     u16::try_from(member).unwrap_or(u16::MAX)
 }
 
-/// Asks how groups of the new protocol (KIP-848) stand.
+/// Asks for state and members of groups of the new protocol (KIP-848).
 pub(super) struct DescribeConsumerGroups {
     pub(super) groups: Vec<Arc<str>>,
 }
@@ -248,27 +255,31 @@ impl Call for DescribeConsumerGroups {
             let state = fields.string()?.to_owned();
             fields.skip(8)?; // epochs of group and assignment
             let assignor = fields.string()?.to_owned();
-            let mut members = 0;
+            let (mut members, mut hosts) = (0, HostCount::default());
             let mut assigned = Vec::new();
             for _ in 0..fields.array()? {
-                assign(&mut assigned, consumer(&mut fields, members)?, &mut room);
+                let (host, found) = consumer(&mut fields, members)?;
+                hosts.add(host, has_partitions(&found));
+                assign(&mut assigned, found, &mut room);
                 members += 1;
             }
             fields.i32()?; // authorized operations
             fields.tags()?;
-            groups.push(Description { group, error, state, assignor, members, assigned });
+            let hosts = hosts.finish();
+            groups.push(Description { group, error, state, assignor, members, assigned, hosts });
         }
         Ok(groups)
     }
 }
 
-fn consumer(fields: &mut Fields<'_>, member: u32) -> Result<Vec<Assigned>, Malformed> {
+/// The host of a member, and what it reads.
+fn consumer<'a>(fields: &mut Fields<'a>, member: u32) -> Result<(&'a str, Vec<Assigned>), Malformed> {
     fields.string()?; // member
     fields.nullable_string()?; // static member
     fields.nullable_string()?; // rack
     fields.i32()?; // epoch
     fields.string()?; // client
-    fields.string()?; // host
+    let host = fields.string()?;
     for _ in 0..fields.array()? {
         fields.string()?; // subscribed topic
     }
@@ -295,9 +306,9 @@ fn consumer(fields: &mut Fields<'_>, member: u32) -> Result<Vec<Assigned>, Malfo
     }
     fields.tags()?;
     fields.tags()?;
-    Ok(assigned)
+    Ok((host, assigned))
 }
 
-fn ids(groups: &[Arc<str>]) -> Vec<GroupId> {
+pub(super) fn ids(groups: &[Arc<str>]) -> Vec<GroupId> {
     groups.iter().map(|group| GroupId(StrBytes::from_string(group.to_string()))).collect()
 }

@@ -1,10 +1,12 @@
-//! What lies at the head of each partition's backlog: which partitions are worth a look into their log, and what the
-//! looks found. Pure; the time is an argument.
+//! What lies at the head of each partition's backlog: which partitions are worth a log probe, and what the probes found.
+//! Pure; the time is an argument.
 //!
-//! There are two reasons to look. A backlog that was there before the first reading is of unknown age until the record
-//! at its head tells when it was written. And a few offsets that never get processed may be no messages at all: markers
-//! of transactions, aborted records, what compaction left. What was looked at is remembered, so that a partition is
-//! looked at again only when its head has moved on, and not within a minute.
+//! There are two reasons to probe. A backlog that was there before the first reading is of unknown age until the record
+//! at its head shows when it was written. And offsets that are not processed may be no messages at all: markers of
+//! transactions, aborted records, what compaction left. How many offsets they are proves nothing: a producer that crashes
+//! can leave thousands of aborted records. So every partition whose commit stands still is probed once, in steps, until a
+//! record is found or the end is reached. What a probe found is saved, so that a partition is probed again only when its
+//! head has moved on, and not within a minute.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,16 +19,17 @@ use super::fetch::{Fetch, Fetched};
 use super::metadata::TopicId;
 use super::records::Head;
 use crate::api::{IsolationLevel, OffsetReset};
-use crate::brokers::observation::Dated;
+use crate::brokers::Note;
+use crate::brokers::observation::{Dated, PartitionId};
 
-/// Readings in a row that found the same before a small backlog is looked at.
+/// Readings in a row that found the same commit before a backlog is probed: the consumer may be about to commit.
 const STILL: u8 = 3;
-/// The largest backlog that may be none. A crash of a producer of many transactions leaves hundreds of markers.
-const MOST_RESIDUE: i64 = 1000;
-/// Time between two looks at one partition.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Time between two probes of one partition, unless the first found nothing and has to go on.
+const PROBE_AGAIN: Duration = Duration::from_secs(60);
 /// Time after which what is not allowed is tried again.
 const DENIED_FOR: Duration = Duration::from_secs(600);
+/// Most topics that a note names.
+const NAMED: usize = 5;
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 
 /// The heads of one interest.
@@ -39,8 +42,10 @@ pub(super) struct Heads {
 struct Topic {
     id: TopicId,
     seen: Vec<Option<Seen>>,
-    /// Those of unknown age, and those that may be none, or are none. They are few.
-    looks: BTreeMap<usize, Look>,
+    /// Of partitions of unknown age, and of those that may have no messages, or have none. They are few.
+    probes: BTreeMap<usize, Probe>,
+    /// The user is not allowed to read records, and when to try again.
+    denied_until: Option<Instant>,
 }
 
 /// A backlog as the last reading had it.
@@ -48,12 +53,13 @@ struct Topic {
 struct Seen {
     base: i64,
     end: i64,
-    /// Readings in a row that found the same.
-    still: u8,
+    /// Readings in a row that found a backlog from the same base on, and those that found the same end too.
+    base_still: u8,
+    both_still: u8,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Look {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Probe {
     /// Where the log ended at the first reading, or when the group was last set back: what lies below is older than that.
     old_until: i64,
     /// From the first of these offsets on there is nothing to process up to the second.
@@ -64,7 +70,7 @@ struct Look {
 }
 
 impl Heads {
-    /// The offsets with what is known to be empty taken for processed.
+    /// The offsets, with what is known to be no message taken for processed.
     pub(super) fn pass_over(
         &self,
         topic: &str,
@@ -75,7 +81,7 @@ impl Heads {
     ) -> Offsets {
         let next = found.commit.unwrap_or(found.base(reset));
         let known = self.topics.get(topic).filter(|topic| topic.id == id);
-        let empty = known.and_then(|topic| topic.looks.get(&partition)?.empty);
+        let empty = known.and_then(|topic| topic.probes.get(&partition)?.empty);
         match empty.filter(|(from, to)| (*from..*to).contains(&next) && *to <= found.end) {
             Some((_, to)) if found.commit.is_some() => Offsets { commit: Some(to), ..found },
             Some((_, to)) => Offsets { start: to, ..found },
@@ -87,7 +93,7 @@ impl Heads {
     pub(super) fn observe(&mut self, topics: &[TopicOffsets<'_>], reset: OffsetReset) {
         self.topics.retain(|name, _| topics.iter().any(|found| found.name == name));
         for found in topics {
-            // What could not be read now stays as it was, and a topic says nothing of the others.
+            // What could not be read now stays as it was, and says nothing of other topics.
             let Ok(partitions) = &found.partitions else { continue };
             let topic = self.topics.entry(Arc::clone(found.name)).or_default();
             // A topic never loses partitions: one that has fewer than before is another one.
@@ -108,69 +114,75 @@ impl Heads {
         self.topics.clear();
     }
 
-    /// What is worth a look now, each with when it was last looked at.
+    /// The probes that are due now, each with when the partition was last probed.
     pub(super) fn wanted(
         &self,
         isolation: IsolationLevel,
         now: Instant,
     ) -> impl Iterator<Item = (Option<Instant>, Fetch)> {
-        self.topics.iter().flat_map(move |(name, topic)| {
-            topic.looks.iter().filter_map(move |(index, look)| {
+        let allowed =
+            self.topics.iter().filter(move |(_, topic)| topic.denied_until.is_none_or(|at| at <= now));
+        allowed.flat_map(move |(name, topic)| {
+            topic.probes.iter().filter_map(move |(index, probe)| {
                 let seen = topic.seen.get(*index).copied().flatten()?;
                 let partition = i32::try_from(*index).ok()?;
-                let (from, end) = (seen.base, seen.end);
-                let fetch = || Fetch { topic: Arc::clone(name), partition, from, end, isolation };
-                look.is_wanted(seen, now).then(|| (look.last, fetch()))
+                let from = probe.next(seen);
+                let fetch = || Fetch {
+                    topic: Arc::clone(name),
+                    partition,
+                    from,
+                    end: seen.end,
+                    goes_on: from > seen.base,
+                    isolation,
+                };
+                probe.is_due(seen, now).then(|| (probe.last, fetch()))
             })
         })
     }
 
-    /// Takes what a look found into account, if it was one of these partitions and from where they stand.
+    /// Takes what a probe found into account, if it was one of these partitions and from where they stand.
     pub(super) fn answer(&mut self, fetched: &Fetched, now: Instant) {
-        let Some(look) = self.asked(&fetched.asked) else { return };
+        if let Err(TOPIC_AUTHORIZATION_FAILED) = fetched.found {
+            // A user who is not allowed to read one partition is not allowed to read the others of the topic.
+            let topic = self.topics.get_mut(&fetched.asked.topic);
+            return topic.into_iter().for_each(|topic| topic.denied_until = Some(now + DENIED_FOR));
+        }
+        let Some(probe) = self.asked(&fetched.asked) else { return };
         let from = fetched.asked.from;
-        match fetched.found {
-            Ok(found) => {
-                look.head = found.head;
-                if found.reached > from {
-                    let since = look.empty.filter(|(_, to)| *to == from).map_or(from, |(since, _)| since);
-                    look.empty = Some((since, found.reached));
-                    // Without a record there may be more to look at, and the next look goes on from there.
-                    look.not_before = look.not_before.filter(|_| found.head.is_some());
-                }
-            }
-            Err(TOPIC_AUTHORIZATION_FAILED) => self.deny(&fetched.asked.topic, now + DENIED_FOR),
-            Err(_) => {}
+        let Ok(found) = fetched.found else { return };
+        probe.head = found.head;
+        if found.reached > from {
+            let since = probe.empty.filter(|(_, to)| *to == from).map_or(from, |(since, _)| since);
+            probe.empty = Some((since, found.reached));
+            // Without a record there may be more to probe, and the next probe goes on from there.
+            probe.not_before = probe.not_before.filter(|_| found.head.is_some());
         }
+        let topic = self.topics.get_mut(&fetched.asked.topic);
+        topic.into_iter().for_each(|topic| topic.denied_until = None);
     }
 
-    /// Who may not look at one partition may not look at the others.
-    fn deny(&mut self, topic: &str, until: Instant) {
-        let looks = self.topics.get_mut(topic).into_iter().flat_map(|topic| topic.looks.values_mut());
-        looks.for_each(|look| look.not_before = Some(until));
-    }
-
-    /// A look was tried, whatever comes of it.
+    /// A probe was sent, whatever comes of it.
     pub(super) fn tried(&mut self, fetch: &Fetch, now: Instant) {
-        if let Some(look) = self.asked(fetch) {
-            (look.last, look.not_before) = (Some(now), Some(now + LOOK_AGAIN));
+        if let Some(probe) = self.asked(fetch) {
+            (probe.last, probe.not_before) = (Some(now), Some(now + PROBE_AGAIN));
         }
     }
 
-    /// The look that this question came from, if it is still about the same place.
-    fn asked(&mut self, fetch: &Fetch) -> Option<&mut Look> {
+    /// The probe that sent this request, if it is still about the same place.
+    fn asked(&mut self, fetch: &Fetch) -> Option<&mut Probe> {
         let topic = self.topics.get_mut(&fetch.topic)?;
         let index = usize::try_from(fetch.partition).ok()?;
-        topic.seen.get(index).copied().flatten().filter(|seen| seen.base == fetch.from)?;
-        topic.looks.get_mut(&index)
+        let seen = topic.seen.get(index).copied().flatten()?;
+        topic.probes.get_mut(&index).filter(|probe| probe.next(seen) == fetch.from)
     }
 
     /// When the records at the heads of old backlogs were written, as far as it was found out.
     pub(super) fn dated(&self) -> Vec<Dated> {
         let of_topic = |(name, topic): (&Arc<str>, &Topic)| {
-            let of_one = |(partition, look): (&usize, &Look)| {
+            let of_one = |(partition, probe): (&usize, &Probe)| {
                 let seen = topic.seen.get(*partition).copied().flatten()?;
-                let head = look.head.filter(|head| seen.base <= head.offset && seen.base < look.old_until)?;
+                let head =
+                    probe.head.filter(|head| seen.base <= head.offset && seen.base < probe.old_until)?;
                 Some(Dated {
                     topic: Arc::clone(name),
                     partition: *partition,
@@ -179,47 +191,97 @@ impl Heads {
                     certain: true,
                 })
             };
-            topic.looks.iter().filter_map(of_one).collect::<Vec<_>>()
+            topic.probes.iter().filter_map(of_one).collect::<Vec<_>>()
         };
         self.topics.iter().flat_map(of_topic).collect()
+    }
+
+    /// Partitions whose backlog stands still and in which no probe has found a record yet.
+    pub(super) fn possible_residue(&self) -> Vec<PartitionId> {
+        let of_topic = |(name, topic): (&Arc<str>, &Topic)| {
+            let id = |(partition, _)| PartitionId { topic: Arc::clone(name), partition };
+            topic.possible_residue().map(id).collect::<Vec<_>>()
+        };
+        self.topics.iter().flat_map(of_topic).collect()
+    }
+
+    /// What cannot be known, because the user is not allowed to read records.
+    pub(super) fn unknown_residue(&self) -> Option<Note> {
+        let (mut topics, mut partitions, mut offsets) = (Vec::new(), 0_u32, 0_u64);
+        for (name, topic) in self.topics.iter().filter(|(_, topic)| topic.denied_until.is_some()) {
+            let before = partitions;
+            for (_, seen) in topic.possible_residue() {
+                partitions += 1;
+                offsets = offsets.saturating_add(u64::try_from(seen.end - seen.base).unwrap_or(0));
+            }
+            if partitions > before && topics.len() < NAMED {
+                topics.push(name.to_string());
+            }
+        }
+        (partitions > 0).then_some(Note::ResidueUnknown { topics, partitions, offsets })
     }
 }
 
 impl Topic {
     fn observe(&mut self, index: usize, base: i64, end: i64) {
         let Some(place) = self.seen.get_mut(index) else { return };
-        let still = place.filter(|seen| (seen.base, seen.end) == (base, end)).map_or(0, |seen| seen.still);
-        let now = Seen { base, end, still: still.saturating_add(1) };
-        // Of what a group that was set back has before it, nobody remembers when it came.
+        let again = |same: bool, readings: u8| if same { readings.saturating_add(1) } else { 1 };
+        let now = match *place {
+            Some(before) => Seen {
+                base,
+                end,
+                base_still: again(before.base == base && before.base < before.end, before.base_still),
+                both_still: again((before.base, before.end) == (base, end), before.both_still),
+            },
+            None => Seen { base, end, base_still: 1, both_still: 1 },
+        };
+        // When messages came that are in front of a group that was set back is not known.
         let first = place.replace(now).is_none_or(|before| base < before.base);
         if base < end && (first || now.may_be_residue()) {
-            let look = self.looks.entry(index).or_default();
+            let probe = self.probes.entry(index).or_default();
             if first {
                 // What was found at the old place says nothing of the new one.
-                (look.old_until, look.head) = (end, None);
+                (probe.old_until, probe.head) = (end, None);
             }
         }
-        if let Some(look) = self.looks.get_mut(&index) {
+        if let Some(probe) = self.probes.get_mut(&index) {
             // A consumer that went on has passed it, and one that was set back may find something before it.
-            look.empty = look.empty.filter(|(_, to)| *to == base);
-            if base >= look.old_until && look.empty.is_none() && !now.may_be_residue() {
-                self.looks.remove(&index);
+            probe.empty = probe.empty.filter(|(_, to)| *to == base);
+            if base >= probe.old_until && probe.empty.is_none() && !now.may_be_residue() {
+                self.probes.remove(&index);
             }
         }
+    }
+
+    fn possible_residue(&self) -> impl Iterator<Item = (usize, Seen)> {
+        self.probes.iter().filter_map(|(index, probe)| {
+            let seen = self.seen.get(*index).copied().flatten()?;
+            let possible = seen.both_still >= STILL && seen.base < seen.end && probe.knows_no_record(seen);
+            possible.then_some((*index, seen))
+        })
     }
 }
 
 impl Seen {
     fn may_be_residue(self) -> bool {
-        self.still >= STILL && (1..=MOST_RESIDUE).contains(&(self.end - self.base))
+        self.base_still >= STILL && self.base < self.end
     }
 }
 
-impl Look {
-    fn is_wanted(&self, seen: Seen, now: Instant) -> bool {
-        let unknown = self.head.is_none_or(|head| head.offset < seen.base);
+impl Probe {
+    /// Where the next probe begins: where the last one stopped, if that is not processed.
+    fn next(&self, seen: Seen) -> i64 {
+        self.empty.filter(|(from, to)| (*from..=*to).contains(&seen.base)).map_or(seen.base, |(_, to)| to)
+    }
+
+    fn knows_no_record(&self, seen: Seen) -> bool {
+        self.head.is_none_or(|head| head.offset < seen.base)
+    }
+
+    fn is_due(&self, seen: Seen, now: Instant) -> bool {
         let of_use = seen.base < self.old_until || seen.may_be_residue();
-        unknown && of_use && seen.base < seen.end && self.not_before.is_none_or(|at| at <= now)
+        let due = self.not_before.is_none_or(|at| at <= now);
+        self.knows_no_record(seen) && of_use && self.next(seen) < seen.end && due
     }
 }
 

@@ -5,9 +5,9 @@
 //! 2. where a log begins, one request to each leader, only for what is not caught up;
 //! 3. what is committed, one request to each coordinator for all its groups;
 //! 4. where the logs end, one request to each leader;
-//! 5. how the groups stand, one request to each coordinator;
-//! 6. [`backlog`] judges, without I/O;
-//! 7. in few polls, some things are found out that make a reading better (`looks`).
+//! 5. state and members of the groups, one request to each coordinator; for share groups also their lag;
+//! 6. [`backlog`] calculates, without I/O;
+//! 7. in few polls, [`probes`] find out what makes a reading better.
 //!
 //! The log's start is read before the commits and its end after them: all three only grow, so nothing that happens in
 //! between can look like a lost or an impossible commit.
@@ -26,13 +26,20 @@ mod consumers;
 mod decoding_tests;
 pub mod endpoint;
 mod fetch;
+#[cfg(test)]
+mod group_decoding_tests;
 mod groups;
 mod heads;
-mod looks;
+mod member_hosts;
 pub mod metadata;
 mod offsets;
+mod probes;
 mod records;
 mod scram;
+mod share_backlog;
+mod share_groups;
+mod skipped;
+mod streams_groups;
 mod topics;
 mod transactions;
 mod versions;
@@ -50,6 +57,9 @@ use self::connection::Settings;
 use self::consumers::{Consumers, GroupMemory};
 use self::heads::Heads;
 use self::offsets::Which;
+use self::share_backlog::Acknowledged;
+use self::share_groups::ShareOffset;
+use self::skipped::Skipped;
 use self::topics::{Matched, Topics};
 use self::transactions::Transactions;
 use super::access::KafkaAccess;
@@ -75,6 +85,8 @@ pub struct Memory {
     group: GroupMemory,
     matched: Matched,
     heads: Heads,
+    skipped: Skipped,
+    acknowledged: Acknowledged,
     transactions: Transactions,
     retentions: Retentions,
 }
@@ -139,12 +151,13 @@ impl KafkaReader {
         }
         // Last, because a reading is complete without it.
         consumers.describe(cluster, poll).await;
+        consumers.read_share_offsets(cluster, poll).await;
         if let Some(problem) = &poll.refused {
             return Err(problem.clone());
         }
         let mut readings: Vec<Reading> =
             due.iter_mut().zip(&selected).map(|(one, names)| judge(one, names, topics, &consumers)).collect();
-        looks::look(due, &selected, &mut readings, topics, cluster, poll).await;
+        probes::complete(due, &selected, &mut readings, topics, cluster, poll).await;
         for reading in readings.iter_mut().filter(|_| self.tls_not_verified) {
             if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = reading {
                 backlog.notes.push(Note::TlsNotVerified);
@@ -226,18 +239,31 @@ fn judge(one: &mut KafkaWatched, names: &[Arc<str>], topics: &Topics, consumers:
     let by_pattern = matches!(interest.topics, NameSelector::Pattern(_));
     let names = names.iter().filter(|name| !(by_pattern && topics.is_absent(name)));
     let offsets: Vec<_> = names
-        .map(|name| offsets_of(name, interest, &memory.heads, topics, consumer.commits.get(name)))
+        .map(|name| match &consumer.share {
+            Some(positions) => share_offsets_of(name, interest, topics, positions.get(name)),
+            None => offsets_of(name, interest, &memory.heads, topics, consumer.commits.get(name)),
+        })
         .collect();
     if offsets.is_empty() {
         return unknown(SourceReason::TopicNotFound, format!("no topic matches {}", interest.topics));
     }
-    let Memory { history, heads, .. } = memory;
-    let reading =
-        backlog::evaluate(&interest.group, interest.offset_reset, &offsets, &consumer.state, history);
-    match reading.problem().map(|problem| problem.reason) {
-        // What was found at an offset may be in another log now, or the group somewhere else.
-        Some(SourceReason::OffsetAheadOfLog | SourceReason::OffsetsVanished) => heads.clear(),
-        _ => heads.observe(&offsets, interest.offset_reset),
+    let Memory { history, heads, skipped, acknowledged, .. } = memory;
+    let KafkaInterest { group, offset_reset, .. } = &**interest;
+    let state = &consumer.state;
+    let mut reading = if consumer.share.is_some() {
+        share_backlog::evaluate(group, *offset_reset, &offsets, state, history, acknowledged)
+    } else {
+        let reading = backlog::evaluate(group, *offset_reset, &offsets, state, history);
+        match reading.problem().map(|problem| problem.reason) {
+            // What was found at an offset may be in another log now, or the group somewhere else.
+            Some(SourceReason::OffsetAheadOfLog | SourceReason::OffsetsVanished) => heads.clear(),
+            _ => heads.observe(&offsets, *offset_reset),
+        }
+        reading
+    };
+    skipped.add(history.take_skipped(), Instant::now());
+    if let Some(backlog) = reading.backlog_mut() {
+        backlog.notes.extend(skipped.note());
     }
     reading
 }
@@ -261,6 +287,28 @@ fn offsets_of<'a>(
             .map_err(|error| Arc::new(consumers::no_commit(name, index, error)))?;
         let found = Offsets { start, commit, end };
         Ok(heads.pass_over(name, logs.id, index, found, interest.offset_reset))
+    };
+    TopicOffsets {
+        name,
+        id: logs.id,
+        partitions: Ok(logs.logs.into_iter().enumerate().map(partition).collect()),
+    }
+}
+
+fn share_offsets_of<'a>(
+    name: &'a Arc<str>,
+    interest: &KafkaInterest,
+    topics: &Topics,
+    positions: Option<&Vec<ShareOffset>>,
+) -> TopicOffsets<'a> {
+    let logs = match topics.logs(name, interest.isolation) {
+        Ok(logs) => logs,
+        Err(problem) => return TopicOffsets { name, id: Default::default(), partitions: Err(problem) },
+    };
+    let partition = |(index, log)| {
+        let position = positions.and_then(|positions| positions.get(index)).copied();
+        let refusal = |error| consumers::no_commit(name, index, error);
+        share_backlog::offsets(&interest.group, log?, position.unwrap_or(Err(consumers::UNANSWERED)), refusal)
     };
     TopicOffsets {
         name,

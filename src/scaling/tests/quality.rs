@@ -166,7 +166,7 @@ fn k12_a_group_that_never_committed_gets_one_replica_and_keeps_it() {
     assert_eq!(
         decision.message,
         "0 messages do not exceed the activation backlog of 0; \
-         a group without a commit needs 1 replica to make one"
+         1 replica is kept while partitions have no commit"
     );
     assert_eq!(world.polls_for(seconds(3600), &Reading::Known(backlog)), 1);
     assert_eq!(world.polls_for(seconds(15), &known(0)), 0);

@@ -263,6 +263,7 @@ kafka_env() {
   local name=$1
   [[ -e $STATE/kafka/$name/settings ]] || die "there is no Kafka cluster '$name': run 'testbed kafka up $name' first"
   export_variable QS_KAFKA_BOOTSTRAP "$(kafka_bootstrap "$name" PLAINTEXT)"
+  export_variable QS_KAFKA_NAME "$name"
   export_variable QS_KAFKA_VERSION "$(kafka_setting "$name" VERSION)"
   if [[ $(kafka_setting "$name" SASL) == yes ]]; then
     export_variable QS_KAFKA_SASL_BOOTSTRAP "$(kafka_bootstrap "$name" SASL_SSL)"

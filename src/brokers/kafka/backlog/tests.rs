@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::brokers::observation::PartitionOffsets;
+use crate::brokers::{Note, SourceReason};
 
 struct Topic {
     name: Arc<str>,
@@ -78,8 +80,110 @@ fn k12_latest_without_any_commit_is_zero_with_a_note() {
     let reading = read(OffsetReset::Latest, &topics, &mut History::default());
     assert_eq!(known(&reading).messages, 0);
     assert_eq!(known(&reading).notes, [Note::NoCommittedOffsets]);
-    let topics = [topic("orders", &[at(0, -1, 500), at(0, 5, 7)])];
-    assert_eq!(known(&read(OffsetReset::Latest, &topics, &mut History::default())).notes, []);
+}
+
+#[test]
+fn partitions_without_a_commit_are_named_beside_committed_ones() {
+    let topics = [topic("orders", &[at(100, -1, 500), at(0, 5, 7), at(0, -1, 0)])];
+    let reading = read(OffsetReset::Latest, &topics, &mut History::default());
+    let named = ["orders-0", "orders-2"].map(str::to_owned).to_vec();
+    let note = Note::UncommittedPartitions { named, partitions: 2, messages: 400 };
+    assert_eq!((known(&reading).messages, &known(&reading).notes[..]), (2, &[note][..]));
+    assert!(known(&reading).needs_consumer());
+    let reading = read(OffsetReset::Earliest, &topics, &mut History::default());
+    assert_eq!((known(&reading).messages, &known(&reading).notes[..]), (402, &[][..]));
+}
+
+/// One committed partition, and one that was added, from this start to this end.
+fn with_new(start: i64, commit: i64, end: i64) -> [Topic; 1] {
+    [topic("orders", &[at(0, 5, 5), at(start, commit, end)])]
+}
+
+fn first_reading(reset: OffsetReset) -> History {
+    let mut history = History::default();
+    read(reset, &[topic("orders", &[at(0, 5, 5)])], &mut history);
+    history
+}
+
+fn owned(partition: i32) -> GroupState {
+    let assigned = Assigned { member: 0, topic: "orders".to_owned(), partitions: vec![partition] };
+    GroupState { assigned: vec![assigned], ..GroupState::default() }
+}
+
+#[test]
+fn a_new_partition_counts_from_its_start_until_a_consumer_has_it() {
+    let mut history = first_reading(OffsetReset::Latest);
+    for end in [0, 300, 320] {
+        let reading = read_as(&owned(0), OffsetReset::Latest, &with_new(0, -1, end), &mut history);
+        assert_eq!(known(&reading).messages, u64::try_from(end).unwrap());
+        assert!(known(&reading).needs_consumer());
+        assert!(history.needs_start() || end == 0);
+    }
+    assert_eq!(history.take_skipped(), []);
+    let reading = read_as(&owned(1), OffsetReset::Latest, &with_new(0, -1, 330), &mut history);
+    assert_eq!(known(&reading).messages, 0);
+    let skipped = SkippedMessages { topic: "orders".into(), partition: 1, offsets: 0..320 };
+    assert_eq!(history.take_skipped(), [skipped]);
+    assert_eq!(history.take_skipped(), []);
+}
+
+#[test]
+fn a_new_partition_that_is_committed_behind_its_messages_was_skipped() {
+    for (commit, skipped) in [(0, 0), (120, 120), (300, 300), (310, 300)] {
+        let mut history = first_reading(OffsetReset::Latest);
+        read(OffsetReset::Latest, &with_new(0, -1, 300), &mut history);
+        let reading = read(OffsetReset::Latest, &with_new(0, commit, 310), &mut history);
+        assert_eq!(i64::try_from(known(&reading).messages), Ok(310 - commit));
+        let found: Vec<_> = history.take_skipped().into_iter().map(|one| one.offsets).collect();
+        assert_eq!(found, if skipped == 0 { vec![] } else { vec![0..skipped] }, "commit {commit}");
+    }
+}
+
+#[test]
+fn no_message_of_a_new_partition_is_skipped_by_consumers_that_start_at_the_beginning() {
+    let mut history = first_reading(OffsetReset::Earliest);
+    for (commit, messages) in [(-1, 300), (-1, 300), (300, 0)] {
+        let reading = read(OffsetReset::Earliest, &with_new(0, commit, 300), &mut history);
+        assert_eq!(known(&reading).messages, messages);
+        assert!(!known(&reading).needs_consumer());
+    }
+    assert_eq!(history.take_skipped(), []);
+}
+
+#[test]
+fn partitions_of_the_first_reading_and_of_new_topics_are_not_new() {
+    let mut history = first_reading(OffsetReset::Latest);
+    let topics = [topic("orders", &[at(0, 5, 5)]), topic("returns", &[at(0, -1, 9000)])];
+    assert_eq!(known(&read(OffsetReset::Latest, &topics, &mut history)).messages, 0);
+}
+
+#[test]
+fn a_topic_that_was_created_again_counts_from_its_start() {
+    let mut history = first_reading(OffsetReset::Latest);
+    let mut again = topic("orders", &[at(0, -1, 40)]);
+    again.id = 2;
+    let again = [again];
+    let reading = read(OffsetReset::Latest, &again, &mut history);
+    assert_eq!(unknown(&reading).reason, SourceReason::OffsetAheadOfLog);
+    let reading = read(OffsetReset::Latest, &again, &mut history);
+    assert_eq!(unknown_or_messages(&reading), Ok(40));
+}
+
+fn unknown_or_messages(reading: &Reading) -> Result<u64, SourceReason> {
+    match reading {
+        Reading::Unknown(problem) => Err(problem.reason),
+        Reading::Known(backlog) | Reading::AtLeast(backlog, _) => Ok(backlog.messages),
+    }
+}
+
+#[test]
+fn an_identity_that_only_some_brokers_report_makes_no_other_topic() {
+    let mut history = History::default();
+    for id in [1, 0, 1, 0, 0, 1] {
+        let mut seen = topic("orders", &[at(0, 5, 9)]);
+        seen.id = id;
+        assert_eq!(unknown_or_messages(&read(OffsetReset::Latest, &[seen], &mut history)), Ok(4));
+    }
 }
 
 #[test]
@@ -191,7 +295,7 @@ fn usable_partitions_follow_the_assignor_and_survive_a_rebalance() {
 }
 
 #[test]
-fn each_partition_is_told_with_its_member() {
+fn each_partition_has_its_member() {
     let topics = [topic("a", &[at(10, 5, 40), at(0, -1, 7), lost()]), topic("b", &[at(0, 3, 3)])];
     let assigned = |member, topic: &str, partitions: &[i32]| Assigned {
         member,
@@ -301,7 +405,7 @@ proptest! {
     }
 
     #[test]
-    fn any_offsets_are_judged_without_a_panic(
+    fn any_offsets_are_evaluated_without_a_panic(
         offsets in prop::collection::vec((any::<i64>(), any::<Option<i64>>(), any::<i64>()), 1..6), reset in reset(),
     ) {
         let mut history = History::default();

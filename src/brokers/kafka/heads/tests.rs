@@ -42,13 +42,13 @@ impl Partition {
         self.heads.observe(&[failed], RESET);
     }
 
-    /// Where a look is wanted now.
+    /// Where a probe is due now.
     fn wanted(&self) -> Option<i64> {
         self.heads.wanted(ISOLATION, self.now).next().map(|(_, fetch)| fetch.from)
     }
 
-    /// The look that is wanted is taken, and finds this.
-    fn look(&mut self, found: Result<Scan, i16>) {
+    /// The probe that is due is sent, and finds this.
+    fn probe(&mut self, found: Result<Scan, i16>) {
         let (_, asked) = self.heads.wanted(ISOLATION, self.now).next().unwrap();
         self.heads.tried(&asked, self.now);
         self.heads.answer(&Fetched { asked, found }, self.now);
@@ -58,8 +58,8 @@ impl Partition {
         self.heads.dated().iter().map(|one| (one.offset, one.written.as_second())).collect()
     }
 
-    fn looks(&self) -> usize {
-        self.heads.topics.values().map(|topic| topic.looks.len()).sum()
+    fn probes(&self) -> usize {
+        self.heads.topics.values().map(|topic| topic.probes.len()).sum()
     }
 }
 
@@ -77,18 +77,18 @@ fn nothing_before(reached: i64) -> Result<Scan, i16> {
 }
 
 #[test]
-fn an_old_backlog_is_looked_at_once_and_again_a_minute_later_when_its_head_has_moved_on() {
+fn an_old_backlog_is_probed_once_and_when_its_head_has_moved_on() {
     let mut partition = Partition::new();
     partition.read(100, 90_000);
     assert_eq!(partition.wanted(), Some(100));
-    partition.look(record(100, 7));
+    partition.probe(record(100, 7));
     assert_eq!(partition.dated(), [(100, 7)]);
     for _ in 0..100 {
         partition.read(100, 90_000);
         assert_eq!(partition.wanted(), None, "nothing moved");
     }
     partition.read(200, 95_000);
-    partition.look(record(200, 8));
+    partition.probe(record(200, 8));
     for _ in 0..11 {
         partition.read(300, 95_000);
         assert_eq!(partition.wanted(), None, "not within a minute");
@@ -99,12 +99,29 @@ fn an_old_backlog_is_looked_at_once_and_again_a_minute_later_when_its_head_has_m
 }
 
 #[test]
-fn a_backlog_that_grew_while_it_was_watched_is_not_looked_at() {
+fn a_backlog_that_is_being_processed_is_not_probed() {
     let mut partition = Partition::new();
     partition.read(100, 100);
-    for end in 101..200 {
+    for second in 1..100 {
+        partition.read(100 + second / 2, 100 + second * 1000);
+        assert_eq!(partition.wanted(), None);
+    }
+}
+
+#[test]
+fn a_commit_that_stands_still_before_a_growing_log_is_probed_once() {
+    let mut partition = Partition::new();
+    partition.read(100, 100);
+    for end in [1000, 2000] {
+        partition.read(100, end);
+        assert_eq!(partition.wanted(), None);
+    }
+    partition.read(100, 3000);
+    partition.probe(record(100, 7));
+    for end in 4..100 {
         partition.read(100, end * 1000);
         assert_eq!(partition.wanted(), None);
+        assert_eq!(partition.heads.possible_residue(), []);
     }
 }
 
@@ -112,13 +129,13 @@ fn a_backlog_that_grew_while_it_was_watched_is_not_looked_at() {
 fn an_old_backlog_that_is_processed_is_forgotten() {
     let mut partition = Partition::new();
     partition.read(100, 90_000);
-    partition.look(record(100, 7));
+    partition.probe(record(100, 7));
     partition.read(90_000, 95_000);
-    assert_eq!((partition.wanted(), partition.dated().len(), partition.looks()), (None, 0, 0));
+    assert_eq!((partition.wanted(), partition.dated().len(), partition.probes()), (None, 0, 0));
 }
 
 #[test]
-fn a_few_offsets_that_stay_for_three_readings_are_looked_at_and_passed_over_when_they_are_no_records() {
+fn offsets_that_stand_still_for_three_readings_and_are_no_records_are_passed_over() {
     let mut partition = Partition::new();
     partition.read(100, 100);
     assert_eq!(partition.read(100, 102), 2);
@@ -126,24 +143,24 @@ fn a_few_offsets_that_stay_for_three_readings_are_looked_at_and_passed_over_when
     assert_eq!(partition.wanted(), None, "it may be on its way");
     partition.read(100, 102);
     assert_eq!(partition.wanted(), Some(100));
-    partition.look(nothing_before(102));
+    partition.probe(nothing_before(102));
     for _ in 0..50 {
         assert_eq!(partition.read(100, 102), 0);
         assert_eq!(partition.wanted(), None);
     }
     assert_eq!(partition.read(100, 105), 3, "what arrives counts, what is known to be none does not");
     assert_eq!(partition.read(104, 105), 1);
-    assert_eq!(partition.looks(), 0, "the consumer has passed it");
+    assert_eq!(partition.probes(), 0, "the consumer has passed it");
 }
 
 #[test]
-fn a_few_records_that_nobody_processes_are_looked_at_once_and_stay_a_backlog() {
+fn records_that_nobody_processes_are_probed_once_and_stay_a_backlog() {
     let mut partition = Partition::new();
     partition.read(100, 100);
     for _ in 0..3 {
         partition.read(100, 102);
     }
-    partition.look(record(100, 7));
+    partition.probe(record(100, 7));
     for _ in 0..50 {
         assert_eq!(partition.read(100, 102), 2);
         assert_eq!(partition.wanted(), None);
@@ -155,16 +172,16 @@ fn a_few_records_that_nobody_processes_are_looked_at_once_and_stay_a_backlog() {
 fn markers_before_the_first_record_are_no_backlog() {
     let mut partition = Partition::new();
     partition.read(100, 110);
-    partition.look(record(104, 7));
+    partition.probe(record(104, 7));
     assert_eq!(partition.read(100, 110), 6);
     assert_eq!(partition.dated(), [(104, 7)]);
 }
 
 #[test]
-fn a_record_behind_markers_is_no_reason_to_look_again_within_a_minute() {
+fn a_record_behind_markers_is_not_probed_again_within_a_minute() {
     let mut partition = Partition::new();
     partition.read(100, 90_000);
-    partition.look(record(101, 7));
+    partition.probe(record(101, 7));
     for commit in (110..220).step_by(10) {
         partition.read(commit, 90_000);
         assert_eq!(partition.wanted(), None);
@@ -174,13 +191,15 @@ fn a_record_behind_markers_is_no_reason_to_look_again_within_a_minute() {
 }
 
 #[test]
-fn what_one_look_cannot_see_to_the_end_the_next_goes_on_with() {
+fn a_probe_goes_on_where_the_last_one_found_nothing() {
     let mut partition = Partition::new();
     partition.read(100, 900);
-    partition.look(nothing_before(400));
-    assert_eq!(partition.read(100, 900), 500);
-    assert_eq!(partition.wanted(), Some(400));
-    partition.look(nothing_before(900));
+    partition.probe(nothing_before(400));
+    assert_eq!(partition.wanted(), Some(400), "in the same poll");
+    partition.probe(nothing_before(600));
+    assert_eq!(partition.read(100, 900), 300);
+    assert_eq!(partition.wanted(), Some(600));
+    partition.probe(nothing_before(900));
     assert_eq!(partition.read(100, 900), 0);
     assert_eq!(partition.read(300, 900), 0);
 }
@@ -189,7 +208,7 @@ fn what_one_look_cannot_see_to_the_end_the_next_goes_on_with() {
 fn a_group_that_is_set_back_gets_its_backlog_back() {
     let mut partition = Partition::new();
     partition.read(100, 102);
-    partition.look(nothing_before(102));
+    partition.probe(nothing_before(102));
     assert_eq!(partition.read(100, 102), 0);
     assert_eq!(partition.read(40, 102), 62);
 }
@@ -202,7 +221,7 @@ fn what_a_group_that_is_set_back_has_before_it_is_dated_though_it_arrived_while_
     assert_eq!(partition.wanted(), None);
     partition.read(500, 9000);
     assert_eq!(partition.wanted(), Some(500));
-    partition.look(record(500, 7));
+    partition.probe(record(500, 7));
     assert_eq!(partition.dated(), [(500, 7)]);
     partition.read(100, 9000);
     assert_eq!(partition.dated(), [], "the record that was found is not the oldest any more");
@@ -210,7 +229,7 @@ fn what_a_group_that_is_set_back_has_before_it_is_dated_though_it_arrived_while_
         partition.read(100, 9000);
     }
     assert_eq!(partition.wanted(), Some(100));
-    partition.look(record(100, 3));
+    partition.probe(record(100, 3));
     assert_eq!(partition.dated(), [(100, 3)]);
 }
 
@@ -218,7 +237,7 @@ fn what_a_group_that_is_set_back_has_before_it_is_dated_though_it_arrived_while_
 fn a_topic_that_cannot_be_read_takes_nothing_from_what_is_known_of_others_or_of_itself() {
     let mut partition = Partition::new();
     partition.read(100, 102);
-    partition.look(nothing_before(102));
+    partition.probe(nothing_before(102));
     assert_eq!(partition.read(100, 102), 0);
     let other: Arc<str> = "payments".into();
     let failed = || TopicOffsets { name: &other, id: [9; 16], partitions: Err(trouble()) };
@@ -258,7 +277,7 @@ fn new_partitions_leave_what_is_known_of_the_old_ones() {
 fn another_topic_of_the_name_begins_anew() {
     let mut partition = Partition::new();
     partition.read(100, 102);
-    partition.look(nothing_before(102));
+    partition.probe(nothing_before(102));
     assert_eq!(partition.read(100, 102), 0);
     partition.id = [2; 16];
     assert_eq!(partition.read(100, 102), 2);
@@ -266,11 +285,11 @@ fn another_topic_of_the_name_begins_anew() {
 }
 
 #[test]
-fn a_look_that_fails_is_tried_again_after_a_minute_and_one_that_is_forbidden_after_ten() {
+fn a_probe_that_fails_is_tried_after_a_minute_and_a_denied_one_after_ten() {
     for (error, polls) in [(6, 12), (TOPIC_AUTHORIZATION_FAILED, 120)] {
         let mut partition = Partition::new();
         partition.read(100, 90_000);
-        partition.look(Err(error));
+        partition.probe(Err(error));
         for _ in 1..polls {
             partition.read(100, 90_000);
             assert_eq!(partition.wanted(), None, "error {error}");
@@ -281,11 +300,57 @@ fn a_look_that_fails_is_tried_again_after_a_minute_and_one_that_is_forbidden_aft
 }
 
 #[test]
-fn a_large_backlog_that_stands_still_is_a_backlog() {
+fn a_large_backlog_that_stands_still_is_probed_and_stays_a_backlog() {
     let mut partition = Partition::new();
     partition.read(100, 100);
-    for _ in 0..20 {
-        partition.read(100, 1101);
-        assert_eq!(partition.wanted(), None);
+    for _ in 0..3 {
+        assert_eq!(partition.read(100, 1_000_000), 999_900);
     }
+    assert_eq!(partition.heads.possible_residue().len(), 1);
+    partition.probe(record(100, 7));
+    assert_eq!(partition.heads.possible_residue(), []);
+    assert_eq!(partition.read(100, 1_000_000), 999_900);
+    assert_eq!(partition.wanted(), None);
+}
+
+#[test]
+fn thousands_of_aborted_records_are_found_to_be_none() {
+    let mut partition = Partition::new();
+    partition.read(100, 100);
+    for _ in 0..3 {
+        partition.read(100, 3101);
+    }
+    let mut reached = 100;
+    while partition.wanted().is_some() {
+        assert_eq!(partition.heads.possible_residue().len(), 1, "{reached}");
+        reached = (reached + 700).min(3101);
+        partition.probe(nothing_before(reached));
+    }
+    assert_eq!(partition.read(100, 3101), 0);
+    assert_eq!(partition.heads.possible_residue(), []);
+}
+
+#[test]
+fn residue_that_the_user_is_not_allowed_to_read_is_possible_and_noted() {
+    let mut partition = Partition::new();
+    for _ in 0..3 {
+        partition.read(100, 150);
+    }
+    assert_eq!(partition.heads.unknown_residue(), None, "it may turn out when it is probed");
+    partition.probe(Err(TOPIC_AUTHORIZATION_FAILED));
+    let note = Note::ResidueUnknown { topics: vec!["orders".to_owned()], partitions: 1, offsets: 50 };
+    for _ in 0..50 {
+        assert_eq!(partition.heads.possible_residue().len(), 1);
+        assert_eq!(partition.heads.unknown_residue(), Some(note.clone()));
+        assert_eq!(partition.read(100, 150), 50, "and stays counted");
+    }
+    partition.read(100, 160);
+    assert_eq!(partition.heads.possible_residue(), [], "messages arrive");
+    assert_eq!(partition.heads.unknown_residue(), None);
+    for _ in 0..120 {
+        partition.read(100, 160);
+    }
+    partition.probe(nothing_before(160));
+    assert_eq!(partition.read(100, 160), 0, "after the right was granted");
+    assert_eq!(partition.heads.unknown_residue(), None);
 }

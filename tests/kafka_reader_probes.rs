@@ -1,4 +1,4 @@
-//! What the Kafka reader finds out besides the backlog, by few requests in few polls; against a cluster of this process.
+//! Log probes, retention and hanging transactions as the Kafka reader finds them; against a cluster of this process.
 
 #![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
@@ -12,6 +12,7 @@ use kafka_protocol::records::{
     Compression, NO_PARTITION_LEADER_EPOCH, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
 use queuescaler::api::{IsolationLevel, OffsetReset};
+use queuescaler::brokers::Note;
 use queuescaler::brokers::kafka::KafkaReader;
 use queuescaler::brokers::observation::Dated;
 use queuescaler::plan::NameSelector;
@@ -71,8 +72,7 @@ fn seconds(dated: &[Dated]) -> Vec<(u64, i64)> {
 }
 
 #[tokio::test]
-async fn the_first_reading_of_an_old_backlog_tells_when_its_first_record_was_written_and_later_ones_ask_no_more()
- {
+async fn an_old_backlog_is_dated_by_one_probe() {
     let (kafka, mut reader) = one_partition(90, batch(record(10, false))).await;
     let mut one = everything();
     for _ in 0..5 {
@@ -84,7 +84,7 @@ async fn the_first_reading_of_an_old_backlog_tells_when_its_first_record_was_wri
 }
 
 #[tokio::test]
-async fn a_marker_at_the_end_is_no_backlog_from_the_second_reading_on() {
+async fn a_marker_at_the_end_is_no_backlog_from_the_second_reading() {
     let (kafka, mut reader) = one_partition(11, batch(record(10, true))).await;
     let mut one = committed_only();
     assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 1);
@@ -99,7 +99,7 @@ async fn a_marker_at_the_end_is_no_backlog_from_the_second_reading_on() {
 }
 
 #[tokio::test]
-async fn aborted_records_are_a_backlog_to_those_only_who_read_them() {
+async fn aborted_records_are_a_backlog_only_with_read_uncommitted() {
     let (kafka, mut reader) =
         one_partition(11, batch(Record { transactional: true, ..record(10, false) })).await;
     kafka.state().aborted.push((7, 10));
@@ -123,20 +123,67 @@ async fn a_batch_of_a_megabyte_is_passed_over_and_costs_no_connection() {
 }
 
 #[tokio::test]
-async fn who_may_not_fetch_reads_the_backlog_all_the_same_and_does_not_ask_for_each_partition() {
+async fn without_the_right_to_read_the_backlog_is_known_and_residue_unknown() {
     let (kafka, mut reader) = one_partition(90, batch(record(10, false))).await;
     kafka.state().topics.insert("orders".to_owned(), Topic::led_by(&[0; 40], 90));
     kafka.state().fetch_errors.insert("orders".to_owned(), TOPIC_AUTHORIZATION_FAILED);
     let mut one = watch("billing", &["orders"], OffsetReset::Earliest);
-    for _ in 0..5 {
-        let reading = poll_one(&mut reader, &mut one).await;
-        assert_eq!((known(&reading).messages, known(&reading).dated.len()), (40 * 90 - 10, 0));
+    let offsets = 40 * 90 - 10;
+    let note = Note::ResidueUnknown { topics: vec!["orders".to_owned()], partitions: 40, offsets };
+    for reading in 1..6 {
+        let reading_of = poll_one(&mut reader, &mut one).await;
+        let backlog = known(&reading_of);
+        assert_eq!((backlog.messages, backlog.dated.len()), (offsets, 0));
+        let stands_still = reading >= 3;
+        assert_eq!(backlog.possible_residue.len(), if stands_still { 40 } else { 0 });
+        assert_eq!(backlog.notes.contains(&note), stands_still, "{backlog:?}");
     }
-    assert_eq!(kafka.state().fetched.len(), 16, "those of the first poll");
+    assert_eq!(kafka.state().fetched.len(), 40, "those of the first poll");
 }
 
 #[tokio::test]
-async fn groups_at_the_same_place_of_a_log_share_the_look_and_a_poll_looks_at_sixteen_places() {
+async fn two_hundred_partitions_that_go_idle_at_once_are_probed_in_two_polls() {
+    let (kafka, mut reader) = one_partition(11, batch(record(10, true))).await;
+    {
+        let mut state = kafka.state();
+        state.topics.insert("orders".to_owned(), Topic::led_by(&[0; 200], 11));
+        for partition in 0..200 {
+            state.commits.insert(("billing".to_owned(), "orders".to_owned(), partition), 11);
+        }
+    }
+    let mut one = committed_only();
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 0);
+    kafka.state().topics.get_mut("orders").unwrap().end = 12;
+    kafka.state().logs.insert("orders".to_owned(), batch(record(11, true)));
+    let mut left = Vec::new();
+    for _ in 0..5 {
+        let reading = poll_one(&mut reader, &mut one).await;
+        left.push((known(&reading).messages, known(&reading).possible_residue.len()));
+    }
+    assert_eq!(left[..2], [(200, 0); 2], "they may be on their way");
+    assert_eq!(left[3..], [(0, 0); 2], "{left:?}");
+    assert_eq!(kafka.state().fetched.len(), 200);
+}
+
+#[tokio::test]
+async fn three_thousand_aborted_records_are_no_backlog() {
+    let aborted = |offset| Record { transactional: true, ..record(offset, false) };
+    let mut log: Vec<u8> = (10..3010).flat_map(|offset| batch(aborted(offset))).collect();
+    log.extend(batch(record(3010, true)));
+    let (kafka, mut reader) = one_partition(10, log).await;
+    kafka.state().aborted.push((7, 10));
+    let mut one = committed_only();
+    assert_eq!(known(&poll_one(&mut reader, &mut one).await).messages, 0);
+    kafka.state().topics.get_mut("orders").unwrap().end = 3011;
+    for expected in [(3001, 0), (3001, 0), (3001, 1), (0, 0), (0, 0)] {
+        let reading = poll_one(&mut reader, &mut one).await;
+        assert_eq!((known(&reading).messages, known(&reading).possible_residue.len()), expected);
+    }
+    assert!(kafka.state().fetched.len() > 1, "in steps");
+}
+
+#[tokio::test]
+async fn groups_at_the_same_place_of_a_log_share_a_probe() {
     let (kafka, mut reader) = one_partition(90, batch(record(80, false))).await;
     let groups: Vec<String> = (0..100).map(|group| format!("group-{group}")).collect();
     for (group, offset) in groups.iter().zip((40..60).cycle()) {
@@ -144,15 +191,15 @@ async fn groups_at_the_same_place_of_a_log_share_the_look_and_a_poll_looks_at_si
     }
     let mut all: Vec<_> = groups.iter().map(|group| watch(group, &["orders"], OffsetReset::Latest)).collect();
     let mut due: Vec<_> = all.iter_mut().collect();
-    for (dated, fetched) in [(80, 16), (100, 20), (100, 20)] {
+    for _ in 0..3 {
         let readings = poll(&mut reader, &mut due).await.unwrap();
-        assert_eq!(readings.iter().filter(|reading| !known(reading).dated.is_empty()).count(), dated);
-        assert_eq!(kafka.state().fetched.len(), fetched);
+        assert_eq!(readings.iter().filter(|reading| !known(reading).dated.is_empty()).count(), 100);
+        assert_eq!(kafka.state().fetched.len(), 20);
     }
 }
 
 #[tokio::test]
-async fn a_broker_that_answers_everything_but_a_look_costs_the_poll_a_second_and_nothing_else() {
+async fn a_broker_that_answers_everything_but_probes_costs_a_second() {
     let (kafka, mut reader) = one_partition(90, batch(record(10, false))).await;
     kafka.state().unanswered.push(ApiKey::Fetch);
     let mut one = everything();
@@ -165,7 +212,7 @@ async fn a_broker_that_answers_everything_but_a_look_costs_the_poll_a_second_and
 }
 
 #[tokio::test]
-async fn the_retention_of_a_topic_with_a_backlog_is_asked_for_once_and_may_be_unknown() {
+async fn the_retention_of_a_topic_with_a_backlog_is_asked_for_once() {
     let (kafka, mut reader) = one_partition(90, Vec::new()).await;
     kafka.state().topics.insert("secret".to_owned(), Topic::led_by(&[0], 5));
     kafka.state().settings.insert("orders".to_owned(), ["3600000", "compact,delete"]);
@@ -180,7 +227,7 @@ async fn the_retention_of_a_topic_with_a_backlog_is_asked_for_once_and_may_be_un
 }
 
 #[tokio::test]
-async fn the_true_ends_of_logs_are_read_once_a_minute_for_those_who_read_what_is_committed() {
+async fn true_ends_of_logs_are_read_once_a_minute_with_read_committed() {
     let (kafka, mut reader) = one_partition(10, Vec::new()).await;
     let mut one = committed_only();
     for _ in 0..5 {
@@ -191,7 +238,7 @@ async fn the_true_ends_of_logs_are_read_once_a_minute_for_those_who_read_what_is
 }
 
 #[tokio::test]
-async fn what_a_dead_broker_leads_is_not_looked_into() {
+async fn partitions_of_a_dead_broker_are_not_probed() {
     let kafka = FakeKafka::start(2).await;
     kafka.state().topics.insert("orders".to_owned(), Topic::led_by(&[0, 1], 20));
     kafka.state().logs.insert("orders".to_owned(), batch(record(10, false)));

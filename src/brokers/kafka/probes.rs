@@ -1,5 +1,5 @@
-//! What a reading can do without, and is better with: looks into logs, transactions that hang, how long topics keep
-//! records. Few requests, in few polls, after everything else. What fails here is left out, and fails nothing.
+//! What makes a reading better, and what it can do without: log probes, transactions that hang, retention of topics. Few
+//! requests, in few polls, after everything else. What fails here is left out, and fails nothing.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,15 +16,17 @@ use super::{KafkaWatched, Memory, names};
 use crate::api::IsolationLevel;
 use crate::brokers::{Backlog, Reading};
 
-/// Places in logs that one poll looks at, whoever asks for them.
-const LOOKS_PER_POLL: usize = 16;
+/// Log probes that one poll sends at once, for all interests together.
+const PROBES_AT_ONCE: usize = 128;
+/// How often one poll does so: probes that found nothing go on from where they stopped.
+const STEPS: usize = 32;
 /// Topics asked about in one request.
 const TOPICS_PER_REQUEST: usize = 500;
 /// What all this may add to the time of a poll; half of it when a broker does not answer.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Looks, and adds to the readings what is known by then.
-pub(super) async fn look(
+/// Probes, and adds to the readings what is known by then.
+pub(super) async fn complete(
     due: &mut [&mut KafkaWatched],
     selected: &[Vec<Arc<str>>],
     readings: &mut [Reading],
@@ -33,26 +35,32 @@ pub(super) async fn look(
     poll: &mut Poll,
 ) {
     poll.hurry(LONGEST);
-    look_into_logs(due, topics, cluster, poll).await;
+    for _ in 0..STEPS {
+        if !probe_logs(due, topics, cluster, poll).await {
+            break;
+        }
+    }
     compare_ends(due, selected, topics, cluster, poll).await;
     ask_retention(due, readings, topics, cluster, poll).await;
     for (one, reading) in due.iter().zip(readings) {
-        if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = reading {
+        if let Some(backlog) = reading.backlog_mut() {
             let Memory { heads, transactions, retentions, .. } = &one.memory;
             backlog.dated = heads.dated();
+            backlog.possible_residue = heads.possible_residue();
             backlog.kept = retentions.kept();
             backlog.notes.extend(transactions.hanging());
+            backlog.notes.extend(heads.unknown_residue());
         }
     }
 }
 
-/// Looks where it was longest ago that somebody looked.
-async fn look_into_logs(
+/// Sends the probes that have waited longest. Returns whether any was answered, so that more may be due.
+async fn probe_logs(
     due: &mut [&mut KafkaWatched],
     topics: &Topics,
     cluster: &mut Cluster,
     poll: &mut Poll,
-) {
+) -> bool {
     let now = Instant::now();
     let leader = |fetch: &Fetch| topics.leader(&fetch.topic, fetch.partition);
     let all = due.iter().flat_map(|one| one.memory.heads.wanted(one.interest.isolation, now));
@@ -62,7 +70,7 @@ async fn look_into_logs(
     let mut chosen: HashSet<&Fetch> = HashSet::new();
     let mut work: HashMap<i32, Vec<Fetch>> = HashMap::new();
     for (_, fetch) in &wanted {
-        if chosen.len() == LOOKS_PER_POLL {
+        if chosen.len() == PROBES_AT_ONCE {
             break;
         }
         if let Some(node) = leader(fetch)
@@ -71,23 +79,23 @@ async fn look_into_logs(
             work.entry(node).or_default().push(fetch.clone());
         }
     }
-    if chosen.is_empty() {
-        return;
-    }
     for one in &mut *due {
         let own = chosen.iter().filter(|fetch| fetch.isolation == one.interest.isolation);
         own.for_each(|fetch| one.memory.heads.tried(fetch, now));
     }
+    let mut answered_any = false;
     for answered in cluster.call_each(work, poll).await {
         for fetched in answered.answers.into_iter().flatten() {
+            answered_any = true;
             for one in due.iter_mut().filter(|one| one.interest.isolation == fetched.asked.isolation) {
                 one.memory.heads.answer(&fetched, now);
             }
         }
     }
+    answered_any
 }
 
-/// Reads where the logs end that were read up to their last stable offset.
+/// Reads the true ends of logs that were read up to their last stable offset.
 async fn compare_ends(
     due: &mut [&mut KafkaWatched],
     selected: &[Vec<Arc<str>>],
@@ -110,7 +118,7 @@ async fn compare_ends(
     }
 }
 
-/// Asks how long those topics keep records that have a backlog. Users who may not know it get no answer.
+/// Asks for the retention of topics that have a backlog. Users who are not allowed to describe settings get no answer.
 async fn ask_retention(
     due: &mut [&mut KafkaWatched],
     readings: &[Reading],

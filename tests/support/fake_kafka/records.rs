@@ -43,7 +43,8 @@ impl State {
                     self.topics[topic.topic.as_str()].leaders[usize::try_from(asked.partition).unwrap()];
                 let error = self.fetch_errors.get(topic.topic.as_str()).copied();
                 let error = error.unwrap_or(if leader == node { 0 } else { NOT_LEADER });
-                let log = self.logs.get(topic.topic.as_str()).cloned().unwrap_or_default();
+                let log = self.logs.get(topic.topic.as_str()).map(Vec::as_slice).unwrap_or_default();
+                let log = from(log, asked.fetch_offset, asked.partition_max_bytes).to_vec();
                 let aborted = |(producer, first): &(i64, i64)| {
                     AbortedTransaction::default()
                         .with_producer_id(ProducerId(*producer))
@@ -64,4 +65,19 @@ impl State {
         }
         FetchResponse::default().with_responses(topics)
     }
+}
+
+/// The batches of a log from the one that has this offset on, in at most so many bytes, but one batch at least.
+fn from(mut log: &[u8], offset: i64, bytes: i32) -> &[u8] {
+    let length =
+        |batch: &[u8]| 12 + usize::try_from(i32::from_be_bytes(batch[8..12].try_into().unwrap())).unwrap();
+    let last = |batch: &[u8]| {
+        i64::from_be_bytes(batch[..8].try_into().unwrap())
+            + i64::from(i32::from_be_bytes(batch[23..27].try_into().unwrap()))
+    };
+    while log.len() > 61 && last(log) < offset {
+        log = &log[length(log)..];
+    }
+    let first = if log.len() > 61 { length(log) } else { log.len() };
+    &log[..log.len().min(first.max(usize::try_from(bytes).unwrap()))]
 }
