@@ -5,22 +5,20 @@
 // clippy.toml allows this in tests, but not in what they share.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+#[path = "support/exposition.rs"]
+mod exposition;
 #[path = "support/manifests.rs"]
 mod manifests;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use queuescaler::api::{QueueScaler, condition, definition};
-use queuescaler::brokers::{Problem, Reading, SourceReason};
 use queuescaler::plan;
-use queuescaler::telemetry::metrics::Metrics;
-use queuescaler::telemetry::objects::Sample;
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
@@ -183,28 +181,7 @@ fn what_can_limit_a_decision_is_named_in_both_pages() {
 
 /// Each metric by the name that a query uses.
 fn metrics() -> Words {
-    let metrics = Metrics::new();
-    let sample = Sample {
-        oldest_age: Some(1.0),
-        service_rate: Some(1.0),
-        estimated_drain: Some(1.0),
-        backlog: Some(1),
-        arrival_rate: Some(1.0),
-        replicas: vec![("current", 1)],
-        conditions: vec![("Ready", "True")],
-        mode: "Active",
-        quality: "Known",
-    };
-    metrics.objects().set("shop", "orders", sample);
-    metrics.scaled(1, 2, "Activated", Duration::ZERO);
-    metrics.reconciled(Duration::ZERO, true);
-    metrics.api_write("scale", "update");
-    let polls = metrics.polls("kafka");
-    polls.result(&Reading::Unknown(Problem::new(SourceReason::Timeout, "late")));
-    polls.duration(Duration::ZERO);
-    polls.lateness(Duration::ZERO);
-    polls.session_began();
-    let text = metrics.exposition().unwrap();
+    let text = exposition::exposition();
     let kinds = Regex::new(r"(?m)^# TYPE (\w+) (\w+)$").unwrap();
     let name = |captures: regex::Captures<'_>| match &captures[2] {
         "counter" => format!("{}_total", &captures[1]),
@@ -323,10 +300,10 @@ fn every_relative_link_leads_to_a_file_and_to_a_heading_in_it() {
 #[test]
 fn make_knows_every_target_that_the_documents_name() {
     let makefile = read("Makefile");
-    let targets = found(r"(?m)^([a-z]+):", &makefile);
+    let targets = found(r"(?m)^([a-z-]+):", &makefile);
     for page in pages() {
         let text = read(&page);
-        for line in found(r"(?m)(?:^|`)make ((?:[a-z]+ ?)+)", &text) {
+        for line in found(r"(?m)(?:^|`)make ((?:[a-z-]+ ?)+)", &text) {
             for target in line.split_whitespace() {
                 assert!(targets.contains(target), "{}: make {target} is no target", page.display());
             }
