@@ -128,10 +128,10 @@ fn faults(query: &str, exposed: &Exposed, more_labels: &[&str]) -> Vec<String> {
             }
         }
     }
-    if let Some(values) = LABEL_VALUES.captures(query) {
-        if exposed.get(&values[1]).is_some_and(|labels| !labels.contains_key(&values[2])) {
-            faults.push(format!("{} has no label {}", &values[1], &values[2]));
-        }
+    if let Some(values) = LABEL_VALUES.captures(query)
+        && exposed.get(&values[1]).is_some_and(|labels| !labels.contains_key(&values[2]))
+    {
+        faults.push(format!("{} has no label {}", &values[1], &values[2]));
     }
     faults
 }
