@@ -142,7 +142,7 @@ fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
         ("### SourceObserved", "src/brokers/observation.rs", "SourceReason"),
         ("### TargetScalable", "src/report/mod.rs", "TargetReason"),
         ("### TargetHealthy", "src/workload.rs", "TroubleReason"),
-        ("### ConsumersHealthy", "src/scaling/health/mod.rs", "Ailment"),
+        ("### ConsumersHealthy", "src/engine/diagnose/mod.rs", "UnhealthyReason"),
     ] {
         let reasons = variants(path, name);
         assert!(reasons.len() >= 2, "{name} has only {reasons:?}: is it written otherwise?");
@@ -150,7 +150,7 @@ fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
         assert!(missing.is_empty(), "{heading} misses {missing:?}");
     }
     let decisions = rows(section(&page, "## Reasons of decisions"));
-    assert_same(&variants("src/scaling/decision.rs", "Reason"), &decisions, "the reasons of decisions");
+    assert_same(&variants("src/engine/decision.rs", "Reason"), &decisions, "the reasons of decisions");
 }
 
 #[test]
@@ -161,18 +161,18 @@ fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
     reasons.extend(variants("src/brokers/observation.rs", "SourceReason"));
     reasons.extend(variants("src/report/mod.rs", "TargetReason"));
     reasons.extend(variants("src/workload.rs", "TroubleReason"));
-    reasons.extend(variants("src/scaling/health/mod.rs", "Ailment"));
+    reasons.extend(variants("src/engine/diagnose/mod.rs", "UnhealthyReason"));
     assert_same(&reasons, &rows(section(&page, "## Conditions")), "the reasons of conditions");
 
     // Those that repeat a condition's reason are not listed once more.
-    let mut events = literals("src/report/happenings.rs");
+    let mut events = literals("src/report/events.rs");
     events.extend(literals("src/controllers/act.rs"));
     assert_same(&events, &rows(section(&page, "## Events")), "the events");
 }
 
 #[test]
 fn what_can_limit_a_decision_is_named_in_both_pages() {
-    for limit in variants("src/scaling/decision.rs", "Limit") {
+    for limit in variants("src/engine/decision.rs", "Limit") {
         for page in [CONDITIONS, FIELDS] {
             assert!(read(page).contains(&format!("`{limit}`")), "{page} misses {limit}");
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::brokers::observation::{Dated, Kept, quote};
+use crate::brokers::observation::{Dated, Retention, Shape, Shared, quote};
 use crate::brokers::{Backlog, Note, Problem, Reading, SourceReason};
 
 /// Names that a message lists before it says how many more there are.
@@ -131,13 +131,15 @@ impl Counts {
     fn backlog(self) -> Backlog {
         Backlog {
             messages: self.ready.saturating_add(self.unacknowledged),
-            in_flight: self.unacknowledged,
             arrived: self.published,
-            processed: self.processed,
-            single_consumer: self.single_active,
             members: self.consumers,
+            shape: Shape::Shared(Shared {
+                in_flight: self.unacknowledged,
+                processed: self.processed,
+                active_consumers_at_most: self.single_active.then_some(1),
+            }),
             dated: self.dated().into_iter().collect(),
-            kept: self.kept().into_iter().collect(),
+            retention: self.kept().into_iter().collect(),
             notes: self.held().into_iter().collect(),
             ..Backlog::default()
         }
@@ -155,9 +157,9 @@ impl Counts {
         })
     }
 
-    fn kept(&self) -> Option<Kept> {
+    fn kept(&self) -> Option<Retention> {
         let time = self.kept.filter(|time| *time > 0).map(Duration::from_millis)?;
-        Some(Kept { topic: "".into(), time })
+        Some(Retention { topic: "".into(), time })
     }
 
     /// Consumers have taken everything, and far more than they can work on.
@@ -201,7 +203,7 @@ mod tests {
     fn queues_add_up() {
         let (a, b) = (counted(3, Some(10)), counted(4, Some(20)));
         let Reading::Known(backlog) = add_up("shop", [("a", &a), ("b", &b)]) else { panic!() };
-        assert_eq!((backlog.messages, backlog.in_flight), (9, 2));
+        assert_eq!((backlog.messages, backlog.in_flight()), (9, 2));
         assert_eq!((backlog.arrived, backlog.members), (Some(30), Some(4)));
     }
 
@@ -242,7 +244,7 @@ mod tests {
     #[test]
     fn messages_are_deleted_when_all_queues_that_have_any_do_so() {
         let with = |kept, ready| Counts { kept, ..numbers(ready, 0) };
-        let time = |queues: &[Counts]| sum(queues).kept.first().map(|kept| kept.time.as_millis());
+        let time = |queues: &[Counts]| sum(queues).retention.first().map(|kept| kept.time.as_millis());
         assert_eq!(time(&[with(Some(5000), 1), with(Some(9000), 1), with(None, 0)]), Some(9000));
         assert_eq!(time(&[with(Some(5000), 1), with(None, 1)]), None);
         assert_eq!(time(&[with(Some(5000), 0)]), None);
