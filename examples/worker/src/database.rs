@@ -1,8 +1,9 @@
-//! A stand-in for a database that all consumers share and can saturate: a server that grants permits at a limited rate,
-//! and its client, which takes one permit for each message.
+//! What all consumers share and can saturate, as a real database does: a server that hands out permits at a limited
+//! rate, and its client, which takes one for each message.
 //!
-//! The client writes a byte to request a permit, and the server writes a byte to grant it. All clients wait in one queue,
-//! so that more consumers wait longer and get no more permits. `kill -STOP` makes it a database that hangs.
+//! The protocol is the least that works: the client writes a byte for each permit, the server a byte when it is granted.
+//! Consumers wait in one line, so that more of them wait longer and get no more. Stop the server (`kill -STOP`) to see
+//! what a database that hangs does to them.
 
 use std::future::Future;
 use std::io;
@@ -24,7 +25,7 @@ const WAIT: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Address to listen on; with port 0 it is a free port, which the first line of output names
+    /// Address to listen on; port 0 takes a free one, which the first line of output names
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:7000", value_name = "HOST:PORT")]
     listen: String,
 
@@ -33,10 +34,10 @@ pub struct Args {
     rate: f64,
 }
 
-/// Grants permits until `stop`.
+/// Hands out permits until `stop`.
 ///
 /// # Errors
-/// It cannot listen on the address.
+/// The address cannot be listened on.
 pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let server =
         TcpListener::bind(&args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -49,7 +50,7 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
             biased;
             () = &mut stop => break,
             client = server.accept() => match client {
-                // A client that disconnects is not an error.
+                // A client that went away is nobody's trouble.
                 Ok((client, _)) => drop(tokio::spawn(serve(client, Arc::clone(&line)))),
                 Err(error) => {
                     eprintln!("database: cannot accept a client: {error}");
@@ -62,7 +63,7 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
     Ok(())
 }
 
-/// The queue of waiting clients, first come, first served.
+/// Where the clients wait, first come, first served.
 struct Line {
     pace: Pace,
     progress: Progress,
@@ -93,7 +94,7 @@ impl Database {
         Self { address, connection: None }
     }
 
-    /// Waits for a permit, and reconnects while the server cannot be reached.
+    /// Waits for a permit, and for the server if it is away.
     pub async fn permit(&mut self) {
         while let Err(error) = self.try_permit().await {
             self.connection = None;
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_clients_together_get_the_rate() {
+    async fn clients_together_get_no_more_than_the_rate() {
         let address = server(100.0).await;
         let begun = Instant::now();
         let clients = (0..4).map(|_| take(address.clone(), 10));
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_waits_for_a_server_that_is_away() {
+    async fn a_server_that_goes_away_is_waited_for() {
         let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = first.local_addr().unwrap();
         let mut database = Database::at(address.to_string());

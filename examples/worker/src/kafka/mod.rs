@@ -1,4 +1,4 @@
-//! Kafka: options of the connection, for the consumer and the producer.
+//! Kafka: how to connect, for the consumer and the producer alike.
 
 pub mod consume;
 pub mod produce;
@@ -10,11 +10,11 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, consumer::ConsumerContext};
 
-/// Address of the cluster and credentials.
+/// Where the cluster is and how to be let in.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
-    /// Bootstrap servers as host:port, separated by commas
+    /// Brokers to begin with, as host:port, separated by commas
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT")]
     bootstrap: String,
 
@@ -76,8 +76,8 @@ impl Connection {
     }
 }
 
-/// Sends librdkafka's warnings to standard error. They have the reason why a broker cannot be reached, which its error
-/// codes lack.
+/// Sends librdkafka's warnings to standard error: they say why a broker cannot be reached, which its error codes do
+/// not.
 struct Warnings;
 
 impl ClientContext for Warnings {
@@ -85,7 +85,7 @@ impl ClientContext for Warnings {
         eprintln!("kafka: {facility}: {message}");
     }
 
-    // Every error is logged too.
+    // Every error comes as a log line, too.
     fn error(&self, _error: KafkaError, _reason: &str) {}
 }
 
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn options_choose_tls_and_authentication() {
+    fn tls_and_authentication_are_chosen_by_what_is_given() {
         let protocol = |ca, user| connection(ca, user).config().get("security.protocol").map(str::to_owned);
         assert_eq!(protocol(None, None).as_deref(), Some("plaintext"));
         assert_eq!(protocol(Some("ca.crt"), None).as_deref(), Some("ssl"));
