@@ -1,12 +1,12 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint unit real bench generate images
+.PHONY: help demo down test lint unit real bench generate images sbom pin-images
 
 UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile docs examples generated kafka_reader_faults \
-  kafka_reader_probes kafka_reader_memory kafka_reader_tls rabbitmq_reader_answers rabbitmq_reader_faults rabbitmq_reader_memory simulate)
+  kafka_reader_probes kafka_reader_memory kafka_reader_tls monitoring rabbitmq_reader_faults simulate)
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## Show the operator at work on a real Kubernetes, Kafka and RabbitMQ
 	@examples/demo
@@ -19,9 +19,10 @@ test: ## Run all tests, on the real parts
 	@tests/chart/prepare
 	@$(MAKE) --no-print-directory lint unit real
 
-lint: ## Check format and lints
+lint: ## Check format, lints, and the licences and sources of crates
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- --deny warnings
+	supply-chain/check
 
 unit: ## Run the tests that need nothing but this machine: the inner loop
 	cargo test --locked --workspace --quiet $(UNIT_TESTS)
@@ -29,11 +30,17 @@ unit: ## Run the tests that need nothing but this machine: the inner loop
 real: ## Run the tests on the real parts
 	@tests/real
 
+sbom: ## Write the list of crates in the operator's program (CycloneDX)
+	@supply-chain/sbom
+
+pin-images: ## Renew the digests of the base images in the Containerfile
+	@supply-chain/pin-images
+
 bench: ## Run the benchmarks and print a table
 	@tests/prepare
 	@benches/run
 
-generate: ## Write the generated files anew
+generate: ## Write the generated files again
 	UPDATE=1 cargo test --locked --quiet --test generated
 
 images: ## Build the images of operator and example worker into the test bed

@@ -7,7 +7,7 @@
 //! | [`api`] | what users write and read: types, schema, admission rules | no |
 //! | [`plan`] | from a raw specification to a checked plan; the only reader of raw specifications | no |
 //! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, TLS, refused addresses | yes |
-//! | [`scaling`] | from a reading to a replica count: `decide(plan, target, observation, history, now)` | no |
+//! | [`engine`] | from a reading to a replica count, in rooms: `learn`, `diagnose`, `size`, `limit` | no |
 //! | [`simulation`] | a model of a queue and its consumers, to try `decide` on without any; nothing of the operator uses it | no |
 //! | [`simulate`] | the command `simulate`: files, tables and charts of what `simulation` finds | files |
 //! | [`record`] | the command `record`: an operator's metrics as a trace | HTTP, files |
@@ -21,14 +21,14 @@
 //! # Direction of dependencies
 //!
 //! ```text
-//! api ◄── plan ◄── scaling ◄── report ◄── cluster ◄── controllers ◄── run
+//! api ◄── plan ◄── engine ◄── report ◄── cluster ◄── controllers ◄── run
 //!  ▲       ▲          │                      │             │
 //!  └───────┴────── brokers ◄─────────────────┴─────────────┘
 //! ```
 //!
-//! `scaling` knows of `brokers` no more than the types of an observation, which are pure. `cluster` knows of `brokers`
+//! `engine` knows of `brokers` no more than the types of an observation, which are pure. `cluster` knows of `brokers`
 //! how a broker is reached, because that is what Secrets are read for. Only `controllers` join what decides with what
-//! does I/O. `tests/architecture.rs` checks that `api`, `plan`, `scaling` and `brokers/observation.rs` have no clock,
+//! does I/O. `tests/architecture.rs` checks that `api`, `plan`, `engine` and `brokers/observation.rs` have no clock,
 //! no task, no client and no way to a module that has.
 //!
 //! # The life of a poll
@@ -38,7 +38,7 @@
 //! session reads for all who are due, in a handful of requests, and gives each an
 //! [`Observation`](brokers::Observation): `Known`, `AtLeast` or `Unknown`. This wakes the object's visit. The visit
 //! takes the workload from a watch, asks for rivals (an autoscaler, an older `QueueScaler`), and calls
-//! [`scaling::decide`] with the time as an argument. If the replicas are to change, they are written through `/scale`
+//! [`engine::decide`] with the time as an argument. If the replicas are to change, they are written through `/scale`
 //! onto the version that was read; if that version is gone, the workload is read afresh and decided upon again.
 //! [`report::status`] makes status and conditions of all that, and what changed in it events; both are written only
 //! if they are worth it, and everything only while the lease holds.
@@ -58,11 +58,11 @@ pub mod brokers;
 pub mod cli;
 pub mod cluster;
 pub mod controllers;
+pub mod engine;
 pub mod plan;
 pub mod record;
 pub mod report;
 pub mod run;
-pub mod scaling;
 pub mod simulate;
 pub mod simulation;
 pub mod telemetry;

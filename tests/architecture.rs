@@ -22,11 +22,11 @@ const PURE: [Pure; 5] = [
     // The macros of kube describe the custom resource; its client is another matter.
     Pure { path: "api", may_use: &[], except: &["kube::"] },
     Pure { path: "plan", may_use: &["api"], except: &[] },
-    Pure { path: "scaling", may_use: &["api", "plan", "brokers::observation"], except: &[] },
+    Pure { path: "engine", may_use: &["api", "plan", "brokers::observation"], except: &[] },
     // The judgement of the Kafka reader is pure, so that what is simulated is judged as what is read.
     Pure {
         path: "simulation",
-        may_use: &["api", "plan", "scaling", "brokers::observation", "brokers::kafka::backlog"],
+        may_use: &["api", "plan", "engine", "brokers::observation", "brokers::kafka::backlog"],
         except: &[],
     },
     Pure { path: "brokers/observation.rs", may_use: &[], except: &[] },
@@ -83,7 +83,7 @@ fn pure_modules_use_no_clock_no_client_and_no_io() {
 
 #[test]
 fn what_is_forbidden_is_found() {
-    let scaling = &PURE[2];
+    let engine = &PURE[2];
     let bad = [
         "use tokio::time::Instant;",
         "let now = Timestamp::now();",
@@ -96,7 +96,7 @@ fn what_is_forbidden_is_found() {
         "use std::{fs, io};",
     ];
     for line in bad {
-        assert!(!violations(line, scaling).is_empty(), "{line}");
+        assert!(!violations(line, engine).is_empty(), "{line}");
     }
     let good = [
         "//! Pure: no tokio, no clock.",
@@ -107,7 +107,7 @@ fn what_is_forbidden_is_found() {
         "let instant = now; let tokens = 1;",
     ];
     for line in good {
-        assert_eq!(violations(line, scaling), Vec::<String>::new(), "{line}");
+        assert_eq!(violations(line, engine), Vec::<String>::new(), "{line}");
     }
     assert!(!violations("let client = kube::Client::new();", &PURE[0]).is_empty());
     assert!(violations("use kube::CustomResource;", &PURE[0]).is_empty());

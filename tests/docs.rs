@@ -5,22 +5,20 @@
 // clippy.toml allows this in tests, but not in what they share.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+#[path = "support/exposition.rs"]
+mod exposition;
 #[path = "support/manifests.rs"]
 mod manifests;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use queuescaler::api::{QueueScaler, condition, definition};
-use queuescaler::brokers::{Problem, Reading, SourceReason};
 use queuescaler::plan;
-use queuescaler::telemetry::metrics::Metrics;
-use queuescaler::telemetry::objects::Sample;
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
@@ -144,7 +142,7 @@ fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
         ("### SourceObserved", "src/brokers/observation.rs", "SourceReason"),
         ("### TargetScalable", "src/report/mod.rs", "TargetReason"),
         ("### TargetHealthy", "src/workload.rs", "TroubleReason"),
-        ("### ConsumersHealthy", "src/scaling/health/mod.rs", "Ailment"),
+        ("### ConsumersHealthy", "src/engine/diagnose/mod.rs", "UnhealthyReason"),
     ] {
         let reasons = variants(path, name);
         assert!(reasons.len() >= 2, "{name} has only {reasons:?}: is it written otherwise?");
@@ -152,7 +150,7 @@ fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
         assert!(missing.is_empty(), "{heading} misses {missing:?}");
     }
     let decisions = rows(section(&page, "## Reasons of decisions"));
-    assert_same(&variants("src/scaling/decision.rs", "Reason"), &decisions, "the reasons of decisions");
+    assert_same(&variants("src/engine/decision.rs", "Reason"), &decisions, "the reasons of decisions");
 }
 
 #[test]
@@ -163,18 +161,18 @@ fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
     reasons.extend(variants("src/brokers/observation.rs", "SourceReason"));
     reasons.extend(variants("src/report/mod.rs", "TargetReason"));
     reasons.extend(variants("src/workload.rs", "TroubleReason"));
-    reasons.extend(variants("src/scaling/health/mod.rs", "Ailment"));
+    reasons.extend(variants("src/engine/diagnose/mod.rs", "UnhealthyReason"));
     assert_same(&reasons, &rows(section(&page, "## Conditions")), "the reasons of conditions");
 
     // Those that repeat a condition's reason are not listed once more.
-    let mut events = literals("src/report/happenings.rs");
+    let mut events = literals("src/report/events.rs");
     events.extend(literals("src/controllers/act.rs"));
     assert_same(&events, &rows(section(&page, "## Events")), "the events");
 }
 
 #[test]
 fn what_can_limit_a_decision_is_named_in_both_pages() {
-    for limit in variants("src/scaling/decision.rs", "Limit") {
+    for limit in variants("src/engine/decision.rs", "Limit") {
         for page in [CONDITIONS, FIELDS] {
             assert!(read(page).contains(&format!("`{limit}`")), "{page} misses {limit}");
         }
@@ -183,28 +181,7 @@ fn what_can_limit_a_decision_is_named_in_both_pages() {
 
 /// Each metric by the name that a query uses.
 fn metrics() -> Words {
-    let metrics = Metrics::new();
-    let sample = Sample {
-        oldest_age: Some(1.0),
-        service_rate: Some(1.0),
-        estimated_drain: Some(1.0),
-        backlog: Some(1),
-        arrival_rate: Some(1.0),
-        replicas: vec![("current", 1)],
-        conditions: vec![("Ready", "True")],
-        mode: "Active",
-        quality: "Known",
-    };
-    metrics.objects().set("shop", "orders", sample);
-    metrics.scaled(1, 2, "Activated", Duration::ZERO);
-    metrics.reconciled(Duration::ZERO, true);
-    metrics.api_write("scale", "update");
-    let polls = metrics.polls("kafka");
-    polls.result(&Reading::Unknown(Problem::new(SourceReason::Timeout, "late")));
-    polls.duration(Duration::ZERO);
-    polls.lateness(Duration::ZERO);
-    polls.session_began();
-    let text = metrics.exposition().unwrap();
+    let text = exposition::exposition();
     let kinds = Regex::new(r"(?m)^# TYPE (\w+) (\w+)$").unwrap();
     let name = |captures: regex::Captures<'_>| match &captures[2] {
         "counter" => format!("{}_total", &captures[1]),
@@ -323,10 +300,10 @@ fn every_relative_link_leads_to_a_file_and_to_a_heading_in_it() {
 #[test]
 fn make_knows_every_target_that_the_documents_name() {
     let makefile = read("Makefile");
-    let targets = found(r"(?m)^([a-z]+):", &makefile);
+    let targets = found(r"(?m)^([a-z-]+):", &makefile);
     for page in pages() {
         let text = read(&page);
-        for line in found(r"(?m)(?:^|`)make ((?:[a-z]+ ?)+)", &text) {
+        for line in found(r"(?m)(?:^|`)make ((?:[a-z-]+ ?)+)", &text) {
             for target in line.split_whitespace() {
                 assert!(targets.contains(target), "{}: make {target} is no target", page.display());
             }

@@ -58,7 +58,7 @@ async fn k4_a_dead_broker_costs_its_own_partitions_which_are_named() {
     kafka.stop(2).await;
     let reading = poll_one(&mut reader, &mut one).await;
     let (backlog, problem) = at_least(&reading);
-    assert_eq!((backlog.messages, backlog.partitions, backlog.arrived), (360, Some(6), None));
+    assert_eq!((backlog.messages, backlog.partitions(), backlog.arrived), (360, Some(6), None));
     assert_eq!(problem.reason, SourceReason::PartialObservation);
     assert!(problem.message.contains("orders-2, orders-5"), "{problem}");
     assert!(problem.message.contains("cannot be reached"), "{problem}");

@@ -78,13 +78,13 @@ async fn a_share_group_is_read_by_its_lag() {
     let lag = backlog_is(|backlog| backlog.messages == 42 && backlog.members == Some(0));
     let reading = until(&mut reader, &mut one, lag).await;
     let before = known(&reading).clone();
-    assert_eq!((before.partitions, &before.topics[..], &before.notes[..]), (None, &[][..], &[][..]));
+    assert_eq!((before.partitions(), before.topics(), &before.notes[..]), (None, &[][..], &[][..]));
     assert!(!before.needs_consumer(), "it goes on where it was");
 
     let Some(_consumer) = KafkaTool::start(&arguments) else { return };
     let reading = until(&mut reader, &mut one, backlog_is(|backlog| backlog.messages == 0)).await;
     let after = known(&reading);
-    assert_eq!(after.processed.unwrap() - before.processed.unwrap(), 42);
+    assert_eq!(after.processed().unwrap() - before.processed().unwrap(), 42);
     assert_eq!(after.arrived, before.arrived);
 }
 
@@ -102,11 +102,11 @@ async fn a_streams_group_is_read_with_its_members() {
     let Some(_application) = KafkaTool::start(&["streams-word-count", &group]) else { return };
     let (mut reader, mut one) = (plain(&queue.bootstrap), watch(&group, &[topic], OffsetReset::Earliest));
     let settled = |backlog: &Backlog| {
-        let mut partitions = backlog.topics.iter().flat_map(|topic| &topic.partitions);
+        let mut partitions = backlog.topics().iter().flat_map(|topic| &topic.partitions);
         backlog.members == Some(1) && partitions.all(|one| one.is_some_and(|one| one.owner == Some(0)))
     };
     let reading = until(&mut reader, &mut one, backlog_is(|it| settled(it) && it.messages == 0)).await;
     let backlog = known(&reading);
-    assert_eq!((backlog.partitions, backlog.topics[0].partitions.len()), (Some(2), 2));
+    assert_eq!((backlog.partitions(), backlog.topics()[0].partitions.len()), (Some(2), 2));
     assert_eq!(backlog.member_hosts.map(|hosts| hosts.hosts), Some(1));
 }

@@ -91,7 +91,7 @@ async fn a_marker_at_the_end_is_no_backlog_from_the_second_reading() {
     for _ in 0..5 {
         let reading = poll_one(&mut reader, &mut one).await;
         let backlog = known(&reading);
-        assert_eq!((backlog.messages, backlog.topics[0].partitions[0].unwrap().committed), (0, Some(11)));
+        assert_eq!((backlog.messages, backlog.topics()[0].partitions[0].unwrap().committed), (0, Some(11)));
     }
     assert_eq!(kafka.state().fetched, [(0, 10, true)]);
     kafka.state().topics.get_mut("orders").unwrap().end = 14;
@@ -220,7 +220,7 @@ async fn the_retention_of_a_topic_with_a_backlog_is_asked_for_once() {
     for _ in 0..5 {
         let reading = poll_one(&mut reader, &mut one).await;
         let kept: Vec<_> =
-            known(&reading).kept.iter().map(|kept| (&*kept.topic, kept.time.as_secs())).collect();
+            known(&reading).retention.iter().map(|kept| (&*kept.topic, kept.time.as_secs())).collect();
         assert_eq!(kept, [("orders", 3600)]);
     }
     assert_eq!(kafka.count(ApiKey::DescribeConfigs), 1);

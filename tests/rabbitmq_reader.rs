@@ -45,9 +45,9 @@ async fn ready_messages_of_classic_and_quorum_queues_add_up() {
     };
     let reading = read_until(&mut reader(broker.access()), &mut both, all_told).await;
     let Reading::Known(backlog) = reading else { unreachable!() };
-    assert_eq!(backlog.in_flight, 0);
+    assert_eq!(backlog.in_flight(), 0);
     assert_eq!(backlog.members, Some(0));
-    assert_eq!(backlog.partitions, None);
+    assert_eq!(backlog.partitions(), None);
     vhost.delete().await;
 }
 
@@ -61,7 +61,7 @@ async fn r3_unacknowledged_messages_count_when_none_is_ready() {
         let consumer = vhost.hold_unacknowledged(kind).await;
         let mut queue = vhost.queues(&[kind]);
         let held = |reading: &Reading| {
-            reading.backlog().is_some_and(|backlog| backlog.in_flight == 5 && backlog.members == Some(1))
+            reading.backlog().is_some_and(|backlog| backlog.in_flight() == 5 && backlog.members == Some(1))
         };
         let reading = read_until(&mut reader(broker.access()), &mut queue, held).await;
         assert_eq!(known(&reading), Some(5), "{kind}: {reading:?}");
@@ -83,9 +83,9 @@ async fn the_time_at_the_head_dates_the_backlog_and_how_long_messages_are_kept_i
     for (queue, kept, dated) in [("own", 3600, Some(1_700_000_000)), ("policy", 7200, None)] {
         let told = |reading: &Reading| {
             reading.backlog().is_some_and(|backlog| {
-                backlog.kept.first().is_some_and(|it| it.time.as_secs() == kept)
+                backlog.retention.first().is_some_and(|it| it.time.as_secs() == kept)
                     && backlog.dated.first().map(|it| it.written.as_second()) == dated
-                    && backlog.processed == Some(0)
+                    && backlog.processed() == Some(0)
             })
         };
         read_until(&mut reader(broker.access()), &mut vhost.queues(&[queue]), told).await;

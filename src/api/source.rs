@@ -20,7 +20,6 @@ pub struct Source {
 /// A consumer group and the topics that it reads. The backlog is the group's lag.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = Rule::new("has(self.topics) != has(self.topicPattern)").message("exactly one of topics, topicPattern must be set"))]
-#[x_kube(validation = Rule::new("!has(self.topicExcludePattern) || has(self.topicPattern)").message("topicExcludePattern needs topicPattern; leave the topic out of topics instead").field_path(".topicExcludePattern"))]
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
     /// Brokers to begin with, as host:port. A host without a dot is a Service of the QueueScaler's namespace.
@@ -44,11 +43,6 @@ pub struct Kafka {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub topic_pattern: Option<String>,
-    /// A regular expression: a topic whose whole name it matches is left out, although topicPattern matches it.
-    /// For dead-letter and retry topics that the workload does not read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub topic_exclude_pattern: Option<String>,
     /// The isolation level that the consumer uses. Default ReadUncommitted.
     #[serde(default)]
     pub isolation_level: IsolationLevel,
@@ -111,10 +105,7 @@ pub enum SaslMechanism {
 /// Queues of one virtual host. The backlog is their ready and unacknowledged messages.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = Rule::new("has(self.queues) != has(self.queuePattern)").message("exactly one of queues, queuePattern must be set"))]
-#[x_kube(validation = Rule::new("!has(self.queueExcludePattern) || has(self.queuePattern)").message("queueExcludePattern needs queuePattern; leave the queue out of queues instead").field_path(".queueExcludePattern"))]
 #[x_kube(validation = Rule::new("!has(self.queuePattern) || has(self.managementUrl)").message("queuePattern needs managementUrl, because AMQP cannot list queues").field_path(".queuePattern"))]
-#[x_kube(validation = Rule::new("!has(self.vhost) || !self.vhost.matches('^%2[Ff]$')").message("vhost is the plain name of the virtual host: write / instead of %2F").field_path(".vhost"))]
-#[x_kube(validation = Rule::new("!has(self.managementUrl) || !self.managementUrl.matches('/api/*$')").message("managementUrl is the address without /api: the operator appends /api and the rest").field_path(".managementUrl"))]
 #[x_kube(validation = Rule::new("!has(self.managementUrl) || has(self.credentialsSecretRef)").message("managementUrl needs credentialsSecretRef").field_path(".managementUrl"))]
 #[serde(rename_all = "camelCase")]
 pub struct RabbitMq {
@@ -143,11 +134,6 @@ pub struct RabbitMq {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub queue_pattern: Option<String>,
-    /// A regular expression: a queue whose whole name it matches is left out, although queuePattern matches it.
-    /// For dead-letter and retry queues that the workload does not read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub queue_exclude_pattern: Option<String>,
     /// The Secret that holds username and password for AMQP and the management API, in the same namespace.
     /// Absent: RabbitMQ's default user guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]

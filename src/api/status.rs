@@ -159,8 +159,8 @@ pub struct DecisionStatus {
     pub reason: String,
     /// The same as a sentence with the numbers that were used.
     pub message: String,
-    /// What kept the decision from its first result: MaxReplicas, MinReplicas, Partitions, Downstream, Health, Behavior,
-    /// Rollout, Rebalance, Mode.
+    /// What kept the decision from its first result: MaxReplicas, MinReplicas, Partitions, Consumers, Downstream, Health,
+    /// Behavior, Rollout, Rebalance, Mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<String>,
 }

@@ -14,5 +14,7 @@ mod session;
 pub mod sessions;
 pub mod tls;
 
-pub use observation::{Backlog, Note, Observation, Problem, Reading, SourceReason};
+pub use observation::{
+    Backlog, Note, Observation, Partitioned, Problem, Reading, Shape, Shared, SourceReason,
+};
 pub use session::Wake;

@@ -67,48 +67,30 @@ impl Reading {
     }
 }
 
-/// Messages that are not yet processed, and what else a reading tells.
+/// Messages that are not yet processed, and what else a reading reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
     /// Messages not yet processed: Kafka lag, or RabbitMQ ready and unacknowledged.
     pub messages: u64,
-    /// The part of `messages` that is delivered but not acknowledged (RabbitMQ; 0 for Kafka).
-    pub in_flight: u64,
     /// A counter that grows by one with every message that arrives: the sum of end offsets, or of messages
-    /// published. Absent where the broker does not tell. Only its differences mean something.
+    /// published. Absent where the broker does not report arrivals. Only its differences mean something.
     pub arrived: Option<u64>,
-    /// A counter that grows by one with every message that is processed: messages acknowledged, or delivered to
-    /// consumers that do not acknowledge. Absent where the broker does not tell, and for Kafka, where [`topics`] tell
-    /// more. Only its differences mean something.
-    ///
-    /// [`topics`]: Self::topics
-    pub processed: Option<u64>,
-    /// Each partition by itself, by topic (Kafka; empty for RabbitMQ).
-    pub topics: Vec<TopicOffsets>,
-    /// Name of the assignor that last dealt the partitions out. Absent: unknown, or there are none.
-    pub assignor: Option<Arc<str>>,
-    /// Only one consumer at a time gets messages, however many there are (RabbitMQ's single active consumer).
-    pub single_consumer: bool,
-    /// Partitions that the consumers can share out: no more replicas than this can work. Absent: no such limit.
-    pub partitions: Option<u32>,
-    /// Members of the consumer group, or consumers of the queues. Absent where the broker does not tell.
+    /// Members of the consumer group, or consumers of the queues. Absent where the broker does not report them.
     pub members: Option<u32>,
     /// How the members are spread over hosts. Absent where the broker does not report it.
     pub member_hosts: Option<MemberHosts>,
-    /// The group is handing out its partitions anew.
-    pub rebalancing: bool,
+    /// How the consumers share the messages, with the numbers that only this way of sharing has.
+    pub shape: Shape,
     /// When messages were written that are still to be processed, as far as the broker was asked: of those partitions
     /// whose backlog is older than the first reading.
     pub dated: Vec<Dated>,
     /// How long messages are kept that nobody processes, as far as it is known. Of a topic that is not here, nothing is
     /// known, or they are kept for ever.
-    pub kept: Vec<Kept>,
+    pub retention: Vec<Retention>,
     /// Partitions whose backlog stands still and may have no message in it (markers of transactions, aborted records,
     /// what compaction left), because no log probe has found a message yet. They are counted in `messages`, and are no
     /// evidence of a stall. What is known to be no message is not counted at all.
     pub possible_residue: Vec<PartitionId>,
-    /// How often the broker renews its numbers: readings that are less apart can repeat one. Absent: not known.
-    pub statistics_interval: Option<Duration>,
     /// What the user should know besides the number.
     pub notes: Vec<Note>,
 }
@@ -144,6 +126,134 @@ pub struct MemberHosts {
     pub idle_members: u32,
     /// Hosts none of whose members has a partition.
     pub idle_hosts: u32,
+}
+
+/// How consumers share the messages of a source. Everything that differs between brokers asks this, and no broker's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Each partition is read by one consumer of a group (Kafka consumer groups).
+    Partitioned(Partitioned),
+    /// Any consumer may get any message (RabbitMQ queues).
+    Shared(Shared),
+}
+
+/// Partitions, of which each has one owner in a consumer group. Commits report what is processed, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partitioned {
+    /// Each partition by itself, by topic.
+    pub topics: Vec<TopicOffsets>,
+    /// Partitions that the group can assign: no more replicas than this can work. Absent: not known.
+    pub assignable: Option<u32>,
+    /// Name of the assignor that last assigned the partitions. Absent: unknown, or there is none.
+    pub assignor: Option<Arc<str>>,
+    /// The group is rebalancing.
+    pub rebalancing: bool,
+}
+
+/// Queues with competing consumers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// The part of the messages that is delivered but not acknowledged.
+    pub in_flight: u64,
+    /// A counter that grows by one with every message that is processed: messages acknowledged, or delivered to
+    /// consumers that do not acknowledge. Absent where the broker does not report it. Only its differences mean
+    /// something.
+    pub processed: Option<u64>,
+    /// At most so many consumers get messages at a time: the number of queues, where each of them has a single active
+    /// consumer. Absent: any number of consumers may.
+    pub active_consumers_at_most: Option<u32>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self::Shared(Shared::default())
+    }
+}
+
+impl From<Partitioned> for Shape {
+    fn from(partitioned: Partitioned) -> Self {
+        Self::Partitioned(partitioned)
+    }
+}
+
+impl From<Shared> for Shape {
+    fn from(shared: Shared) -> Self {
+        Self::Shared(shared)
+    }
+}
+
+impl Backlog {
+    /// Its partitions, if it has any.
+    #[must_use]
+    pub fn partitioned(&self) -> Option<&Partitioned> {
+        match &self.shape {
+            Shape::Partitioned(partitioned) => Some(partitioned),
+            Shape::Shared(_) => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub fn partitioned_mut(&mut self) -> Option<&mut Partitioned> {
+        match &mut self.shape {
+            Shape::Partitioned(partitioned) => Some(partitioned),
+            Shape::Shared(_) => None,
+        }
+    }
+
+    /// Its queues with competing consumers, if it has any.
+    #[must_use]
+    pub fn shared(&self) -> Option<&Shared> {
+        match &self.shape {
+            Shape::Shared(shared) => Some(shared),
+            Shape::Partitioned(_) => None,
+        }
+    }
+
+    /// Partitions by topic. Empty without partitions.
+    #[must_use]
+    pub fn topics(&self) -> &[TopicOffsets] {
+        self.partitioned().map(|it| it.topics.as_slice()).unwrap_or_default()
+    }
+
+    /// Partitions that the group can assign. Absent: not known, or there are none.
+    #[must_use]
+    pub fn partitions(&self) -> Option<u32> {
+        self.partitioned()?.assignable
+    }
+
+    /// The group is rebalancing.
+    #[must_use]
+    pub fn rebalancing(&self) -> bool {
+        self.partitioned().is_some_and(|it| it.rebalancing)
+    }
+
+    /// Messages that are delivered but not acknowledged, as far as the source reports them.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.shared().map_or(0, |it| it.in_flight)
+    }
+
+    /// A counter of messages processed: acknowledged, or the sum of committed offsets. Absent: not reported.
+    #[must_use]
+    pub fn processed(&self) -> Option<u64> {
+        match &self.shape {
+            Shape::Shared(shared) => shared.processed,
+            Shape::Partitioned(Partitioned { topics, .. }) => {
+                let partitions = topics.iter().flat_map(|topic| topic.partitions.iter().flatten());
+                let committed = partitions.filter_map(|partition| partition.committed);
+                (!topics.is_empty()).then(|| committed.fold(0, u64::saturating_add))
+            }
+        }
+    }
+
+    /// The most consumers that can be at work at the same time. Absent: any number, or it is not known.
+    #[must_use]
+    pub fn useful_consumers(&self) -> Option<u32> {
+        match &self.shape {
+            Shape::Partitioned(partitioned) => partitioned.assignable,
+            Shape::Shared(shared) => shared.active_consumers_at_most,
+        }
+    }
 }
 
 /// When the oldest message of a partition that is still to be processed was written.
@@ -189,7 +299,7 @@ pub struct PartitionOffsets {
 
 /// How long messages are kept, processed or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct Retention {
     /// The topic; empty for RabbitMQ, where all queues are one stream.
     pub topic: Arc<str>,
     /// From their writing on. For RabbitMQ: all its queues delete messages, and the last of them does after this time.
@@ -265,19 +375,6 @@ pub enum Note {
     },
     /// The broker's certificate is not verified, because the user said so.
     TlsNotVerified,
-    /// Nobody has consumed these queues for long, while other queues of the same object were consumed: dead-letter
-    /// queues that a pattern matches, say. Their messages are not part of the backlog.
-    NotConsumed {
-        /// The first of them that have messages; their names went through [`quote`].
-        queues: Vec<String>,
-        /// How many have messages.
-        count: u32,
-        /// Their messages.
-        messages: u64,
-    },
-    /// The broker does not count messages that arrive and are processed (RabbitMQ's `rates_mode = none`), so that no
-    /// rate is ever known.
-    MessagesNotCounted,
 }
 
 /// Why a reading is not complete: a reason for the condition, and a sentence.

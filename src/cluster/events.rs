@@ -6,7 +6,7 @@ use kube::{Client, Resource};
 
 use super::lease::{Leadership, NotLeader};
 use crate::api::QueueScaler;
-use crate::report::Happening;
+use crate::report;
 
 /// Longest note that the API server takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
@@ -34,13 +34,13 @@ impl Events {
     }
 
     /// Publishes what happened to an object. An event that cannot be written is logged and lost: nothing waits for it.
-    pub async fn publish(&self, object: &QueueScaler, happening: &Happening) {
+    pub async fn publish(&self, object: &QueueScaler, event: &report::Event) {
         let reference: ObjectReference = object.object_ref(&());
         let event = Event {
-            type_: if happening.warning { EventType::Warning } else { EventType::Normal },
-            reason: happening.reason.clone(),
-            note: Some(cut(&happening.message)),
-            action: happening.action.to_owned(),
+            type_: if event.warning { EventType::Warning } else { EventType::Normal },
+            reason: event.reason.clone(),
+            note: Some(cut(&event.message)),
+            action: event.action.to_owned(),
             secondary: None,
         };
         // A recorder that lived longer would fold this event into an earlier one with the same reason, and tell its

@@ -14,9 +14,9 @@ use super::memory::{Basis, Memory, Unanswered};
 use crate::api::{Mode, QueueScaler};
 use crate::brokers::Observation;
 use crate::cluster::scale::ScaleError;
+use crate::engine::{Decision, ScaleEvent, Target, decide};
 use crate::plan::Plan;
-use crate::report::{self, Happening, TargetProblem, TargetReason};
-use crate::scaling::{Decision, ScaleEvent, Target, decide};
+use crate::report::{self, Event, TargetProblem, TargetReason};
 use crate::workload::Workload;
 
 /// How often a decision is made anew because the target changed under it, before it is left to the next poll.
@@ -111,13 +111,13 @@ impl Visit<'_> {
         let changed = memory.writers.saw(workload.replicas, Instant::now());
         // In a dry run or a pause it is always somebody else.
         if let Some(before) = changed.filter(|_| self.plan.scaling.mode == Mode::Active) {
-            let happening = Happening {
+            let event = Event {
                 warning: false,
                 reason: "ReplicasChanged".to_owned(),
                 message: format!("somebody else changed the replicas from {before} to {}", workload.replicas),
                 action: "Observe",
             };
-            self.context.tell(self.object, &happening).await;
+            self.context.tell(self.object, &event).await;
         }
     }
 

@@ -23,7 +23,7 @@ use crate::cluster::scale::ScaleError;
 use crate::cluster::secrets::SecretCache;
 use crate::cluster::status::{self, StatusError};
 use crate::cluster::workloads::Workloads;
-use crate::report::Happening;
+use crate::report::Event;
 use crate::telemetry::metrics::Metrics;
 
 /// What all scopes of the operator share.
@@ -119,9 +119,9 @@ impl Context {
     }
 
     /// Tells of something as an event.
-    pub(super) async fn tell(&self, object: &QueueScaler, happening: &Happening) {
+    pub(super) async fn tell(&self, object: &QueueScaler, event: &Event) {
         let _turn = self.shared.reports.turn().await;
-        self.shared.events.publish(object, happening).await;
+        self.shared.events.publish(object, event).await;
     }
 
     /// Writes the status.

@@ -12,10 +12,10 @@ use super::claims::Key;
 use super::source::Watching;
 use crate::api::status::LastScale;
 use crate::api::{QueueScaler, QueueScalerStatus};
+use crate::engine::{Decision, ScaleEvent, State};
 use crate::plan::{Invalid, Plan, Source, validate};
 use crate::report;
 use crate::report::TargetProblem;
-use crate::scaling::{Decision, History, ScaleEvent};
 use crate::workload::Workload;
 
 /// The memories of all objects.
@@ -52,7 +52,7 @@ pub(super) struct Memory {
     /// The source of the last plan that was valid.
     source: Option<Source>,
     pub(super) watching: Watching,
-    pub(super) history: Option<History>,
+    pub(super) history: Option<State>,
     /// The status as it was last written or found.
     pub(super) status: QueueScalerStatus,
     pub(super) status_written: Option<Instant>,
@@ -208,7 +208,7 @@ impl Memory {
     }
 
     /// The history, begun with what status knows: the last scale, and what was learned of the replicas.
-    pub(super) fn history(&mut self) -> &mut History {
+    pub(super) fn history(&mut self) -> &mut State {
         let last_scale = self.last_scale();
         self.history.get_or_insert_with(|| begun(last_scale, &self.status))
     }
@@ -226,8 +226,8 @@ fn learned(status: &QueueScalerStatus) -> QueueScalerStatus {
 }
 
 /// A history that begins with what was learned of the replicas: what one of them processes, and what speaks against more.
-fn begun(last_scale: Option<ScaleEvent>, status: &QueueScalerStatus) -> History {
-    let mut history = History::default();
+fn begun(last_scale: Option<ScaleEvent>, status: &QueueScalerStatus) -> State {
+    let mut history = State::default();
     history.recall(
         status.service_rate.as_ref().and_then(report::remembered),
         status.saturation.as_ref().and_then(report::remembered_saturation),

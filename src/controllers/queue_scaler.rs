@@ -30,9 +30,9 @@ use crate::cluster::autoscalers::Autoscalers;
 use crate::cluster::scale::ScaleError;
 use crate::cluster::scope::Scope;
 use crate::cluster::workloads::Workloads;
+use crate::engine;
 use crate::plan::Plan;
-use crate::report::{self, Happening, Situation, TargetProblem, TargetReason};
-use crate::scaling;
+use crate::report::{self, Event, Situation, TargetProblem, TargetReason};
 use crate::telemetry::objects::Sample;
 use crate::workload::Workload;
 
@@ -167,7 +167,7 @@ async fn visit_valid(
     let shown = target.as_ref().ok().or(observed_target.as_ref());
     // Of a target that is not ours to scale there is something to learn all the same.
     let workers = shown.map(act::target).unwrap_or_default();
-    scaling::observe(&plan.scaling, workers, observation, memory.history(), Timestamp::now());
+    engine::observe(&plan.scaling, workers, observation, memory.history(), Timestamp::now());
     let backlog = observation.and_then(|observation| observation.reading.backlog());
     let ready = workers.ready.unwrap_or(workers.replicas);
     let history = &*memory.history();
@@ -266,7 +266,7 @@ async fn publish(
 ) -> Result<(), VisitError> {
     let status = memory.with_untold(status);
     let new_reading = observation.filter(|observation| memory.told != Some(observation.taken_at));
-    let happenings = report::happenings(&memory.status, &status, new_reading);
+    let events = report::events(&memory.status, &status, new_reading);
     let now = Instant::now();
     if context.shared.reports.allow(report::change(&memory.status, &status), memory.status_written, now) {
         // Before the events: a status that is not written must not make them happen again.
@@ -274,17 +274,17 @@ async fn publish(
         memory.written(status, now);
     }
     memory.told = observation.map(|observation| observation.taken_at);
-    for happening in happenings {
-        log(object, &happening);
-        context.tell(object, &happening).await;
+    for event in events {
+        log(object, &event);
+        context.tell(object, &event).await;
     }
     Ok(())
 }
 
 /// Events are gone after an hour; the log is what is read the next day.
-fn log(object: &QueueScaler, happening: &Happening) {
+fn log(object: &QueueScaler, event: &Event) {
     let (namespace, name) = (object.namespace(), object.name_any());
-    let Happening { warning, reason, message, .. } = happening;
+    let Event { warning, reason, message, .. } = event;
     if *warning {
         tracing::warn!(namespace, name, reason, why = message, "told as a warning");
     } else {

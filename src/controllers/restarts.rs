@@ -9,9 +9,9 @@ use super::memory::Memory;
 use crate::api::condition::CONSUMERS_HEALTHY;
 use crate::api::status::SaturationStatus;
 use crate::api::{Mode, QueueScaler};
-use crate::brokers::{Backlog, Observation, Reading};
+use crate::brokers::{Backlog, Observation, Reading, Shared};
+use crate::engine::{Target, decide};
 use crate::report::{self, Situation};
-use crate::scaling::{Target, decide};
 use crate::workload::Workload;
 
 /// Messages per second of one replica, and of all of them when the database is at its limit.
@@ -70,8 +70,8 @@ impl World {
         let backlog = Backlog {
             messages: self.arrived - self.processed,
             arrived: Some(self.arrived),
-            processed: Some(self.processed),
             members: u32::try_from(self.replicas).ok(),
+            shape: Shared { processed: Some(self.processed), ..Shared::default() }.into(),
             ..Backlog::default()
         };
         let observation =

@@ -14,8 +14,8 @@ pub use scaling::{
     StepRule, Threshold,
 };
 pub use source::{
-    CredentialsRef, KafkaInterest, KafkaSource, NamePattern, NameSelector, PatternError, RabbitMqInterest,
-    RabbitMqSource, SaslRef, Source, TlsRef,
+    CredentialsRef, KafkaInterest, KafkaSource, NameSelector, RabbitMqInterest, RabbitMqSource, SaslRef,
+    Source, TlsRef,
 };
 
 use crate::api::{QueueScaler, ScaleTargetRef};

@@ -11,21 +11,21 @@ use crate::api::condition::{
 };
 use crate::brokers::observation::quote;
 use crate::brokers::{Note, Reading};
+use crate::engine::{Limit, Reason};
 use crate::plan::Invalid;
-use crate::scaling::{Limit, Reason};
 
 /// Reason for everything about an object whose specification cannot be used.
 pub(super) const SPEC_INVALID: &str = "SpecInvalid";
 
 /// What a condition says, before it is known since when.
-struct Finding {
+struct ConditionDraft {
     type_: &'static str,
     status: &'static str,
     reason: String,
     message: String,
 }
 
-impl Finding {
+impl ConditionDraft {
     fn new(
         type_: &'static str,
         status: &'static str,
@@ -42,7 +42,7 @@ pub(super) fn conditions(situation: &Situation<'_>, before: &[Condition], now: T
     let health = target_healthy(situation);
     let consumers = consumers_healthy(situation, before);
     let ready = ready(situation, [&target, &source, &health, &consumers]);
-    let findings = [
+    let drafts = [
         ready,
         source,
         target,
@@ -52,7 +52,7 @@ pub(super) fn conditions(situation: &Situation<'_>, before: &[Condition], now: T
         backlog_healthy(situation),
         fallback(situation),
     ];
-    findings.into_iter().map(|finding| dated(finding, situation.generation, before, now)).collect()
+    drafts.into_iter().map(|draft| dated(draft, situation.generation, before, now)).collect()
 }
 
 pub(super) fn of_invalid(
@@ -61,30 +61,30 @@ pub(super) fn of_invalid(
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
-    let finding = |type_: &'static str| {
+    let draft = |type_: &'static str| {
         let status = if type_ == READY { "False" } else { "Unknown" };
-        Finding::new(type_, status, SPEC_INVALID, invalid.to_string())
+        ConditionDraft::new(type_, status, SPEC_INVALID, invalid.to_string())
     };
-    ALL.into_iter().map(|type_| dated(finding(type_), generation, before, now)).collect()
+    ALL.into_iter().map(|type_| dated(draft(type_), generation, before, now)).collect()
 }
 
 /// A condition keeps its time while its status stays.
-fn dated(finding: Finding, generation: Option<i64>, before: &[Condition], now: Timestamp) -> Condition {
-    let known = before.iter().find(|known| known.type_ == finding.type_ && known.status == finding.status);
+fn dated(draft: ConditionDraft, generation: Option<i64>, before: &[Condition], now: Timestamp) -> Condition {
+    let known = before.iter().find(|known| known.type_ == draft.type_ && known.status == draft.status);
     Condition {
-        type_: finding.type_.to_owned(),
-        status: finding.status.to_owned(),
-        reason: finding.reason,
-        message: finding.message,
+        type_: draft.type_.to_owned(),
+        status: draft.status.to_owned(),
+        reason: draft.reason,
+        message: draft.message,
         last_transition_time: known.map_or(Time(now), |known| known.last_transition_time.clone()),
         observed_generation: generation,
     }
 }
 
 /// The first thing that is wrong, in the order in which a person would look: target, source, pods, consumers.
-fn ready(situation: &Situation<'_>, in_order: [&Finding; 4]) -> Finding {
-    if let Some(wrong) = in_order.into_iter().find(|finding| finding.status != "True") {
-        return Finding::new(READY, wrong.status, wrong.reason.clone(), wrong.message.clone());
+fn ready(situation: &Situation<'_>, in_order: [&ConditionDraft; 4]) -> ConditionDraft {
+    if let Some(wrong) = in_order.into_iter().find(|draft| draft.status != "True") {
+        return ConditionDraft::new(READY, wrong.status, wrong.reason.clone(), wrong.message.clone());
     }
     let idle = situation.decision.is_some_and(|decision| decision.reason == Reason::Idle);
     let (reason, message) = match situation.mode {
@@ -93,14 +93,15 @@ fn ready(situation: &Situation<'_>, in_order: [&Finding; 4]) -> Finding {
         Mode::Active if idle => ("Idle", "there is nothing to do"),
         Mode::Active => ("Scaling", "the target follows the backlog"),
     };
-    Finding::new(READY, "True", reason, message)
+    ConditionDraft::new(READY, "True", reason, message)
 }
 
-fn source_observed(situation: &Situation<'_>) -> Finding {
-    let finding =
-        |status, reason: String, message: String| Finding::new(SOURCE_OBSERVED, status, reason, message);
+fn source_observed(situation: &Situation<'_>) -> ConditionDraft {
+    let draft = |status, reason: String, message: String| {
+        ConditionDraft::new(SOURCE_OBSERVED, status, reason, message)
+    };
     match situation.observation.map(|observation| &observation.reading) {
-        None => finding("Unknown", "NotYetObserved".into(), "the backlog has not been read yet".into()),
+        None => draft("Unknown", "NotYetObserved".into(), "the backlog has not been read yet".into()),
         Some(Reading::Known(backlog)) => {
             let noted = backlog.notes.iter().find_map(source_note);
             let (reason, mut message) =
@@ -109,10 +110,10 @@ fn source_observed(situation: &Situation<'_>) -> Finding {
                 message.push_str("; the broker's certificate is not verified (tls.insecureSkipVerify)");
             }
             message.push_str(&backlog.notes.iter().find_map(held).unwrap_or_default());
-            finding("True", reason.into(), message)
+            draft("True", reason.into(), message)
         }
         Some(Reading::AtLeast(_, problem) | Reading::Unknown(problem)) => {
-            finding("False", problem.reason.to_string(), problem.message.clone())
+            draft("False", problem.reason.to_string(), problem.message.clone())
         }
     }
 }
@@ -151,21 +152,6 @@ fn source_note(note: &Note) -> Option<(&'static str, String)> {
             );
             Some(("ResidueUnknown", message))
         }
-        Note::NotConsumed { queues, count, .. } => {
-            let message = format!(
-                "nobody consumes queue {}{}, while other queues of this object are consumed; its messages are not \
-                 counted; leave it out (queueExcludePattern), or let the workload consume it",
-                queues.join(", "),
-                more(*count, queues)
-            );
-            Some(("NotConsumed", message))
-        }
-        Note::MessagesNotCounted => {
-            let message = "the broker does not count messages (management.rates_mode = none); arrival rate, service \
-                           rate and drain time cannot be learned; set rates_mode to basic, or use the policy \
-                           backlogPerReplica";
-            Some(("MessagesNotCounted", message.to_owned()))
-        }
         _ => None,
     }
 }
@@ -177,23 +163,32 @@ fn held(note: &Note) -> Option<String> {
     ))
 }
 
-fn target_scalable(situation: &Situation<'_>) -> Finding {
+fn target_scalable(situation: &Situation<'_>) -> ConditionDraft {
     match situation.target {
-        Ok(_) => Finding::new(TARGET_SCALABLE, "True", "ScaleAllowed", "the target's scale can be set"),
+        Ok(_) => {
+            ConditionDraft::new(TARGET_SCALABLE, "True", "ScaleAllowed", "the target's scale can be set")
+        }
         Err(problem) => {
             // Nobody's fault but the API server's, and known as soon as it is back.
             let status =
                 if problem.reason == TargetReason::ApiServerUnavailable { "Unknown" } else { "False" };
-            Finding::new(TARGET_SCALABLE, status, format!("{:?}", problem.reason), problem.message.clone())
+            ConditionDraft::new(
+                TARGET_SCALABLE,
+                status,
+                format!("{:?}", problem.reason),
+                problem.message.clone(),
+            )
         }
     }
 }
 
-fn target_healthy(situation: &Situation<'_>) -> Finding {
+fn target_healthy(situation: &Situation<'_>) -> ConditionDraft {
     match situation.target.ok().or(situation.observed_target) {
-        None => Finding::new(TARGET_HEALTHY, "Unknown", "TargetUnknown", "the target could not be read"),
+        None => {
+            ConditionDraft::new(TARGET_HEALTHY, "Unknown", "TargetUnknown", "the target could not be read")
+        }
         Some(workload) => match (&workload.trouble, situation.missing_pods) {
-            (Some(trouble), _) => Finding::new(
+            (Some(trouble), _) => ConditionDraft::new(
                 TARGET_HEALTHY,
                 "False",
                 format!("{:?}", trouble.reason),
@@ -201,18 +196,22 @@ fn target_healthy(situation: &Situation<'_>) -> Finding {
             ),
             (None, Some(missing)) => {
                 let message = missing.message(workload.selector.as_deref());
-                Finding::new(TARGET_HEALTHY, "False", "PodsPending", message)
+                ConditionDraft::new(TARGET_HEALTHY, "False", "PodsPending", message)
             }
-            (None, None) => {
-                Finding::new(TARGET_HEALTHY, "True", "Healthy", "the target reports no trouble with its pods")
-            }
+            (None, None) => ConditionDraft::new(
+                TARGET_HEALTHY,
+                "True",
+                "Healthy",
+                "the target reports no trouble with its pods",
+            ),
         },
     }
 }
 
-fn consumers_healthy(situation: &Situation<'_>, before: &[Condition]) -> Finding {
-    let finding =
-        |status, reason: String, message: String| Finding::new(CONSUMERS_HEALTHY, status, reason, message);
+fn consumers_healthy(situation: &Situation<'_>, before: &[Condition]) -> ConditionDraft {
+    let draft = |status, reason: String, message: String| {
+        ConditionDraft::new(CONSUMERS_HEALTHY, status, reason, message)
+    };
     let reading = situation.observation.map(|observation| &observation.reading);
     let readable = reading.is_some_and(|reading| reading.backlog().is_some());
     let consumers = situation.consumers.filter(|_| readable);
@@ -224,50 +223,51 @@ fn consumers_healthy(situation: &Situation<'_>, before: &[Condition]) -> Finding
             && known.observed_generation == situation.generation
     };
     if let Some(known) = before.iter().find(was_wrong).filter(|_| nothing_new) {
-        return finding("False", known.reason.clone(), known.message.clone());
+        return draft("False", known.reason.clone(), known.message.clone());
     }
     match consumers {
         None => {
-            finding("Unknown", "SourceUnknown".into(), "no complete reading shows what consumers do".into())
+            draft("Unknown", "SourceUnknown".into(), "no complete reading shows what consumers do".into())
         }
         Some([]) => {
             let message = "as far as readings tell, the consumers get on with their work";
-            finding("True", "Healthy".into(), message.into())
+            draft("True", "Healthy".into(), message.into())
         }
         Some(wrong @ [worst, ..]) => {
-            let all: Vec<_> = wrong.iter().map(|verdict| verdict.message.as_str()).collect();
-            finding("False", worst.ailment.to_string(), all.join(". Besides, "))
+            let all: Vec<_> = wrong.iter().map(|finding| finding.message.as_str()).collect();
+            draft("False", worst.reason.to_string(), all.join(". Besides, "))
         }
     }
 }
 
-fn scaling_limited(situation: &Situation<'_>) -> Finding {
+fn scaling_limited(situation: &Situation<'_>) -> ConditionDraft {
     let limit = situation.decision.and_then(|decision| decision.limited_by.map(|limit| (limit, decision)));
     let Some((limit, decision)) = limit else {
-        return Finding::new(SCALING_LIMITED, "False", "WithinLimits", "nothing limits the replicas");
+        return ConditionDraft::new(SCALING_LIMITED, "False", "WithinLimits", "nothing limits the replicas");
     };
     let reason = match limit {
         Limit::MaxReplicas => "AtMaxReplicas",
         Limit::MinReplicas => "AtMinReplicas",
         Limit::Partitions => "PartitionBound",
+        Limit::Consumers => "ConsumerBound",
         Limit::Behavior => "Behavior",
         Limit::Rollout => "RollingOut",
         Limit::Rebalance => "Rebalancing",
         Limit::Downstream | Limit::Health => "FrozenUnhealthy",
         Limit::Mode => "DryRun",
     };
-    Finding::new(SCALING_LIMITED, "True", reason, decision.message.clone())
+    ConditionDraft::new(SCALING_LIMITED, "True", reason, decision.message.clone())
 }
 
-fn backlog_healthy(situation: &Situation<'_>) -> Finding {
+fn backlog_healthy(situation: &Situation<'_>) -> ConditionDraft {
     let reading = situation.observation.map(|observation| &observation.reading);
     let Some(backlog) = reading.and_then(Reading::backlog) else {
-        return Finding::new(BACKLOG_HEALTHY, "Unknown", "SourceUnknown", "the backlog is not known");
+        return ConditionDraft::new(BACKLOG_HEALTHY, "Unknown", "SourceUnknown", "the backlog is not known");
     };
     let wrong = losses::found(&backlog.notes, situation.expiring.as_ref());
     match wrong {
-        Some((reason, message)) => Finding::new(BACKLOG_HEALTHY, "False", reason, message),
-        None => Finding::new(
+        Some((reason, message)) => ConditionDraft::new(BACKLOG_HEALTHY, "False", reason, message),
+        None => ConditionDraft::new(
             BACKLOG_HEALTHY,
             "True",
             "BelowThresholds",
@@ -276,12 +276,12 @@ fn backlog_healthy(situation: &Situation<'_>) -> Finding {
     }
 }
 
-fn fallback(situation: &Situation<'_>) -> Finding {
+fn fallback(situation: &Situation<'_>) -> ConditionDraft {
     match situation.decision {
         Some(decision) if decision.fallback => {
-            Finding::new(FALLBACK, "True", "SourceUnknown", decision.message.clone())
+            ConditionDraft::new(FALLBACK, "True", "SourceUnknown", decision.message.clone())
         }
-        _ => Finding::new(FALLBACK, "False", "NotNeeded", "decisions follow the backlog"),
+        _ => ConditionDraft::new(FALLBACK, "False", "NotNeeded", "decisions follow the backlog"),
     }
 }
 

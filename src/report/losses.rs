@@ -2,7 +2,7 @@
 
 use crate::brokers::Note;
 use crate::brokers::observation::quote;
-use crate::scaling::Expiring;
+use crate::engine::Expiring;
 
 /// The worst that was found: a reason and a sentence.
 pub(super) fn found(notes: &[Note], soon: Option<&Expiring>) -> Option<(&'static str, String)> {
@@ -58,15 +58,15 @@ fn hanging(notes: &[Note]) -> Option<(&'static str, String)> {
 
 /// Messages will be gone.
 fn expiring(found: &Expiring) -> (&'static str, String) {
-    let Expiring { topic, kept, age, drain } = found;
+    let Expiring { topic, retention, age, drain } = found;
     let place = if topic.is_empty() { "the queues".to_owned() } else { format!("topic {}", quote(topic)) };
-    let (kept, age) = (kept.as_secs(), age.as_secs());
+    let (retention, age) = (retention.as_secs(), age.as_secs());
     let waits = match drain {
         Some(drain) => format!("those that arrive now will wait for {} s", drain.as_secs()),
         None => format!("the oldest that is not processed is {age} s old"),
     };
     let message = format!(
-        "messages of {place} are deleted after {kept} s, and {waits}; keep them longer, or process them faster"
+        "messages of {place} are deleted after {retention} s, and {waits}; keep them longer, or process them faster"
     );
     ("BacklogExpiring", message)
 }
@@ -83,7 +83,12 @@ mod tests {
 
     fn soon(topic: &str, drain: Option<u64>) -> Expiring {
         let seconds = Duration::from_secs;
-        Expiring { topic: topic.into(), kept: seconds(3600), age: seconds(3000), drain: drain.map(seconds) }
+        Expiring {
+            topic: topic.into(),
+            retention: seconds(3600),
+            age: seconds(3000),
+            drain: drain.map(seconds),
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! From what a visit found to what users read: status, conditions and events. Pure; writing them is `cluster`'s.
 
 mod conditions;
-mod happenings;
+mod events;
 mod losses;
 mod numbers;
 mod service_rate;
 
-pub use happenings::{Happening, happenings, scaled};
+pub use events::{Event, events, scaled};
 pub use numbers::{Change, change};
 pub use service_rate::{remembered, remembered_saturation};
 
@@ -16,11 +16,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::api::condition::{CONSUMERS_HEALTHY, TARGET_SCALABLE};
 use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
-use crate::brokers::{Observation, Reading};
-use crate::plan::Invalid;
-use crate::scaling::{
-    Age, Ailment, Decision, Expiring, MissingPods, Saturated, ScaleEvent, ServiceRate, Verdict,
+use crate::brokers::{Backlog, Observation, Reading};
+use crate::engine::{
+    Age, Decision, Expiring, Finding, MissingPods, Saturated, ScaleEvent, ServiceRate, UnhealthyReason,
 };
+use crate::plan::Invalid;
 use crate::workload::Workload;
 
 /// Everything that one visit of an object found out.
@@ -47,7 +47,7 @@ pub struct Situation<'a> {
     /// Seconds until the backlog is gone with the ready replicas.
     pub estimated_drain: Option<f64>,
     /// What is wrong with the consumers, the worst first. Absent: not known.
-    pub consumers: Option<&'a [Verdict]>,
+    pub consumers: Option<&'a [Finding]>,
     /// Nothing could be found wrong with them yet: since the start of the process there were too few readings.
     pub consumers_are_new: bool,
     /// Replicas that should be ready by now.
@@ -80,7 +80,7 @@ pub enum TargetReason {
     ConflictingAutoscaler,
     /// An older QueueScaler scales it.
     TargetAlreadyManaged,
-    /// Somebody keeps changing the replicas. Scaling goes on.
+    /// Somebody keeps changing the replicas. Scalability goes on.
     ExternalWriter,
     /// The API server does not answer.
     ApiServerUnavailable,
@@ -106,9 +106,7 @@ pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timest
         service_rate: situation.service_rate.map(service_rate::shown),
         saturation: situation.saturated.map(service_rate::shown_saturation),
         estimated_drain_seconds: situation.estimated_drain.map(numbers::rounded_seconds),
-        partitions: backlog
-            .and_then(|backlog| backlog.partitions)
-            .and_then(|count| i32::try_from(count).ok()),
+        partitions: backlog.and_then(Backlog::partitions).and_then(|count| i32::try_from(count).ok()),
         decision: Some(decision_status(situation)),
         last_scale: before.last_scale.clone(),
         conditions: conditions::conditions(situation, &before.conditions, now),
@@ -149,7 +147,7 @@ pub fn is_told_missing(status: &QueueScalerStatus) -> bool {
 /// Whether the status says that the consumers process nothing.
 #[must_use]
 pub fn is_told_still(status: &QueueScalerStatus) -> bool {
-    let still = [Ailment::Stalled, Ailment::NoConsumers].map(|ailment| ailment.to_string());
+    let still = [UnhealthyReason::Stalled, UnhealthyReason::NoConsumers].map(|reason| reason.to_string());
     let told = |told: &Condition| told.type_ == CONSUMERS_HEALTHY && told.status == "False";
     status.conditions.iter().any(|condition| told(condition) && still.contains(&condition.reason))
 }
@@ -220,7 +218,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::brokers::{Backlog, Problem, SourceReason};
+    use crate::brokers::{Problem, SourceReason};
 
     fn aged(basis: AgeBasis, reading: &Reading) -> QueueScalerStatus {
         let missing = TargetProblem { reason: TargetReason::TargetNotFound, message: String::new() };

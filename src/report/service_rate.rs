@@ -4,7 +4,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::status::{RateBasis, SaturationStatus, ServiceRateStatus};
-use crate::scaling::{Basis, Remembered, Saturated, Scaling, ServiceRate};
+use crate::engine::{Saturated, SavedServiceRate, Scalability, ServiceRate};
 
 const MICROSECONDS: f64 = 1e6;
 
@@ -14,9 +14,9 @@ pub(super) fn shown(rate: ServiceRate) -> ServiceRateStatus {
         per_replica_per_minute: whole(rate.per_second * 60.0),
         microseconds_per_message: whole(MICROSECONDS / rate.per_second).max(1),
         basis: match rate.basis {
-            Basis::Hint => RateBasis::Hint,
-            Basis::Learned => RateBasis::Learned,
-            Basis::Assumed => RateBasis::Assumed,
+            RateBasis::Hint => RateBasis::Hint,
+            RateBasis::Learned => RateBasis::Learned,
+            RateBasis::Assumed => RateBasis::Assumed,
         },
         samples: whole_count(rate.samples),
         scalability_percent: rate.scaling().map(|scaling| percent(scaling.part)),
@@ -28,7 +28,7 @@ pub(super) fn shown(rate: ServiceRate) -> ServiceRateStatus {
 
 /// From status: what was measured, not what was assumed or given.
 #[must_use]
-pub fn remembered(status: &ServiceRateStatus) -> Option<Remembered> {
+pub fn remembered(status: &ServiceRateStatus) -> Option<SavedServiceRate> {
     let ServiceRateStatus { basis, observed_at, pod_template_hash, .. } = status;
     if *basis != RateBasis::Learned || status.microseconds_per_message < 1 {
         return None;
@@ -37,7 +37,7 @@ pub fn remembered(status: &ServiceRateStatus) -> Option<Remembered> {
     let by_time = MICROSECONDS / status.microseconds_per_message as f64;
     #[allow(clippy::cast_precision_loss)]
     let by_rate = status.per_replica_per_minute as f64 / 60.0;
-    Some(Remembered {
+    Some(SavedServiceRate {
         // Each is exact where the other has few digits.
         per_second: if status.per_replica_per_minute >= status.microseconds_per_message {
             by_rate
@@ -51,10 +51,10 @@ pub fn remembered(status: &ServiceRateStatus) -> Option<Remembered> {
     })
 }
 
-fn scaling(status: &ServiceRateStatus) -> Option<Scaling> {
+fn scaling(status: &ServiceRateStatus) -> Option<Scalability> {
     let percent = status.scalability_percent.filter(|percent| (50..=100).contains(percent))?;
     let above = u32::try_from(status.measured_with_replicas?).ok().filter(|above| *above > 0)?;
-    Some(Scaling { part: f64::from(percent) / 100.0, above })
+    Some(Scalability { part: f64::from(percent) / 100.0, above })
 }
 
 /// For status.
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    fn rate(per_second: f64, basis: Basis) -> ServiceRate {
+    fn rate(per_second: f64, basis: RateBasis) -> ServiceRate {
         ServiceRate {
             per_second,
             at_least: per_second,
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn what_was_learned_comes_back_from_status_whether_it_is_slow_or_fast() {
         for per_second in [1.0 / 86_400.0, 0.001, 0.5, 10.0, 1234.5, 500_000.0] {
-            let status = shown(rate(per_second, Basis::Learned));
+            let status = shown(rate(per_second, RateBasis::Learned));
             let remembered = remembered(&status).unwrap();
             let error = remembered.per_second / per_second - 1.0;
             assert!(error.abs() < 0.001, "{per_second}: {remembered:?}");
@@ -122,11 +122,12 @@ mod tests {
 
     #[test]
     fn how_work_scales_comes_back_from_status_and_what_cannot_be_does_not() {
-        let known = ServiceRate { scalability: 0.834, measured_with: Some(4), ..rate(10.0, Basis::Learned) };
+        let known =
+            ServiceRate { scalability: 0.834, measured_with: Some(4), ..rate(10.0, RateBasis::Learned) };
         let status = shown(known);
         assert_eq!((status.scalability_percent, status.measured_with_replicas), (Some(83), Some(4)));
         let recalled = |status: &ServiceRateStatus| remembered(status).unwrap().scaling;
-        assert_eq!(recalled(&status), Some(Scaling { part: 0.83, above: 4 }));
+        assert_eq!(recalled(&status), Some(Scalability { part: 0.83, above: 4 }));
         for (percent, replicas) in
             [(None, Some(4)), (Some(83), None), (Some(49), Some(4)), (Some(83), Some(0))]
         {
@@ -137,7 +138,7 @@ mod tests {
             };
             assert_eq!(recalled(&odd), None, "{percent:?} {replicas:?}");
         }
-        let unknown = shown(rate(10.0, Basis::Learned));
+        let unknown = shown(rate(10.0, RateBasis::Learned));
         assert_eq!((unknown.scalability_percent, unknown.measured_with_replicas), (None, None));
     }
 
@@ -156,14 +157,14 @@ mod tests {
 
     #[test]
     fn a_hint_and_a_guess_are_not_remembered() {
-        for basis in [Basis::Hint, Basis::Assumed] {
+        for basis in [RateBasis::Hint, RateBasis::Assumed] {
             assert_eq!(remembered(&shown(rate(10.0, basis))), None);
         }
     }
 
     #[test]
     fn status_shows_messages_per_minute() {
-        let status = shown(rate(10.66, Basis::Learned));
+        let status = shown(rate(10.66, RateBasis::Learned));
         assert_eq!((status.per_replica_per_minute, status.microseconds_per_message), (640, 93_809));
         assert_eq!(status.pod_template_hash.as_deref(), Some("5f7b9c00"));
     }

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::brokers::observation::Observation;
+use crate::engine::{State, Target, decide};
 use crate::plan::ScalingPlan;
-use crate::scaling::{History, Target, decide};
 
 /// Something that sets the replicas of a workload.
 pub trait Autoscaler {
@@ -30,18 +30,18 @@ pub struct Verdict {
     pub limited_by: Option<String>,
 }
 
-/// The engine: the operator's own [`decide`] with its own [`History`].
+/// The engine: the operator's own [`decide`] with its own [`State`].
 #[derive(Debug)]
 pub struct Engine<'p> {
     plan: &'p ScalingPlan,
-    history: History,
+    history: State,
 }
 
 impl<'p> Engine<'p> {
     /// The engine as it is after a start.
     #[must_use]
     pub fn new(plan: &'p ScalingPlan) -> Self {
-        Self { plan, history: History::new(None) }
+        Self { plan, history: State::new(None) }
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::model::{Partition, Protocol, Queue, Settings, World};
 use crate::api::OffsetReset;
 use crate::brokers::kafka::backlog::{Assigned, GroupState, History, Offsets, TopicOffsets, evaluate};
-use crate::brokers::observation::{Backlog, Observation, Problem, Reading, SourceReason};
+use crate::brokers::observation::{Backlog, Observation, Problem, Reading, Shape, Shared, SourceReason};
 
 /// Reads the backlog of a world.
 #[derive(Debug)]
@@ -98,11 +98,13 @@ impl Observer {
         let active = if single_active { consumers.min(1) } else { consumers };
         let backlog = Backlog {
             messages: world.backlog(),
-            in_flight: world.backlog().min(u64::from(prefetch) * u64::from(active)),
             arrived: Some(world.arrived()),
-            processed: Some(world.partitions().iter().map(Partition::processed).sum()),
             members: Some(consumers),
-            single_consumer: single_active,
+            shape: Shape::Shared(Shared {
+                in_flight: world.backlog().min(u64::from(prefetch) * u64::from(active)),
+                processed: Some(world.partitions().iter().map(Partition::processed).sum()),
+                active_consumers_at_most: single_active.then_some(1),
+            }),
             ..Backlog::default()
         };
         self.collected = Some((world.now(), backlog.clone()));

@@ -6,7 +6,7 @@ use super::autoscaler::{Autoscaler, Verdict};
 use super::metrics::{Bookkeeper, Metrics};
 use super::model::{Fault, Load, Settings, World};
 use super::observer::{Observer, after};
-use crate::scaling::Target;
+use crate::engine::Target;
 
 /// What is played.
 #[derive(Clone, Debug)]

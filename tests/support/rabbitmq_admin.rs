@@ -18,7 +18,7 @@ use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
 use queuescaler::brokers::{Problem, Reading};
-use queuescaler::plan::{NamePattern, NameSelector, RabbitMqInterest};
+use queuescaler::plan::{NameSelector, RabbitMqInterest};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -317,7 +317,7 @@ impl Vhost {
     }
 
     pub fn pattern(&self, pattern: &str) -> Watched<RabbitMqInterest, Memory> {
-        interest(&self.name, NameSelector::Pattern(NamePattern::new(pattern, None).unwrap()))
+        interest(&self.name, NameSelector::Pattern(regex::Regex::new(&format!("^(?:{pattern})$")).unwrap()))
     }
 }
 

@@ -1,4 +1,4 @@
-{{/* Name of the chart, as a label's value. */}}
+{{/* Name of the chart, as the value of a label. */}}
 {{- define "queuescaler.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
@@ -16,14 +16,14 @@
 {{- end -}}
 
 {{/*
-Name of cluster-wide objects, where a release of the same name in another namespace has some too. No namespace or name
-has a colon, and the name of a role may, so that no two releases share it.
+Name of cluster-wide objects. It contains the namespace, because a release in another namespace can have the same name.
+Names of namespaces and releases have no colon and names of roles can, so that no two releases share it.
 */}}
 {{- define "queuescaler.clusterWideName" -}}
 {{- printf "%s:%s" .Release.Namespace (include "queuescaler.fullname" .) -}}
 {{- end -}}
 
-{{/* Labels that select the pods. They can never change within a release, so nothing of a version belongs here. */}}
+{{/* Labels that select the pods. A Deployment's selector cannot change, so they do not contain a version. */}}
 {{- define "queuescaler.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "queuescaler.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -48,7 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- define "queuescaler.image" -}}
 {{- with .Values.image -}}
 {{- if not .repository -}}
-{{- fail "image.repository is empty, and no image is published yet: build one with `docker build -t REGISTRY/queuescaler:TAG -f Containerfile .`, push it to where your cluster finds it, and name it with `--set image.repository=REGISTRY/queuescaler --set image.tag=TAG`" -}}
+{{- fail "image.repository is empty, and no image is published yet: build one with `docker build -t REGISTRY/queuescaler:TAG -f Containerfile .`, push it to a registry that your cluster can reach, and set `--set image.repository=REGISTRY/queuescaler --set image.tag=TAG`" -}}
 {{- end -}}
 {{- if .digest -}}
 {{ .repository }}@{{ .digest }}

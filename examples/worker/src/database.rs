@@ -1,9 +1,8 @@
-//! What all consumers share and can saturate, as a real database does: a server that hands out permits at a limited
-//! rate, and its client, which takes one for each message.
+//! A stand-in for a database that all consumers share and can saturate: a server that grants permits at a limited rate,
+//! and its client, which takes one permit for each message.
 //!
-//! The protocol is the least that works: the client writes a byte for each permit, the server a byte when it is granted.
-//! Consumers wait in one line, so that more of them wait longer and get no more. Stop the server (`kill -STOP`) to see
-//! what a database that hangs does to them.
+//! The client writes a byte to request a permit, and the server writes a byte to grant it. All clients wait in one queue,
+//! so that more consumers wait longer and get no more permits. `kill -STOP` makes it a database that hangs.
 
 use std::future::Future;
 use std::io;
@@ -25,7 +24,7 @@ const WAIT: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Address to listen on; port 0 takes a free one, which the first line of output names
+    /// Address to listen on; with port 0 it is a free port, which the first line of output names
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:7000", value_name = "HOST:PORT")]
     listen: String,
 
@@ -34,10 +33,10 @@ pub struct Args {
     rate: f64,
 }
 
-/// Hands out permits until `stop`.
+/// Grants permits until `stop`.
 ///
 /// # Errors
-/// The address cannot be listened on.
+/// It cannot listen on the address.
 pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let server =
         TcpListener::bind(&args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -50,7 +49,7 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
             biased;
             () = &mut stop => break,
             client = server.accept() => match client {
-                // A client that went away is nobody's trouble.
+                // A client that disconnects is not an error.
                 Ok((client, _)) => drop(tokio::spawn(serve(client, Arc::clone(&line)))),
                 Err(error) => {
                     eprintln!("database: cannot accept a client: {error}");
@@ -63,7 +62,7 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
     Ok(())
 }
 
-/// Where the clients wait, first come, first served.
+/// The queue of waiting clients, first come, first served.
 struct Line {
     pace: Pace,
     progress: Progress,
@@ -94,7 +93,7 @@ impl Database {
         Self { address, connection: None }
     }
 
-    /// Waits for a permit, and for the server if it is away.
+    /// Waits for a permit, and reconnects while the server cannot be reached.
     pub async fn permit(&mut self) {
         while let Err(error) = self.try_permit().await {
             self.connection = None;
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_together_get_no_more_than_the_rate() {
+    async fn all_clients_together_get_the_rate() {
         let address = server(100.0).await;
         let begun = Instant::now();
         let clients = (0..4).map(|_| take(address.clone(), 10));
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_goes_away_is_waited_for() {
+    async fn a_client_waits_for_a_server_that_is_away() {
         let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = first.local_addr().unwrap();
         let mut database = Database::at(address.to_string());

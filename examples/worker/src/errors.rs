@@ -1,15 +1,15 @@
-//! An error as one line for a person.
+//! An error with its causes as one line of text.
 
-/// The error and its causes, from the outside in. Some libraries repeat the cause in their own text, so a cause that
-/// was said already is left out.
+/// The error and its causes, outermost first. Some libraries repeat the cause in their own text, so a cause that the text
+/// already ends with is left out.
 pub fn line(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {
-        if said.is_empty() {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
             cause
-        } else if said.ends_with(&cause) {
-            said
+        } else if text.ends_with(&cause) {
+            text
         } else {
-            format!("{said}: {cause}")
+            format!("{text}: {cause}")
         }
     })
 }
@@ -21,13 +21,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_follow_from_the_outside_in() {
+    fn causes_follow_outermost_first() {
         let error = anyhow::Error::new(io::Error::other("refused")).context("cannot connect");
         assert_eq!(line(&error), "cannot connect: refused");
     }
 
     #[test]
-    fn a_cause_that_was_said_already_is_left_out() {
+    fn a_repeated_cause_is_left_out() {
         let inner = anyhow::Error::new(io::Error::other("refused"));
         let error = inner.context("I/O error: refused").context("cannot connect");
         assert_eq!(line(&error), "cannot connect: I/O error: refused");

@@ -1,9 +1,9 @@
-//! The example consumer of QueueScaler, and the producer that gives it work.
+//! The example consumer of QueueScaler, and a producer of messages for it.
 //!
 //! `consume` shows what a consumer must do to be scaled without losing or repeating work: take no more than it can
-//! process, settle a message only after processing it, and hand everything back at once on SIGTERM. `produce` fills
-//! a topic or a queue and answers for every message. `limit` stands for a database that all consumers share. None of
-//! them knows anything of Kubernetes or of the operator.
+//! process, commit or acknowledge a message only after processing it, and return all others at once on SIGTERM.
+//! `produce` sends messages and waits for the acknowledgement of each. `limit` plays a database that all consumers
+//! share. None of them uses Kubernetes or the operator.
 
 mod database;
 mod errors;
@@ -38,7 +38,7 @@ enum Task {
     /// Send messages and wait until the broker has acknowledged every one.
     #[command(subcommand)]
     Produce(Produce),
-    /// Be the database of consumers with --database: grant so many permits per second until stopped.
+    /// Play the shared database of consumers with --database: grant permits at a limited rate until stopped.
     Limit(database::Args),
 }
 
@@ -58,7 +58,7 @@ enum Produce {
     Rabbitmq(rabbitmq::produce::Args),
 }
 
-// One thread is enough: librdkafka brings its own, and the work here is a matter of waiting.
+// One thread is enough: librdkafka has threads of its own, and this program mostly waits.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run(Cli::parse().task).await {

@@ -1,14 +1,14 @@
-//! Spacing in time: so many messages per second, over any stretch of time longer than a tenth of a second.
+//! A limited rate: messages per second, over each period longer than a tenth of a second.
 //!
-//! Sleeping a fixed time after each message would be slower than asked, by the time that the message itself took and
-//! by the timer's rounding. Here each message has its due time on a schedule, and a late one does not move the others.
+//! A fixed sleep after each message would make the rate too low, by the time that the message takes and by the rounding
+//! of timers. Here each message has a due time on a schedule, and a late message does not delay the following ones.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// How far the schedule may lag behind the clock. More than a timer's rounding, and little enough that a quiet minute
-/// does not end in a burst.
+/// How far the schedule can lag behind the clock. More than the rounding of timers, and so little that no burst follows
+/// a minute without messages.
 const MAX_LAG: Duration = Duration::from_millis(100);
 
 /// A schedule of due times.
@@ -31,7 +31,7 @@ impl Pace {
         let Some(interval) = self.interval else { return };
         let now = Instant::now();
         if self.due + MAX_LAG < now {
-            // There was nothing to do for a while: this message takes its full time from now.
+            // There were no messages for a while: this one takes its full interval from now.
             self.due = now + interval;
         }
         if self.due > now {
@@ -68,14 +68,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_rate_is_met_exactly_although_timers_round_up() {
-        // 1/300 s is no whole number of milliseconds, to which timers round.
+    async fn the_rate_is_exact_although_timers_round_up() {
+        // 1/300 s is not a whole number of milliseconds, to which timers round.
         let count = messages_within(&mut Pace::new(300.0), Duration::from_secs(60)).await;
         assert!((17_998..=18_001).contains(&count), "{count} messages in a minute at 300/s");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_that_a_message_takes_counts_towards_its_interval() {
+    async fn the_time_of_a_message_counts_towards_its_interval() {
         let mut pace = Pace::new(10.0);
         let start = Instant::now();
         for _ in 0..100 {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quiet_minute_does_not_end_in_a_burst() {
+    async fn no_burst_follows_a_minute_without_messages() {
         let mut pace = Pace::new(100.0);
         pace.next().await;
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_is_no_rate_is_refused() {
+    fn an_invalid_rate_is_refused() {
         assert_eq!(parse_rate("0"), Ok(0.0));
         assert_eq!(parse_rate("2.5"), Ok(2.5));
         for text in ["", "fast", "-1", "NaN", "inf", "1e-9"] {

@@ -1,4 +1,4 @@
-//! One line on standard output every 10 s, so that `kubectl logs` shows how a pod is doing.
+//! Progress: a line on standard output every 10 s, which `kubectl logs` shows.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Counts messages, and says how many.
+/// Counts messages and reports their number.
 #[derive(Debug)]
 pub struct Progress {
     verb: &'static str,
@@ -18,7 +18,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts to count. `verb` is what has been done to a message, such as `processed`.
+    /// Starts counting. `verb` is what is done to a message, such as `processed`.
     pub fn start(verb: &'static str) -> Self {
         let now = Instant::now();
         let mut timer = interval_at(now + PERIOD, PERIOD);
@@ -42,7 +42,7 @@ impl Progress {
         self.timer.tick().await;
     }
 
-    /// What happened since the last line.
+    /// The messages since the last line.
     pub fn line(&mut self) -> String {
         let seconds = self.recent_since.elapsed().as_secs_f64();
         let recent = std::mem::take(&mut self.recent);
@@ -55,7 +55,7 @@ impl Progress {
         )
     }
 
-    /// What happened since the start.
+    /// The messages since the start.
     pub fn summary(&self) -> String {
         let seconds = self.started.elapsed().as_secs_f64();
         format!(
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_line_tells_of_the_last_period_and_of_the_whole_run() {
+    async fn a_line_reports_the_last_period_and_the_total() {
         let mut progress = Progress::start("processed");
         (0..300).for_each(|_| progress.count());
         progress.due().await;

@@ -1,4 +1,4 @@
-//! Sending at a pace and answering for every message, whatever the broker.
+//! Sending at a limited rate with an acknowledgement of every message, for every kind of broker.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -10,7 +10,7 @@ use futures::{StreamExt, future, stream};
 use crate::pace::{Pace, parse_rate};
 use crate::progress::Progress;
 
-/// What to send.
+/// The messages to send.
 #[derive(clap::Args, Debug)]
 #[group(skip)] // its name would be that of the arguments it is part of
 pub struct Args {
@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The message of this number: readable, and filled up to the size with dots.
+    /// The message with this number: readable text, filled up to the size with dots.
     pub fn payload(&self, number: u64) -> String {
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
         let mut text = format!("message {number} ");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn success_means_that_every_message_was_acknowledged_once_and_in_order() {
+    async fn every_message_is_sent_once_and_in_order() {
         let mut sent = Vec::new();
         let outcome = run(&args(1000, 0.0), 10, future::pending(), |number| {
             sent.push(number);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_ends_the_run_with_an_error_that_counts() {
+    async fn a_failure_ends_the_run_with_an_error_that_has_the_counts() {
         let error = run(&args(1000, 0.0), 1, future::pending(), async |number| {
             if number == 7 { bail!("queue is full") } else { Ok(()) }
         })
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_signal_ends_the_run_but_what_was_sent_is_still_awaited() {
+    async fn a_signal_ends_the_run_after_sent_messages_are_acknowledged() {
         let stop = tokio::time::sleep(Duration::from_millis(2_550));
         let error = run(&args(1000, 10.0), 50, stop, async |_| {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_has_the_size_that_was_asked_for() {
+    fn a_payload_has_the_requested_size() {
         assert_eq!(args(1, 0.0).payload(5), "message 5 ..........");
         let short = Args { count: 1, rate: 0.0, size: 3 };
         assert_eq!(short.payload(5), "mes");

@@ -1,12 +1,12 @@
-//! The request to stop: SIGTERM, which Kubernetes sends to a pod, or SIGINT, which Ctrl-C sends.
+//! The signal to stop: SIGTERM, which Kubernetes sends to a pod, or SIGINT, which Ctrl-C sends.
 
 use std::future::Future;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Completes at the first SIGTERM or SIGINT. The handlers are in place when this returns, so that a signal during
-/// start-up is not lost; the first process of a container has no default ones.
+/// Completes at the first SIGTERM or SIGINT. The handlers are installed when this function returns, so that a signal
+/// during start-up is not lost. The first process of a container has no default handlers.
 ///
 /// # Errors
 /// The handlers cannot be installed.

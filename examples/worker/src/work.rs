@@ -1,10 +1,9 @@
-//! The work on one message. A real consumer would do something; this one takes the time for it, and asks the database
-//! that it shares with the others, if there is one.
+//! The work on one message: it takes time, and a permit of the shared database, if there is one.
 
 use crate::database::Database;
 use crate::pace::{Pace, parse_rate};
 
-/// What a message costs.
+/// The cost of a message.
 #[derive(clap::Args, Debug)]
 #[group(skip)] // its name would be that of the arguments it is part of
 pub struct Args {

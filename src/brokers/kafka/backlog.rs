@@ -14,7 +14,7 @@ use self::new_partitions::NewPartitions;
 use self::totals::Totals;
 use super::metadata::TopicId;
 use crate::api::OffsetReset;
-use crate::brokers::observation::MemberHosts;
+use crate::brokers::observation::{MemberHosts, Partitioned, Shape};
 use crate::brokers::{Backlog, Problem, Reading};
 
 /// What one poll found of one topic.
@@ -167,16 +167,15 @@ pub fn evaluate(
     let notes = found.notes(offset_reset, topics, history);
     let mut backlog = Backlog {
         messages: found.messages,
-        in_flight: 0,
         arrived: None,
-        processed: None,
-        topics: progress,
-        assignor: history.assignor.clone(),
-        single_consumer: false,
-        partitions: Some(if range { found.largest_topic } else { found.partitions }),
         members: state.members,
         member_hosts: state.hosts,
-        rebalancing: state.rebalancing,
+        shape: Shape::Partitioned(Partitioned {
+            topics: progress,
+            assignable: Some(if range { found.largest_topic } else { found.partitions }),
+            assignor: history.assignor.clone(),
+            rebalancing: state.rebalancing,
+        }),
         notes,
         ..Backlog::default()
     };

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::connection::Call;
 use super::wire::{Fields, Malformed};
 use crate::brokers::Backlog;
-use crate::brokers::observation::{Kept, TopicOffsets};
+use crate::brokers::observation::{self, TopicOffsets};
 
 const TOPIC: i8 = 2;
 const TIME: &str = "retention.ms";
@@ -105,14 +105,14 @@ impl Retentions {
             self.topics.get(name).is_some_and(|(at, _)| now.saturating_duration_since(*at) < ASK_AGAIN)
         };
         let waits = |topic: &TopicOffsets| topic.partitions.iter().flatten().any(|it| it.backlog > 0);
-        let wanted = backlog.topics.iter().filter(move |topic| !fresh(&topic.name) && waits(topic));
+        let wanted = backlog.topics().iter().filter(move |topic| !fresh(&topic.name) && waits(topic));
         wanted.map(|topic| Arc::clone(&topic.name))
     }
 
     /// These were asked for, whatever comes of it. What was known of them counts until there is an answer.
     pub(super) fn tried(&mut self, asked: &BTreeSet<Arc<str>>, backlog: &Backlog, now: Instant) {
-        self.topics.retain(|name, _| backlog.topics.iter().any(|topic| topic.name == *name));
-        for topic in backlog.topics.iter().filter(|topic| asked.contains(&topic.name)) {
+        self.topics.retain(|name, _| backlog.topics().iter().any(|topic| topic.name == *name));
+        for topic in backlog.topics().iter().filter(|topic| asked.contains(&topic.name)) {
             self.topics.entry(Arc::clone(&topic.name)).or_insert((now, None)).0 = now;
         }
     }
@@ -125,9 +125,9 @@ impl Retentions {
     }
 
     /// Which topics delete records, and after which time.
-    pub(super) fn kept(&self) -> Vec<Kept> {
+    pub(super) fn kept(&self) -> Vec<observation::Retention> {
         let kept = |(topic, (_, time)): (&Arc<str>, &(Instant, Option<Duration>))| {
-            Some(Kept { topic: Arc::clone(topic), time: (*time)? })
+            Some(observation::Retention { topic: Arc::clone(topic), time: (*time)? })
         };
         self.topics.iter().filter_map(kept).collect()
     }
@@ -136,11 +136,15 @@ impl Retentions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::brokers::observation::PartitionOffsets;
+    use crate::brokers::observation::{PartitionOffsets, Partitioned};
 
     fn topic(name: &str, backlog: u64) -> TopicOffsets {
         let partition = PartitionOffsets { start: 0, end: backlog, committed: Some(0), backlog, owner: None };
         TopicOffsets { name: name.into(), partitions: vec![None, Some(partition)] }
+    }
+
+    fn backlog(topics: Vec<TopicOffsets>) -> Backlog {
+        Backlog { shape: Partitioned { topics, ..Partitioned::default() }.into(), ..Backlog::default() }
     }
 
     fn wanted(retentions: &Retentions, backlog: &Backlog, now: Instant) -> BTreeSet<Arc<str>> {
@@ -150,7 +154,7 @@ mod tests {
     #[test]
     fn a_topic_is_asked_for_while_it_has_a_backlog_and_every_ten_minutes() {
         let (mut retentions, now) = (Retentions::default(), Instant::now());
-        let backlog = Backlog { topics: vec![topic("orders", 5), topic("idle", 0)], ..Backlog::default() };
+        let backlog = backlog(vec![topic("orders", 5), topic("idle", 0)]);
         let asked = wanted(&retentions, &backlog, now);
         assert_eq!(asked, BTreeSet::from(["orders".into()]));
         retentions.tried(&asked, &backlog, now);
@@ -164,14 +168,14 @@ mod tests {
     #[test]
     fn what_was_answered_counts_until_it_is_answered_anew_or_the_topic_is_gone() {
         let (mut retentions, now) = (Retentions::default(), Instant::now());
-        let backlog = Backlog { topics: vec![topic("orders", 5), topic("logs", 5)], ..Backlog::default() };
+        let backlog = backlog(vec![topic("orders", 5), topic("logs", 5)]);
         let asked = wanted(&retentions, &backlog, now);
         retentions.tried(&asked, &backlog, now);
         let hour = Duration::from_secs(3600);
         retentions.answer(&("orders".into(), Some(hour)));
         retentions.answer(&("logs".into(), None));
         retentions.answer(&("unknown".into(), Some(hour)));
-        let expected = [Kept { topic: "orders".into(), time: hour }];
+        let expected = [observation::Retention { topic: "orders".into(), time: hour }];
         assert_eq!(retentions.kept(), expected);
         retentions.tried(&asked, &backlog, now + ASK_AGAIN);
         assert_eq!(retentions.kept(), expected);

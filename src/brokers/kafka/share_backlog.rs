@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::backlog::{self, GroupState, History, Offsets, TopicOffsets};
 use super::share_groups::{ShareOffset, SharePosition};
 use crate::api::OffsetReset;
+use crate::brokers::observation::Shared;
 use crate::brokers::{Problem, Reading, SourceReason};
 
 /// Counts what a share group has acknowledged since the first reading.
@@ -63,9 +64,8 @@ pub(super) fn evaluate(
 ) -> Reading {
     let mut reading = backlog::evaluate(group, offset_reset, topics, state, history);
     if let Some(backlog) = reading.backlog_mut() {
-        backlog.topics = Vec::new();
-        backlog.partitions = None;
-        backlog.processed = backlog.arrived.map(|arrived| acknowledged.count(arrived, backlog.messages));
+        let processed = backlog.arrived.map(|arrived| acknowledged.count(arrived, backlog.messages));
+        backlog.shape = Shared { processed, ..Shared::default() }.into();
     }
     reading
 }
@@ -101,13 +101,13 @@ mod tests {
         };
         let first = read(&[(100, lag(30)), (50, lag(0))]);
         assert_eq!((first.messages, first.members), (30, Some(7)));
-        assert_eq!((first.partitions, &first.topics[..], &first.notes[..]), (None, &[][..], &[][..]));
+        assert_eq!((first.partitions(), first.topics(), &first.notes[..]), (None, &[][..], &[][..]));
         let second = read(&[(110, lag(10)), (50, lag(0))]);
         assert_eq!(second.messages, 10);
         assert_eq!(second.arrived.unwrap() - first.arrived.unwrap(), 10);
-        assert_eq!(second.processed.unwrap() - first.processed.unwrap(), 30);
+        assert_eq!(second.processed().unwrap() - first.processed().unwrap(), 30);
         let third = read(&[(110, lag(15)), (50, lag(0))]);
-        assert_eq!(third.processed, second.processed, "a counter does not go down");
+        assert_eq!(third.processed(), second.processed(), "a counter does not go down");
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn left() -> QueueScalerStatus {
 fn a_removal_of_replicas_that_were_known_is_no_try_after_a_restart() {
     let mut memory = Memory { status: left(), ..Memory::default() };
     let at = memory.status.last_scale.as_ref().unwrap().time.0;
-    let mut expected = History::default();
+    let mut expected = State::default();
     expected.recall(
         memory.status.service_rate.as_ref().and_then(report::remembered),
         memory.status.saturation.as_ref().and_then(report::remembered_saturation),
@@ -76,8 +76,8 @@ fn object(queue: &str, generation: i64) -> QueueScaler {
 }
 
 /// A history that begins with the service rate and maybe the last scale, and with nothing that was seen of others.
-fn with_the_rate_alone(last_scale: Option<ScaleEvent>) -> History {
-    let mut history = History::default();
+fn with_the_rate_alone(last_scale: Option<ScaleEvent>) -> State {
+    let mut history = State::default();
     history.recall(left().service_rate.as_ref().and_then(report::remembered), None);
     history.replay(last_scale);
     history

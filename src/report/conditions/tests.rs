@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use super::*;
 use crate::brokers::{Backlog, Observation, Problem, SourceReason};
+use crate::engine::{Decision, Finding, MissingPods, UnhealthyReason};
 use crate::report::TargetProblem;
-use crate::scaling::{Ailment, Decision, MissingPods, Verdict};
 use crate::workload::{Trouble, TroubleReason, Workload};
 
 /// Everything that a situation borrows, of an object with whom all is well.
 struct Scene {
     target: Result<Workload, TargetProblem>,
     reading: Option<Reading>,
-    consumers: Option<Vec<Verdict>>,
+    consumers: Option<Vec<Finding>>,
     consumers_are_new: bool,
     missing_pods: Option<MissingPods>,
     decision: Option<Decision>,
@@ -42,10 +42,10 @@ impl Scene {
         }
     }
 
-    fn with(ailments: &[Ailment]) -> Self {
-        let verdict =
-            |ailment: &Ailment| Verdict { ailment: *ailment, message: format!("words on {ailment}") };
-        Self { consumers: Some(ailments.iter().map(verdict).collect()), ..Self::new() }
+    fn with(ailments: &[UnhealthyReason]) -> Self {
+        let finding =
+            |reason: &UnhealthyReason| Finding { reason: *reason, message: format!("words on {reason}") };
+        Self { consumers: Some(ailments.iter().map(finding).collect()), ..Self::new() }
     }
 
     fn conditions(&self) -> Vec<Condition> {
@@ -103,27 +103,27 @@ fn all_conditions_are_there_in_their_order() {
 #[test]
 fn consumers_are_healthy_until_something_is_wrong_and_the_worst_is_the_reason() {
     assert_eq!(Scene::new().short(CONSUMERS_HEALTHY), is("True", "Healthy"));
-    for ailment in [
-        Ailment::NoConsumers,
-        Ailment::Stalled,
-        Ailment::PodStuck,
-        Ailment::PoisonMessage,
-        Ailment::DownstreamSaturated,
-        Ailment::HotPartition,
+    for reason in [
+        UnhealthyReason::NoConsumers,
+        UnhealthyReason::Stalled,
+        UnhealthyReason::PodStuck,
+        UnhealthyReason::PoisonMessage,
+        UnhealthyReason::DownstreamSaturated,
+        UnhealthyReason::HotPartition,
     ] {
-        let scene = Scene::with(&[ailment]);
-        assert_eq!(scene.short(CONSUMERS_HEALTHY), is("False", &ailment.to_string()));
-        assert_eq!(scene.short(READY), is("False", &ailment.to_string()), "nothing else is wrong");
+        let scene = Scene::with(&[reason]);
+        assert_eq!(scene.short(CONSUMERS_HEALTHY), is("False", &reason.to_string()));
+        assert_eq!(scene.short(READY), is("False", &reason.to_string()), "nothing else is wrong");
     }
     let (_, reason, message) =
-        Scene::with(&[Ailment::PoisonMessage, Ailment::HotPartition]).says(CONSUMERS_HEALTHY);
+        Scene::with(&[UnhealthyReason::PoisonMessage, UnhealthyReason::HotPartition]).says(CONSUMERS_HEALTHY);
     assert_eq!(reason, "PoisonMessage");
     assert_eq!(message, "words on PoisonMessage. Besides, words on HotPartition");
 }
 
 #[test]
 fn ready_repeats_target_source_pods_and_consumers_in_this_order() {
-    let mut scene = Scene::with(&[Ailment::Stalled]);
+    let mut scene = Scene::with(&[UnhealthyReason::Stalled]);
     scene.missing_pods = Some(MissingPods { ready: 1, replicas: 5, time: Duration::from_secs(130) });
     assert_eq!(scene.short(READY), is("False", "PodsPending"));
     scene.reading = Some(unknown());
@@ -149,7 +149,7 @@ fn consumers_are_unknown_while_the_source_is() {
 
 #[test]
 fn what_was_wrong_before_a_restart_is_not_over_before_it_was_looked_at() {
-    let mut scene = Scene::with(&[Ailment::Stalled]);
+    let mut scene = Scene::with(&[UnhealthyReason::Stalled]);
     scene.before = scene.conditions();
     // Nothing is read, then there are the first readings.
     (scene.reading, scene.consumers, scene.consumers_are_new) = (None, None, true);

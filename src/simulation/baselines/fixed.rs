@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::brokers::observation::Observation;
+use crate::engine::Target;
 use crate::plan::Bounds;
-use crate::scaling::Target;
 use crate::simulation::autoscaler::{Autoscaler, Verdict};
 
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::hpa::{Hpa, SYNC_SECONDS};
 use super::seen;
 use crate::brokers::observation::Observation;
+use crate::engine::Target;
 use crate::plan::Bounds;
-use crate::scaling::Target;
 use crate::simulation::autoscaler::{Autoscaler, Verdict};
 
 const COOLDOWN: SignedDuration = SignedDuration::from_secs(300);

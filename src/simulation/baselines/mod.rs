@@ -115,7 +115,7 @@ impl Baseline {
 
 /// Messages and partitions of a reading.
 fn seen(observation: &Observation) -> Option<(u64, Option<u32>)> {
-    observation.reading.backlog().map(|backlog| (backlog.messages, backlog.partitions))
+    observation.reading.backlog().map(|backlog| (backlog.messages, backlog.partitions()))
 }
 
 /// Rounded up; too many become the most that there can be.

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 
 use super::{div_ceil, seen};
 use crate::brokers::observation::Observation;
+use crate::engine::Target;
 use crate::plan::Bounds;
-use crate::scaling::Target;
 use crate::simulation::autoscaler::{Autoscaler, Verdict};
 
 /// Data points of a minute that must agree.

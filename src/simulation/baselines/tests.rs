@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::{ScalingPolicy, ScalingPolicyType, SelectPolicy};
-use crate::brokers::observation::{Backlog, Problem, Reading, SourceReason};
+use crate::brokers::observation::{Backlog, Partitioned, Problem, Reading, SourceReason};
+use crate::engine::Target;
 use crate::plan::{Behavior, Bounds, ScalingRules};
-use crate::scaling::Target;
 
 struct Trial {
     autoscaler: Box<dyn Autoscaler>,
@@ -32,7 +32,11 @@ impl Trial {
     }
 
     fn sees(&mut self, messages: u64) -> i32 {
-        self.looks(Reading::Known(Backlog { messages, partitions: Some(12), ..Backlog::default() }))
+        self.looks(Reading::Known(Backlog {
+            messages,
+            shape: Partitioned { assignable: Some(12), ..Partitioned::default() }.into(),
+            ..Backlog::default()
+        }))
     }
 }
 

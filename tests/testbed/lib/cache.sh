@@ -1,9 +1,9 @@
-# What takes long to make and does not depend on the checkout's place: built
-# once, kept in the user's cache folder under a hash of what it is made from.
+# The cache of files that take long to make and do not depend on the checkout:
+# made once, in the user's cache folder, under a hash of their sources.
 # shellcheck shell=bash
 
-# cached NAME HASH FUNCTION: prints the folder of that entry, made by the
-# function (called with an empty folder) when it is not there yet.
+# cached NAME HASH FUNCTION: prints the folder of that entry. If there is none,
+# the function makes it; its argument is an empty folder.
 cached() {
   local entry=$CACHE/$1-$2 lock
   if [[ ! -d $entry ]]; then
@@ -12,11 +12,11 @@ cached() {
     if [[ ! -d $entry ]]; then
       rm -rf "$entry.making"
       mkdir "$entry.making"
-      # In the background, as there a failing command ends the function.
+      # In the background, because there a failing command ends the function.
       "$3" "$entry.making" >"$entry.log" 2>&1 &
       wait $! || {
         tail -n 15 "$entry.log" >&2
-        die "could not make $1: $entry.log has the whole story"
+        die "could not make $1: read $entry.log"
       }
       mv "$entry.making" "$entry"
     fi
@@ -34,23 +34,23 @@ kubernetes_programs() {
   hash=$(kubernetes_hash)
   if [[ ! -d $CACHE/kubernetes-$hash ]]; then
     check_go
-    say "builds Kubernetes (7 to 10 minutes on 2 cores, once)"
+    say "building Kubernetes (7 to 10 minutes on 2 cores; the result is cached)"
   fi
   cached kubernetes "$hash" make_kubernetes
 }
 
 kubernetes_hash() { hash_of "$KUBERNETES_SOURCES"/{main.go,go.mod,go.sum} "$(declare -f make_kubernetes)"; }
 
-# check_go: the version of Go that would be used is the one that go.mod asks for. From 1.21 on Go fetches that version
-# by itself, unless it is told not to; older ones, such as Debian's, would fail much later, and on something else.
+# check_go: fails if the version of Go is older than go.mod requires. From 1.21 on, Go fetches the required version
+# itself, unless GOTOOLCHAIN forbids it; older ones, such as Debian's, fail much later with an unclear error.
 check_go() {
   local wanted found
   wanted=$(sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' "$KUBERNETES_SOURCES/go.mod")
   command -v go >/dev/null ||
-    die "Go is missing: install version $wanted or newer as https://go.dev/doc/install says, Debian's is too old"
+    die "Go is missing: install version $wanted or newer as described at https://go.dev/doc/install; Debian's version is too old"
   found=$(cd "$KUBERNETES_SOURCES" && go env GOVERSION 2>/dev/null) || found=$(GOTOOLCHAIN=local go env GOVERSION)
   printf '%s\n' "$wanted" "${found#go}" | sort --version-sort --check=quiet ||
-    die "$found cannot build Kubernetes: install Go $wanted or newer as https://go.dev/doc/install says"
+    die "$found cannot build Kubernetes: install Go $wanted or newer as described at https://go.dev/doc/install"
 }
 
 make_kubernetes() {
@@ -79,7 +79,7 @@ jars_of() {
   shift 2
   KAFKA_ARTIFACTS=("$@")
   hash=$(hash_of "$(declare -f make_kafka)" "$@")
-  [[ -d $CACHE/$name-$KAFKA_VERSION-$hash ]] || say "downloads $name $KAFKA_VERSION"
+  [[ -d $CACHE/$name-$KAFKA_VERSION-$hash ]] || say "downloading $name $KAFKA_VERSION"
   printf '%s/jars\n' "$(cached "$name-$KAFKA_VERSION" "$hash" make_kafka)"
 }
 
@@ -106,14 +106,14 @@ base_files() {
   local hash entry
   need "${CLUSTER_NEEDS[@]}"
   hash=$(hash_of "$(declare -f make_base_files)")
-  [[ -d $CACHE/base-$hash ]] || say "makes the base file system of images"
+  [[ -d $CACHE/base-$hash ]] || say "making the base file system of images"
   entry=$(cached base "$hash" make_base_files)
   printf '%s/base.tar\n' "$entry"
 }
 
 make_base_files() {
-  # The extract variant runs no package scripts, so what they would write is written here.
-  # shellcheck disable=SC2016 # the hooks' $1 is theirs
+  # The extract variant runs no package scripts. The hooks write the files that those scripts would write.
+  # shellcheck disable=SC2016 # $1 is expanded by the hooks
   mmdebstrap --quiet --variant=extract \
     --include=libc6,libgcc-s1,ca-certificates,base-files,netbase,tzdata \
     --customize-hook='cat "$1"/usr/share/ca-certificates/mozilla/*.crt >"$1/etc/ssl/certs/ca-certificates.crt"' \
@@ -123,7 +123,7 @@ make_base_files() {
     bookworm "$1/base.tar"
 }
 
-# pause_program: prints the path of a program that only waits, for pods' sandboxes.
+# pause_program: prints the path of a program that only waits. It is the first process of each pod's sandbox.
 pause_program() {
   local entry source='#include <unistd.h>
 int main(void) { for (;;) pause(); }'
@@ -139,13 +139,13 @@ rabbitmq4_files() {
   local hash entry
   need "${RABBITMQ4_NEEDS[@]}"
   hash=$(hash_of "$(declare -f make_rabbitmq4)")
-  [[ -d $CACHE/rabbitmq4-$hash ]] || say "makes a file system with RabbitMQ 4"
+  [[ -d $CACHE/rabbitmq4-$hash ]] || say "making a file system with RabbitMQ 4"
   entry=$(cached rabbitmq4 "$hash" make_rabbitmq4)
   printf '%s/root\n' "$entry"
 }
 
 make_rabbitmq4() {
-  # shellcheck disable=SC2016 # the hook's $1 is its own
+  # shellcheck disable=SC2016 # $1 is expanded by the hook
   mmdebstrap --quiet --variant=apt --include=rabbitmq-server \
     --customize-hook='echo 127.0.0.1 localhost >"$1/etc/hosts"' trixie "$1/root"
 }

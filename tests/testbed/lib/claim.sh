@@ -1,24 +1,24 @@
-# One test bed a machine: who has it, and who may change it now.
+# The claim: which checkout owns the test bed of this machine, and which command can change it now.
 #
-# The bridge, the packet filter's tables and the control groups exist once on
-# a machine, so a second checkout is refused while the first one's processes
-# live. What a dead one left is removed before a new one begins.
+# The bridge, the tables of the packet filter and the control groups exist once
+# per machine. While processes of one checkout's test bed run, other checkouts
+# are refused. When they have ended, the next checkout removes the remains.
 # shellcheck shell=bash
 
 CLAIM=${QS_TESTBED_CLAIM:-/run/queuescaler-testbed}
 CLAIM_FD=
 
-# take_lock FILE VARIABLE MODE: waits for the lock (MODE -x alone or -s
-# shared) and leaves its descriptor in the variable. The file may be removed
-# by its holder, so what was locked must still be the file of that name.
+# take_lock FILE VARIABLE MODE: waits for the lock (MODE -x exclusive or -s
+# shared) and stores its descriptor in the variable. The holder can remove the
+# file, so the loop checks that the locked file still has that name.
 take_lock() {
   local file=$1 variable=$2 mode=$3 fd
   while true; do
     mkdir -p "${file%/*}"
     exec {fd}>>"$file" || continue
     if ! flock -n "$mode" "$fd"; then
-      say "waits for another testbed command"
-      flock -w 1800 "$mode" "$fd" || die "another testbed command has held $file for half an hour: see what it does with 'fuser $file'"
+      say "waiting for another testbed command"
+      flock -w 1800 "$mode" "$fd" || die "another testbed command has held $file for half an hour: find it with 'fuser $file'"
     fi
     if [[ /proc/$BASHPID/fd/$fd -ef $file ]]; then break; fi
     exec {fd}>&-
@@ -26,7 +26,7 @@ take_lock() {
   printf -v "$variable" '%s' "$fd"
 }
 
-# claim_exclusively: for up and down, which no other command may run beside.
+# claim_exclusively: for up and down. No other command can run at the same time.
 claim_exclusively() {
   require_root
   check_state_path
@@ -34,8 +34,8 @@ claim_exclusively() {
   refuse_other_owner
 }
 
-# claim_shared: for commands that may run beside each other, each on its own
-# broker. They only need that nobody takes the test bed up or down meanwhile.
+# claim_shared: for commands that can run at the same time, each on its own
+# broker. Only up and down are kept out.
 claim_shared() {
   require_root
   check_state_path
@@ -48,7 +48,7 @@ claim_shared() {
   done
 }
 
-# own: writes the claim down; from here on others are refused.
+# own: records the claim. From then on other checkouts are refused.
 own() {
   mkdir -p "$STATE"
   printf '%s:%s\n' "$CHECKOUT" "$STATE" >"$CLAIM/owner"
@@ -64,9 +64,9 @@ refuse_other_owner() {
   [[ -n $owner && $owner != "$CHECKOUT:$STATE" ]] || return 0
   state=${owner##*:}
   if any_process_alive "$state"; then
-    die "the test bed of ${owner%:*} is up on this machine, and there can be one only: take it down with QS_TESTBED_STATE=$state ${owner%:*}/tests/testbed/testbed down"
+    die "the test bed of ${owner%:*} is up on this machine, and a machine can have one only: take it down with QS_TESTBED_STATE=$state ${owner%:*}/tests/testbed/testbed down"
   fi
-  say "removes what a dead test bed of ${owner%:*} left"
+  say "removing the remains of a test bed of ${owner%:*} whose processes have ended"
   QS_TESTBED_STATE=$state "$TESTBED_DIR/testbed" remove-dead
 }
 

@@ -1,12 +1,12 @@
-# The Kubernetes control plane and kube-proxy, as processes of the machine.
-# node.sh has the node they manage.
+# The Kubernetes control plane and kube-proxy, as processes of the machine. The
+# node is in node.sh.
 # shellcheck shell=bash
 
 CLUSTER=$STATE/cluster
 CLUSTER_PKI=$STATE/cluster/pki
 KUBERNETES=
 
-# The order of start is the list's; each waits for what it needs by itself.
+# In the order in which they are started. Each waits for the others itself.
 CONTROL_PLANE=(etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy)
 
 cluster_prepare() {
@@ -18,11 +18,11 @@ cluster_prepare() {
 cluster_up() {
   KUBERNETES=$(kubernetes_programs)
   if [[ -e $CLUSTER/ready ]] && ! { process_alive etcd && process_alive node; }; then
-    say "a part of the cluster has died: starts it anew"
+    say "a part of the cluster has ended: making a new cluster"
     cluster_down
   fi
   if [[ ! -e $CLUSTER/ready ]]; then
-    say "starts Kubernetes"
+    say "starting Kubernetes"
     cluster_down
     write_cluster_files
   fi
@@ -64,8 +64,8 @@ write_cluster_files() {
   for program in kubectl helm; do ln -sfn "$KUBERNETES/$program" "$STATE/bin/$program"; done
   ln -sfn "$(command -v ctr)" "$STATE/bin/ctr"
 
-  # An authority of its own: a broker's client must be nobody to Kubernetes.
-  # shellcheck disable=SC2034 # PKI is read by the functions called below
+  # An authority of its own: a client certificate of a broker must mean nothing to Kubernetes.
+  # shellcheck disable=SC2034 # the functions called below read PKI
   local PKI=$CLUSTER_PKI here="IP:$HOST_ADDRESS,IP:$SERVICE_API,IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
   make_authority cluster-ca 'Test bed cluster CA'
   make_certificate apiserver cluster-ca /CN=kube-apiserver "$here"
@@ -115,7 +115,7 @@ start_etcd() {
 }
 
 start_kube_apiserver() {
-  # What was written, and by whom, so that tests can count writes.
+  # The audit log records each write and its user, so that tests can count writes.
   cat >"$CLUSTER/audit-policy.yaml" <<'YAML'
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -166,8 +166,8 @@ start_kube_scheduler() {
 }
 
 start_kube_proxy() {
-  # Pods share one bridge, so an answer could take a short cut past the address
-  # translation; masquerading brings it back through the machine.
+  # Pods share one bridge, so an answer could bypass the address translation.
+  # Masquerading makes it pass through the machine.
   cat >"$CLUSTER/kube-proxy.yaml" <<YAML
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
@@ -184,7 +184,7 @@ YAML
   process_start kube-proxy "$KUBERNETES/kube-proxy" --config "$CLUSTER/kube-proxy.yaml"
 }
 
-# What a fault does to a process, in the words of the commands.
+# apiserver_command VERB: the fault commands of the API server.
 apiserver_command() {
   local verb=${1:-}
   KUBERNETES=$(kubernetes_programs)

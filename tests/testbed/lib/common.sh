@@ -1,5 +1,5 @@
-# What every other part uses: names of places, words to the user, waiting.
-# It starts nothing and changes nothing but its own folders.
+# Shared functions: paths, messages, waiting, ports. They start no process and
+# write to the state folder only.
 # shellcheck shell=bash
 
 STATE=${QS_TESTBED_STATE:-/var/tmp/queuescaler-testbed}
@@ -13,12 +13,12 @@ die() {
   exit 1
 }
 
-# The state holds sockets (their paths are limited to 107 bytes), and the node
-# hides some folders of the machine behind its own.
+# The state folder contains sockets, whose paths are limited to 107 bytes. The
+# node mounts its own /run, /var/lib and /var/log over those of the machine.
 check_state_path() {
   [[ $STATE == /* ]] || die "QS_TESTBED_STATE must be an absolute path, not '$STATE'"
   [[ $STATE =~ ^[A-Za-z0-9/._-]+$ ]] ||
-    die "QS_TESTBED_STATE may hold letters, digits and /._- only, not '$STATE'"
+    die "QS_TESTBED_STATE can contain only letters, digits and /._-, not '$STATE'"
   ((${#STATE} <= 60)) || die "QS_TESTBED_STATE is longer than 60 bytes: choose a shorter path"
   case $STATE/ in
     /run/* | /var/run/* | /var/lib/* | /var/log/*)
@@ -28,7 +28,7 @@ check_state_path() {
 
 require_root() {
   [[ $EUID == 0 ]] ||
-    die "the test bed makes network interfaces and containers: run it as root, or use a cluster of your own through KUBECONFIG"
+    die "the test bed creates network interfaces and containers: run it as root, or set KUBECONFIG to use a cluster of your own"
 }
 
 # hash_of TEXT-OR-FILES...: a short name for exactly these inputs.
@@ -39,8 +39,8 @@ hash_of() {
   done | sha256sum | cut -c1-16
 }
 
-# wait_for SECONDS WHAT PROCESS COMMAND...: until the command succeeds. Gives
-# up when the time is over or the process (a recorded name, or -) has ended.
+# wait_for SECONDS WHAT PROCESS COMMAND...: waits until the command succeeds.
+# Fails when the time is over or the process (a recorded name, or -) has ended.
 wait_for() {
   local seconds=$1 what=$2 process=$3 deadline
   shift 3
@@ -62,11 +62,11 @@ show_log() {
   local file
   file=$(log_of "$1")
   [[ -s $file ]] || return 0
-  printf 'testbed: the end of %s:\n' "$file" >&2
+  printf 'testbed: last lines of %s:\n' "$file" >&2
   tail -n 15 "$file" | cut -c1-400 | sed 's/^/  | /' >&2
 }
 
-# together NAME...: runs the functions NAME at the same time; fails when one did.
+# together NAME...: runs the functions at the same time. Fails if one of them fails.
 together() {
   local name pid failed=0 pids=()
   for name in "$@"; do
@@ -82,8 +82,8 @@ together() {
 # port_open ADDRESS PORT
 port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
 
-# reserve_port OWNER: prints a port that is free now and given to nobody else
-# of this test bed. Below the range that the kernel takes for connections.
+# reserve_port OWNER: prints a port that is free and not reserved by another part
+# of this test bed. Ports are below the range of the kernel's ephemeral ports.
 reserve_port() {
   local owner=$1 attempt port
   mkdir -p "$STATE/ports"
@@ -95,7 +95,7 @@ reserve_port() {
       return
     fi
   done
-  die "no free port between 20000 and 29999: stop what occupies them"
+  die "no free port between 20000 and 29999: stop programs that listen there"
 }
 
 # release_ports OWNER

@@ -1,10 +1,10 @@
-"""Writes an archive of one container image, as `docker save` would, from a
-base file system (a tar archive, or none) and files laid over it.
+"""Writes a container image as an archive in the form of `docker save`, from a
+base file system (a tar archive, or none) and files that are added to it.
 
 usage: image.py OUTPUT NAME BASE.tar|- USER ENTRYPOINT-JSON [FILE=PATH...]
 
-Nothing in it depends on the time or the place, so equal inputs give equal
-layers, and a runtime that has a layer does not unpack it again.
+The archive does not depend on time or place. Equal inputs give equal layers,
+and a runtime that has a layer does not unpack it again.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import tarfile
 
 
 def layer_of(files):
-    """A tar archive with the files at their paths, all executable and root's."""
+    """A tar archive with the files at their paths, all executable and owned by root."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
         folders = set()

@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 
 PAUSE_IMAGE=docker.io/library/qs-testbed-pause:1
-# Not 'python3' by name alone: a wrapper of version managers may stand before it.
+# The path and not the name alone: a version manager can put a wrapper before it.
 PYTHON=$([[ -x /usr/bin/python3 ]] && echo /usr/bin/python3 || echo python3)
 
 image_command() {
@@ -41,10 +41,10 @@ image_build() {
       --entrypoint) entrypoint+=("$2") && shift ;;
       --output) output=$2 && shift ;;
       --user) user=$2 && shift ;;
-      -*) die "image build knows no option '$1'" ;;
+      -*) die "image build has no option '$1'" ;;
       *=*) files+=("$1") ;;
       *)
-        [[ -z $name ]] || die "image build takes one name and FILE=PATH pairs, not '$1'"
+        [[ -z $name ]] || die "image build takes one name and pairs of FILE=PATH, not '$1'"
         name=$1
         ;;
     esac
@@ -75,9 +75,9 @@ write_image() {
 }
 
 image_load() {
-  process_alive node || die "there is no node to load images into: run 'testbed up cluster' first, or give --output TAR"
+  process_alive node || die "there is no node to load images into: run 'testbed up cluster' first, or use --output TAR"
   [[ -f $1 ]] || die "there is no file $1 to load"
-  containerd_client images import "$1" >/dev/null || die "containerd did not take the images of $1"
+  containerd_client images import "$1" >/dev/null || die "containerd refused the images of $1"
 }
 
 containerd_client() { ctr --address "$CONTAINERD_SOCKET" --namespace k8s.io "$@"; }

@@ -1,15 +1,15 @@
-# Kafka clusters, each independent of the others, for tests to break.
+# Kafka clusters for tests, each independent of the others.
 #
-# Brokers are controllers too: with three, one may stop and the other two keep
-# the metadata. A stopped broker keeps its data and its ports. Everything of a
-# cluster is in $STATE/kafka/NAME: 'settings' (how it was asked for), and a
-# folder for each broker with its configuration and data.
+# Brokers are controllers too: of three, one can stop and the other two keep the
+# metadata. A stopped broker keeps its data and its ports. All files of a cluster
+# are in $STATE/kafka/NAME: 'settings' (the options of kafka up), and a folder for
+# each broker with its configuration and data.
 # shellcheck shell=bash
 
 # Without --version. The newest of the versions that tests/real runs the Kafka tests on.
 KAFKA_DEFAULT_VERSION=4.3.1
 
-# The users of clusters with --sasl; the passwords guard nothing but tests.
+# The users of clusters with --sasl. These passwords protect nothing but tests.
 KAFKA_USER=queuescaler
 KAFKA_PASSWORD=queuescaler-password
 KAFKA_OTHER_USER=other
@@ -35,7 +35,7 @@ kafka_command() {
 
 check_name() {
   [[ $1 =~ ^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$ ]] ||
-    die "'$1' is no name for a broker: use up to 32 lower case letters, digits and hyphens"
+    die "'$1' cannot be the name of a broker: use up to 32 lower case letters, digits and hyphens"
 }
 
 kafka_up() {
@@ -50,7 +50,7 @@ kafka_up() {
       --version) version=$2 && shift ;;
       --certificate) certificate=$2 && shift ;;
       --heap) heap=$2 && shift ;;
-      *) die "kafka up knows no option '$1'" ;;
+      *) die "kafka up has no option '$1'" ;;
     esac
     shift
   done
@@ -64,7 +64,7 @@ kafka_up() {
     local jars
     jars=$(kafka_jars "$version")
     kafka_down "$name"
-    say "starts Kafka $version '$name' with $brokers broker(s)"
+    say "starting Kafka $version '$name' with $brokers broker(s)"
     mkdir -p "$home"
     ln -sfn "$jars" "$home/jars"
     kafka_configure "$home" "$name" "$brokers" "$sasl" "$certificate"
@@ -106,7 +106,7 @@ controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL
 log.dirs=$home/$id/data
-# On purpose as in Kafka's own defaults: tests prove that reading makes no topic.
+# As in Kafka's defaults: tests prove that reading creates no topic.
 auto.create.topics.enable=true
 default.replication.factor=1
 num.partitions=1
@@ -121,7 +121,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.streams.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
-# A dead broker is noticed in 3 s, not 9.
+# The others notice a dead broker after 3 s, not 9.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 offsets.retention.check.interval.ms=1000
@@ -152,7 +152,7 @@ sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
 $listener.scram-sha-256.sasl.jaas.config=$login.scram.ScramLoginModule required;
 $listener.scram-sha-512.sasl.jaas.config=$login.scram.ScramLoginModule required;
 $listener.plain.sasl.jaas.config=$login.plain.PlainLoginModule required user_$KAFKA_USER="$KAFKA_PASSWORD" user_$KAFKA_OTHER_USER="$KAFKA_OTHER_PASSWORD";
-# Whoever comes without a name may do all; the others what no rule forbids.
+# Anonymous clients are allowed everything; others everything that no rule forbids.
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 allow.everyone.if.no.acl.found=true
@@ -162,8 +162,8 @@ CONFIG
 # kafka_format HOME SASL VERSION: writes each broker's first metadata, all at once.
 kafka_format() {
   local home=$1 sasl=$2 broker pids=() pid cluster user mechanism options=() KAFKA_JAVA
-  # Not the usual signs - and _ for the last two: an identity that begins with
-  # a hyphen would be taken for an option.
+  # Instead of the signs - and _ of this alphabet: an id that begins with a hyphen
+  # would be read as an option.
   cluster=$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | cut -c1-22)
   if [[ $sasl == yes ]]; then
     for user in "$KAFKA_USER,password=$KAFKA_PASSWORD" "$KAFKA_OTHER_USER,password=$KAFKA_OTHER_PASSWORD"; do
@@ -214,13 +214,13 @@ kafka_wait_broker() {
   wait_for 90 "broker $2 of Kafka '$1'" "kafka-$1-$2" kafka_broker_ready "$1" "$2"
 }
 
-# The ports open before the broker is registered, so its own word counts.
+# The ports open before the broker is registered, so its log is read too.
 kafka_broker_ready() {
   grep -q 'Kafka Server started' "$(log_of "kafka-$1-$2")" &&
     port_open "$HOST_ADDRESS" "$(kafka_port "$STATE/kafka/$1" "$2" PLAINTEXT)"
 }
 
-# kafka_fault VERB NAME [BROKER]: on one broker, or on all at once.
+# kafka_fault VERB NAME [BROKER]: for one broker, or for all at the same time.
 kafka_fault() {
   local verb=$1 name=$2 id ids=()
   [[ -e $STATE/kafka/$name/settings ]] || die "there is no Kafka cluster '$name': run 'testbed kafka up $name' first"
@@ -231,7 +231,7 @@ kafka_fault() {
     for ((id = 1; id <= $(kafka_setting "$name" BROKERS); id++)); do ids+=("$id"); done
   fi
   case $verb in
-    # Together, as the last two of three would wait for each other in vain.
+    # At the same time: the last two of three would wait for a majority that is gone.
     stop) for id in "${ids[@]}"; do process_stop "kafka-$name-$id" TERM 10 & done && wait ;;
     kill) for id in "${ids[@]}"; do process_stop "kafka-$name-$id" KILL 10; done ;;
     pause) for id in "${ids[@]}"; do process_signal STOP "kafka-$name-$id"; done ;;

@@ -1,5 +1,5 @@
-# The bridge that pods are attached to. Its address is the one under which
-# pods and the machine reach the brokers and the API server alike.
+# The bridge that pods are attached to. The brokers and the API server listen on
+# its address, which pods and the machine can both reach.
 # shellcheck shell=bash
 
 BRIDGE=qs-testbed
@@ -13,13 +13,13 @@ network_up() {
   [[ $SUBNET =~ ^[0-9]{1,3}\.[0-9]{1,3}$ ]] ||
     die "QS_TESTBED_SUBNET must be the first two numbers of a private address range, like 10.213, not '$SUBNET'"
   if ip -o -4 address show | grep -q "inet ${SUBNET//./\\.}\."; then
-    die "the address range $SUBNET.0.0/16 is in use on this machine: choose another one by QS_TESTBED_SUBNET"
+    die "the address range $SUBNET.0.0/16 is in use on this machine: choose another one with QS_TESTBED_SUBNET"
   fi
   ip link add "$BRIDGE" type bridge
   ip address add "$HOST_ADDRESS/16" dev "$BRIDGE"
   ip link set "$BRIDGE" up
   mkdir -p "$STATE/network"
-  # Services are addresses that only forwarding makes reachable from pods.
+  # Pods reach the addresses of Services only with forwarding.
   [[ -e $STATE/network/ip_forward ]] || cat /proc/sys/net/ipv4/ip_forward >"$STATE/network/ip_forward"
   echo 1 >/proc/sys/net/ipv4/ip_forward
 }

@@ -1,17 +1,17 @@
 # The node: containerd, the kubelet and all pods, in process and mount
-# namespaces of their own. When the first process there ends, by whatever
-# cause, the kernel ends all others and their mounts, so nothing can be left.
+# namespaces of their own. When the first process there ends, for whatever
+# reason, the kernel ends all others and removes their mounts.
 # shellcheck shell=bash
 
 NODE=testbed
 CONTAINERD_SOCKET=$STATE/containerd.sock
-# Everything of the node is below this control group, apart from a node that
-# the machine itself may be.
+# All of the node is below this control group, so that it does not conflict with
+# a kubelet of the machine itself.
 CGROUP=queuescaler-testbed
 
 node_up() {
   if process_alive node; then return; fi
-  # A node that died has its pods' traces on disk; the next one starts clean.
+  # A node that ended leaves files of its pods; the next one starts without them.
   node_down
   mkdir -p "$STATE"/node/{kubelet,cni,manifests,pod-logs}
   cgroups_up
@@ -31,7 +31,7 @@ node_down() {
   rm -rf "$STATE/node" "$CONTAINERD_SOCKET"*
 }
 
-# One folder a controller with cgroup version 1, one altogether with version 2.
+# Prints one folder per controller with cgroup version 1, and one folder with version 2.
 cgroup_roots() {
   if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
     echo /sys/fs/cgroup
@@ -47,7 +47,7 @@ cgroups_up() {
   local root
   for root in $(cgroup_roots); do
     mkdir -p "$root/$CGROUP"
-    # A new cpuset is empty, and nothing can run in it.
+    # A new cpuset is empty, and no process can run in it.
     if [[ -e $root/$CGROUP/cpuset.cpus && -e $root/cgroup.clone_children ]]; then
       cat "$root/cpuset.cpus" >"$root/$CGROUP/cpuset.cpus"
       cat "$root/cpuset.mems" >"$root/$CGROUP/cpuset.mems"
@@ -58,11 +58,11 @@ cgroups_up() {
 cgroups_down() {
   local root deadline=$((SECONDS + 10))
   for root in $(cgroup_roots); do
-    # The kernel takes a moment to let go of a group whose last process ended.
+    # The kernel releases a group some time after its last process has ended.
     while [[ -d $root/$CGROUP ]]; do
       find "$root/$CGROUP" -depth -type d -exec rmdir {} + 2>/dev/null || true
       [[ -d $root/$CGROUP ]] || break
-      ((SECONDS < deadline)) || die "processes are left in $root/$CGROUP: see its cgroup.procs files, end them, and try again"
+      ((SECONDS < deadline)) || die "processes are still running in $root/$CGROUP: end those that its cgroup.procs files list, and try again"
       sleep 0.1
     done
   done
@@ -84,7 +84,7 @@ disabled_plugins = [
   path = "$STATE/node/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "$PAUSE_IMAGE"
-  # Root of a container lacks the right to lower these scores, and then no pod starts.
+  # In a container, root often lacks the right to lower these scores, and no pod would start.
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
   max_concurrent_downloads = 1
@@ -134,7 +134,7 @@ failSwapOn: false
 enforceNodeAllocatable: []
 oomScoreAdj: 0
 maxPods: 200
-# Images come from no registry, so a removed one would never come back.
+# There is no registry, so that a removed image could not be pulled again.
 imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: 100Mi, nodefs.available: 500Mi, imagefs.available: 500Mi}
 podLogsDir: $STATE/node/pod-logs

@@ -1,4 +1,4 @@
-# Debian packages: installed only when missing, in one go.
+# Debian packages: missing ones are installed, all at once.
 # shellcheck shell=bash
 
 # What each part needs, as COMMAND-OR-FILE=PACKAGE.
@@ -17,22 +17,22 @@ need() {
   done
   ((${#missing[@]} > 0)) || return 0
   command -v apt-get >/dev/null ||
-    die "missing on this machine: ${missing[*]}: install them by hand, as there is no apt-get here to do it"
-  # Several parts come up at once; the package system takes one at a time.
+    die "missing on this machine: ${missing[*]}: install them by hand, because there is no apt-get here"
+  # Several parts come up at the same time, and apt-get runs one at a time.
   mkdir -p "$CACHE"
   local lock
   take_lock "$CACHE/packages.lock" lock -x
-  say "installs ${missing[*]}"
+  say "installing ${missing[*]}"
   local log=$CACHE/packages.log
   if ! install_packages "${missing[@]}" >"$log" 2>&1; then
     { apt-get update && install_packages "${missing[@]}"; } >>"$log" 2>&1 || {
       tail -n 15 "$log" >&2
-      die "cannot install ${missing[*]}: $log has the whole story"
+      die "cannot install ${missing[*]}: read $log"
     }
   fi
   flock -u "$lock"
   for entry in "$@"; do
-    have "${entry%%=*}" || die "package ${entry#*=} is installed but brought no ${entry%%=*}: this is made for Debian 12"
+    have "${entry%%=*}" || die "package ${entry#*=} is installed but has no ${entry%%=*}: the test bed is made for Debian 12"
   done
 }
 

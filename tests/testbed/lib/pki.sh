@@ -1,9 +1,9 @@
-# Certificates: good ones, and one of each kind that a client must refuse.
-# Names in $STATE/pki: X.crt and X.key; X.pem holds both, for Kafka.
+# Certificates: valid ones, and one of each kind that a client must refuse.
+# Files in $STATE/pki: X.crt and X.key; X.pem contains both, for Kafka.
 # shellcheck shell=bash
 
 PKI=$STATE/pki
-# What a broker may present, chosen by --certificate.
+# The certificates that --certificate can choose for a broker.
 BROKER_CERTIFICATES='server expired wrong-host sibling'
 
 pki_up() {
@@ -11,7 +11,7 @@ pki_up() {
   mkdir -p "$PKI"
   local here="IP:$HOST_ADDRESS,IP:127.0.0.1,DNS:localhost"
   make_authority ca 'Test bed CA'
-  # Same name, other key: only the signature tells it apart.
+  # Same name, other key: only signatures differ.
   make_authority sibling-ca 'Test bed CA'
   make_certificate server ca /CN=server "$here"
   make_certificate client ca /CN=client ''
@@ -45,7 +45,7 @@ make_certificate() {
   } >"$work/config"
   new_key "$PKI/$name.key"
   openssl req -new -key "$PKI/$name.key" -subj "$subject" -out "$work/request"
-  # Of OpenSSL's ways to sign, only this one takes dates in the past.
+  # Of the OpenSSL commands that sign, only this one accepts dates in the past.
   openssl ca -batch -notext -config "$work/config" -extensions leaf -in "$work/request" \
     -cert "$PKI/$authority.crt" -keyfile "$PKI/$authority.key" -out "$PKI/$name.crt" \
     -startdate "${5:-$(date -u -d '1 hour ago' +%Y%m%d%H%M%SZ)}" \
@@ -55,7 +55,7 @@ make_certificate() {
   rm -rf "$work"
 }
 
-# check_certificate NAME: refuses what a broker cannot present.
+# check_certificate NAME: fails if --certificate cannot choose it.
 check_certificate() {
   [[ " $BROKER_CERTIFICATES " == *" $1 "* ]] ||
     die "there is no certificate '$1': choose one of $BROKER_CERTIFICATES"

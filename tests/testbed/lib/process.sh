@@ -1,12 +1,12 @@
-# Processes that outlive the command: started apart, recorded, and only ever
-# signalled by their record. A record is the process id and its start time, so
-# that an id which the kernel has given to someone else is never hit.
+# Processes that run on after the command: each has a session of its own and a
+# record, and is signalled by its record only. A record is the process id and its
+# start time, so that a process that reuses the id is never signalled.
 # shellcheck shell=bash
 
 record_of() { printf '%s/processes/%s\n' "$STATE" "$1"; }
 log_of() { printf '%s/logs/%s.log\n' "$STATE" "$1"; }
 
-# start_time PID: prints the kernel's start time of a process that is no zombie.
+# start_time PID: prints the start time of a process that is not a zombie, in the kernel's clock ticks.
 start_time() {
   local stat
   { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
@@ -26,9 +26,9 @@ process_id() {
 
 process_alive() { process_id "$1" >/dev/null; }
 
-# group_of NAME: prints the id of the recorded process group if any member is
-# alive: children may outlive the first process. The kernel gives that id to
-# no other process while the group has a member.
+# group_of NAME: prints the id of the recorded process group if a member of it is
+# alive, because children can outlive the first process. The kernel does not reuse
+# the id while the group has a member.
 group_of() {
   local pid started now
   { read -r pid started <"$(record_of "$1")"; } 2>/dev/null || return 1
@@ -40,9 +40,9 @@ group_of() {
   printf '%s\n' "$pid"
 }
 
-# process_start NAME COMMAND...: in a session of its own (so that its process
-# group can be signalled as one), with none of our open files: a lock or a
-# pipe that it kept would keep others waiting. The log starts anew.
+# process_start NAME COMMAND...: in a session of its own, so that its process
+# group can be signalled, and without this shell's open files, because a lock or
+# a pipe that stayed open would block others. The log is a new file.
 process_start() {
   local name=$1 log pid
   shift
@@ -64,11 +64,11 @@ process_start() {
 # process_signal SIGNAL NAME: to the whole group.
 process_signal() {
   local pid
-  pid=$(process_id "$2") || die "$2 does not run: 'testbed status' shows what does"
+  pid=$(process_id "$2") || die "$2 is not running: 'testbed status' lists what is"
   kill -s "$1" -- "-$pid"
 }
 
-# group_gone PID: no member of the group is left, zombies aside.
+# group_gone PID: succeeds if the group has no member except zombies.
 group_gone() {
   local stat state group
   for stat in /proc/[0-9]*/stat; do
@@ -78,8 +78,8 @@ group_gone() {
   done
 }
 
-# process_stop NAME SIGNAL SECONDS: asks by SIGNAL, then kills. No error when
-# nothing of it runs.
+# process_stop NAME SIGNAL SECONDS: sends SIGNAL, and KILL after SECONDS. No error
+# if nothing is running.
 process_stop() {
   local name=$1 signal=$2 seconds=$3 pid deadline
   if pid=$(group_of "$name"); then
@@ -94,16 +94,16 @@ process_stop() {
   rm -f "$(record_of "$name")"
 }
 
-# processes_matching PATTERN: the recorded names, alive or not.
+# processes_matching PATTERN: prints the recorded names, of live and of dead processes.
 processes_matching() {
   local record
   for record in "$STATE"/processes/*; do
-    # shellcheck disable=SC2053 # a pattern is what is wanted
+    # shellcheck disable=SC2053 # the right side is a pattern on purpose
     if [[ -f $record && ${record##*/} == $1 ]]; then printf '%s\n' "${record##*/}"; fi
   done
 }
 
-# any_process_alive STATE: whether anything of the test bed in that folder runs.
+# any_process_alive STATE: succeeds if a process of the test bed in that folder is running.
 any_process_alive() {
   local STATE=$1 name
   for name in $(processes_matching '*'); do

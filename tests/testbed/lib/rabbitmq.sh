@@ -1,9 +1,9 @@
-# RabbitMQ brokers, each independent of the others, for tests to break:
-# version 3 of this machine's Debian, or version 4 in a root file system of
-# Debian trixie. Everything of one is in $STATE/rabbitmq/NAME.
+# RabbitMQ brokers for tests, each independent of the others: version 3 of
+# Debian 12, or version 4 in a root file system of Debian trixie. All files of a
+# broker are in $STATE/rabbitmq/NAME.
 # shellcheck shell=bash
 
-# The passwords guard nothing but tests.
+# These passwords protect nothing but tests.
 RABBITMQ_USER=queuescaler
 RABBITMQ_PASSWORD=queuescaler-password
 
@@ -35,7 +35,7 @@ rabbitmq_up() {
       --image) image=$2 && shift ;;
       --certificate) certificate=$2 && shift ;;
       --statistics-interval) interval=$2 && shift ;;
-      *) die "rabbitmq up knows no option '$1'" ;;
+      *) die "rabbitmq up has no option '$1'" ;;
     esac
     shift
   done
@@ -53,7 +53,7 @@ rabbitmq_up() {
       3) need "${RABBITMQ_NEEDS[@]}" ;;
       4) root=$(rabbitmq4_files) ;;
     esac
-    say "starts RabbitMQ $image '$name'"
+    say "starting RabbitMQ $image '$name'"
     mkdir -p "$home"
     ln -sfn "$root" "$home/root"
     for port in AMQP AMQPS HTTP HTTPS DISTRIBUTION NAMES; do
@@ -68,7 +68,7 @@ rabbitmq_up() {
 
 rabbitmq_port() { sed -n "s/^$2=//p" "$STATE/rabbitmq/$1/ports"; }
 
-# Where the broker sees its folder: version 4 sees it in its own root.
+# rabbitmq_inside NAME: prints the path of the broker's folder as the broker sees it. Version 4 has a root of its own.
 rabbitmq_inside() {
   if [[ $(readlink "$STATE/rabbitmq/$1/root") == / ]]; then
     printf '%s\n' "$STATE/rabbitmq/$1"
@@ -99,7 +99,7 @@ CONFIG
       echo "$option.cacertfile = $inside/ca.crt"
       echo "$option.certfile = $inside/$2.crt"
       echo "$option.keyfile = $inside/$2.key"
-      # A client's certificate is asked for, and checked if it comes.
+      # A client can present a certificate, and it is checked then.
       echo "$option.verify = verify_peer"
       echo "$option.fail_if_no_peer_cert = false"
     done
@@ -108,8 +108,8 @@ CONFIG
   touch "$home/environment"
 }
 
-# rabbitmq_words NAME PROGRAM ARGUMENT...: sets COMMAND to what runs a program
-# of the broker's version. The node and its tools live on loopback only.
+# rabbitmq_words NAME PROGRAM ARGUMENT...: sets COMMAND to the command that runs a
+# program of the broker's version. The node and its tools use loopback only.
 rabbitmq_words() {
   local name=$1 program=$2 home=$STATE/rabbitmq/$1 inside root
   shift 2
@@ -125,7 +125,7 @@ rabbitmq_words() {
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}'
     "/usr/lib/rabbitmq/bin/$program" "$@")
   if [[ $root != / ]]; then
-    # shellcheck disable=SC2016 # the inner shell's variables
+    # shellcheck disable=SC2016 # the inner shell expands them
     COMMAND=(unshare --mount --propagation private bash -c 'root=$1 home=$2
       shift 2
       mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" &&
@@ -143,7 +143,7 @@ rabbitmq_run() {
 
 rabbitmq_start() {
   local name=$1 COMMAND
-  # The name server would start by itself, unrecorded and on all addresses.
+  # Otherwise the broker would start the name server, unrecorded and on all addresses.
   if ! process_alive "rabbitmq-$name-names"; then
     process_start "rabbitmq-$name-names" epmd -address 127.0.0.1 -port "$(rabbitmq_port "$name" NAMES)"
     wait_for 10 "the name server of RabbitMQ '$name'" "rabbitmq-$name-names" \

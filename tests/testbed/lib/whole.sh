@@ -1,11 +1,11 @@
-# The whole test bed: up, down, status and what it tells other programs.
+# The whole test bed: up, down, status, and the variables for other programs.
 # shellcheck shell=bash
 
 testbed_up() {
   local part parts=("$@") begun=$SECONDS steps=()
   ((${#parts[@]} > 0)) || parts=(cluster kafka rabbitmq)
   for part in "${parts[@]}"; do
-    [[ $part =~ ^(cluster|kafka|rabbitmq)$ ]] || die "the test bed has no part '$part': it has cluster, kafka and rabbitmq"
+    [[ $part =~ ^(cluster|kafka|rabbitmq)$ ]] || die "the test bed has no part '$part': choose cluster, kafka or rabbitmq"
     steps+=("part_$part")
   done
   claim_exclusively
@@ -16,14 +16,14 @@ testbed_up() {
   say "up after $((SECONDS - begun)) s: ${parts[*]}"
 }
 
-# testbed_check: what up needs and cannot install, before somebody waits for the rest.
+# testbed_check: fails early if something is missing that up needs and cannot install.
 testbed_check() {
   require_root
   [[ -d $CACHE/kubernetes-$(kubernetes_hash) ]] || check_go
 }
 
 part_cluster() {
-  # The compiler needs no package of ours, so it need not wait for them.
+  # The build of Kubernetes needs no package, so it does not wait for their installation.
   together kubernetes_programs_quietly cluster_prepare
   cluster_up
 }
@@ -41,8 +41,8 @@ testbed_down() {
   say "down"
 }
 
-# remove_everything: also after a death of all processes, when only their
-# traces are left.
+# remove_everything: also after all processes were killed and only files, mounts
+# and interfaces remain.
 remove_everything() {
   local name
   cluster_down
@@ -75,7 +75,7 @@ testbed_env() {
   export_variable QS_PKI "$PKI"
   if [[ -e $CLUSTER/ready ]]; then
     export_variable KUBECONFIG "$CLUSTER/admin.kubeconfig"
-    # shellcheck disable=SC2016 # to be expanded by who reads it
+    # shellcheck disable=SC2016 # the shell that reads it expands it
     printf 'export PATH=%q:"$PATH"\n' "$STATE/bin"
     export_variable CONTAINERD_ADDRESS "$CONTAINERD_SOCKET"
     export_variable CONTAINERD_NAMESPACE k8s.io

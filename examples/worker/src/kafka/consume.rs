@@ -1,12 +1,11 @@
 //! A member of a consumer group that processes at a limited rate.
 //!
-//! At least once: an offset is stored only after its message was processed, and librdkafka commits what is stored
-//! every second, when a partition goes to another member, and when the consumer closes. So a rebalance, which every
-//! change of replicas causes, repeats no work, and a crash repeats at most one second of it.
+//! At least once: an offset is stored only after its message was processed, and librdkafka commits stored offsets every
+//! second, when a partition moves to another member, and when the consumer closes. So a rebalance, which every change
+//! of replicas causes, repeats no work, and a crash repeats at most one second of work.
 //!
-//! A record with the value `poison` is one that cannot be processed. Its partition stops there, because what follows may
-//! need it, and the others go on: no amount of consumers helps, somebody has to look at it, and may then say that it is
-//! to be skipped.
+//! A record with the value `poison` cannot be processed. Its partition stops there, because later records can depend on
+//! it, and the other partitions continue. More consumers do not help: a person must decide whether it can be skipped.
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,7 +23,7 @@ use super::{Connection, Warnings};
 use crate::progress::Progress;
 use crate::work::{self, Work};
 
-/// How long leaving the group may take: less than the 30 s that Kubernetes grants by default.
+/// Time limit for leaving the group: less than the 30 s that Kubernetes grants by default.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The value of a record that cannot be processed.
@@ -79,9 +78,9 @@ enum Isolation {
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum OnPoison {
-    /// Read no further in its partition
+    /// Stop reading its partition
     Stop,
-    /// Go on with the next
+    /// Skip it and continue with the next record
     Skip,
 }
 
@@ -94,8 +93,8 @@ enum OffsetReset {
 /// Processes messages until `stop`, then commits and leaves the group.
 ///
 /// # Errors
-/// The settings are refused, or librdkafka reports an error from which it cannot recover. Anything else, such as
-/// a broker that is away or a topic that does not exist yet, is reported on standard error and waited out.
+/// The settings are invalid, or librdkafka reports an error from which it cannot recover. Other errors, such as an
+/// unreachable broker or a missing topic, are reported on standard error, and the consumer waits.
 pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let consumer = join(args)?;
     let mut work = Work::new(&args.work);
@@ -112,24 +111,24 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
                 Ok(message) if message.payload() == Some(POISON) => {
                     let place = format!("{}-{} offset {}", message.topic(), message.partition(), message.offset());
                     if args.on_poison == OnPoison::Skip {
-                        eprintln!("kafka: {place} cannot be processed, and is skipped");
+                        eprintln!("kafka: {place} cannot be processed; skipping it");
                         store(&consumer, &message);
                     } else {
-                        eprintln!("kafka: {place} cannot be processed, and what follows it waits");
+                        eprintln!("kafka: {place} cannot be processed; this partition stops here");
                         hold(&consumer, &message).context("cannot pause a partition")?;
                     }
                 }
                 Ok(message) => {
                     tokio::select! {
                         biased;
-                        // Not processed, and so not committed: the next owner of the partition begins with it.
+                        // Not processed, so not committed: the next owner of the partition starts with it.
                         () = &mut stop => break,
                         () = work.do_one() => progress.count(),
                     }
                     store(&consumer, &message);
                 }
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => {
-                    return Err(error).context("kafka gave up");
+                    return Err(error).context("Kafka reports an unrecoverable error");
                 }
                 Err(error) => eprintln!("kafka: {error}"),
             },
@@ -141,10 +140,10 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
     Ok(())
 }
 
-/// Takes note that a message is done with: the next commit tells of it.
+/// Stores the offset of a processed message for the next commit.
 fn store(consumer: &StreamConsumer<Warnings>, message: &BorrowedMessage) {
     if let Err(error) = consumer.store_offset_from_message(message) {
-        // The partition went to another member meanwhile, which will process the message again.
+        // The partition has moved to another member, which will process the message again.
         eprintln!("kafka: the offset was not stored: {error}");
     }
 }
@@ -156,20 +155,20 @@ fn hold(consumer: &StreamConsumer<Warnings>, message: &BorrowedMessage) -> Kafka
     consumer.pause(&partitions)
 }
 
-/// Dropping the consumer commits what is stored and leaves the group, so that the others take over at once and not
-/// after the session's time-out. It blocks until the broker has answered, in an outage for ever, and so has a thread
-/// of its own, which ends with the process.
+/// Leaves the group: dropping the consumer commits stored offsets and leaves, so that other members take over at once
+/// and not after the session timeout. The drop blocks until the broker answers, in an outage without end, so it has a
+/// thread of its own, which ends with the process.
 async fn leave(consumer: StreamConsumer<Warnings>) -> anyhow::Result<()> {
     let (done, left) = oneshot::channel();
     std::thread::spawn(move || {
         drop(consumer);
-        // Nobody listens any more after the time-out.
+        // After the timeout there is no receiver.
         let _ = done.send(());
     });
     match tokio::time::timeout(PATIENCE, left).await {
         Ok(left) => left.context("cannot leave the group"),
         Err(_) => bail!(
-            "no broker took the last offsets within {} s; what came after the last commit will be repeated",
+            "no broker accepted the last offsets within {} s; messages after the last commit will be processed again",
             PATIENCE.as_secs()
         ),
     }
@@ -182,11 +181,11 @@ fn join(args: &Args) -> anyhow::Result<StreamConsumer<Warnings>> {
         .set("partition.assignment.strategy", value_name(args.assignor))
         .set("isolation.level", value_name(args.isolation_level).replace('-', "_"))
         .set("auto.offset.reset", value_name(args.offset_reset))
-        // Commit what was stored, and store only what was processed.
+        // Commit stored offsets, and store only those of processed messages.
         .set("enable.auto.commit", "true")
         .set("auto.commit.interval.ms", "1000")
         .set("enable.auto.offset.store", "false")
-        // A slow consumer needs little in advance, and a pod has little memory.
+        // A slow consumer needs a small buffer, and a pod has little memory.
         .set("queued.max.messages.kbytes", "4096")
         // New partitions, and a topic that did not exist, are found in seconds instead of minutes.
         .set("topic.metadata.refresh.interval.ms", "10000");
@@ -197,7 +196,7 @@ fn join(args: &Args) -> anyhow::Result<StreamConsumer<Warnings>> {
     Ok(consumer)
 }
 
-/// The name of a value on the command line, which is librdkafka's but for the underscore of isolation levels.
+/// The name of a value on the command line, which is that of librdkafka except for the underscore of isolation levels.
 fn value_name(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Kafka: how to connect, for the consumer and the producer alike.
+//! Kafka: options of the connection, for the consumer and the producer.
 
 pub mod consume;
 pub mod produce;
@@ -10,11 +10,11 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, consumer::ConsumerContext};
 
-/// Where the cluster is and how to be let in.
+/// Address of the cluster and credentials.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
-    /// Brokers to begin with, as host:port, separated by commas
+    /// Bootstrap servers as host:port, separated by commas
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT")]
     bootstrap: String,
 
@@ -76,8 +76,8 @@ impl Connection {
     }
 }
 
-/// Sends librdkafka's warnings to standard error: they say why a broker cannot be reached, which its error codes do
-/// not.
+/// Sends librdkafka's warnings to standard error. They have the reason why a broker cannot be reached, which its error
+/// codes lack.
 struct Warnings;
 
 impl ClientContext for Warnings {
@@ -85,7 +85,7 @@ impl ClientContext for Warnings {
         eprintln!("kafka: {facility}: {message}");
     }
 
-    // Every error comes as a log line, too.
+    // Every error is logged too.
     fn error(&self, _error: KafkaError, _reason: &str) {}
 }
 
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_and_authentication_are_chosen_by_what_is_given() {
+    fn options_choose_tls_and_authentication() {
         let protocol = |ca, user| connection(ca, user).config().get("security.protocol").map(str::to_owned);
         assert_eq!(protocol(None, None).as_deref(), Some("plaintext"));
         assert_eq!(protocol(Some("ca.crt"), None).as_deref(), Some("ssl"));

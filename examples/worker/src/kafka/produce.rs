@@ -1,4 +1,4 @@
-//! A producer that creates its topic when asked, and counts acknowledgements of all in-sync replicas.
+//! A producer that creates its topic with --create, and waits for the acknowledgement of all in-sync replicas.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use rdkafka::util::Timeout;
 use super::{Connection, Warnings};
 use crate::publish;
 
-/// Records that may wait for their acknowledgement: enough to fill batches, a tenth of librdkafka's own bound.
+/// Limit of unacknowledged records: enough to fill batches, and a tenth of librdkafka's own limit.
 const IN_FLIGHT: usize = 10_000;
 
-/// How long a question to the cluster may take.
+/// Time limit of a request to the cluster.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(clap::Args, Debug)]
@@ -28,7 +28,7 @@ pub struct Args {
     #[command(flatten)]
     messages: publish::Args,
 
-    /// Give the records so many different keys in turn; without keys they spread over the partitions at random
+    /// Number of different keys, used in turn; without keys, records are spread over the partitions at random
     #[arg(long, env = "KEYS", value_parser = clap::value_parser!(u64).range(1..))]
     keys: Option<u64>,
 
@@ -59,7 +59,7 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
         // Acknowledged by all in-sync replicas, no duplicate and no reordering by a retry.
         .set("enable.idempotence", "true")
         .set("message.timeout.ms", "30000")
-        // Without this all records of a moment go to one partition.
+        // Without this, all records of a batch go to one partition.
         .set("sticky.partitioning.linger.ms", "0")
         .create_with_context(Warnings)
         .context("cannot set up the producer")?;
@@ -90,7 +90,7 @@ async fn create_topic(args: &Args) -> anyhow::Result<()> {
     for result in admin.create_topics([&wanted], &options).await.context("cannot ask for a new topic")? {
         match result {
             Ok(_) => println!("created the topic {topic} with {} partitions", args.partitions),
-            // Somebody else was faster, which is what was wanted.
+            // Another producer has created it meanwhile.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code)) => bail!("cannot create the topic {topic}: {code}"),
         }
@@ -98,8 +98,7 @@ async fn create_topic(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many partitions the topic has, if it exists. The whole list is read, because asking for one topic by name can
-/// create it.
+/// Number of partitions of the topic, if it exists. It lists all topics, because a request for one topic can create it.
 fn partitions(producer: &FutureProducer<Warnings>, topic: &str) -> KafkaResult<Option<usize>> {
     let metadata = producer.client().fetch_metadata(None, PATIENCE)?;
     let found = metadata.topics().iter().find(|candidate| candidate.name() == topic);

@@ -1,8 +1,8 @@
 //! A consumer of one queue that processes at a limited rate.
 //!
-//! At least once: a message is acknowledged only after it was processed. The broker hands out at most `prefetch`
-//! messages in advance, so that most of a backlog stays in the queue, where new consumers find it; what a stopping or
-//! crashed consumer had in advance goes back to the queue.
+//! At least once: a message is acknowledged only after it was processed. The broker delivers at most `prefetch` messages
+//! that are not acknowledged, so that most of a backlog stays in the queue, where new consumers find it. The messages of
+//! a consumer that stops or crashes return to the queue.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -31,7 +31,7 @@ pub struct Args {
     #[command(flatten)]
     work: work::Args,
 
-    /// Messages that the broker may hand out before they are acknowledged; about a second's work is a good number
+    /// Messages that the broker delivers before they are acknowledged; about one second of work is a good number
     #[arg(long, env = "AMQP_PREFETCH", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
     prefetch: u16,
 
@@ -39,8 +39,8 @@ pub struct Args {
     connection: Connection,
 }
 
-/// Processes messages until `stop`, then gives back the one in hand and the others. Without the broker
-/// or the queue it waits for them: ending instead would only make Kubernetes restart the pod, ever more slowly.
+/// Processes messages until `stop`, then returns unacknowledged messages to the queue. While the broker or the queue is
+/// missing it waits. If it ended, Kubernetes would restart the pod with longer and longer delays.
 pub async fn run(args: &Args, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     let mut state = State { work: Work::new(&args.work), progress: Progress::start("processed") };
@@ -61,7 +61,7 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) {
     println!("{}", state.progress.summary());
 }
 
-/// What outlives a connection.
+/// State that is kept over reconnections.
 struct State {
     work: Work,
     progress: Progress,
@@ -99,7 +99,7 @@ async fn session<S: Future<Output = ()>>(
                 let delivery = delivery.context("lost the connection")?;
                 tokio::select! {
                     biased;
-                    // Not acknowledged: it goes back to the queue.
+                    // Not acknowledged: it returns to the queue.
                     () = &mut stop => break,
                     () = state.work.do_one() => state.progress.count(),
                 }
@@ -108,6 +108,6 @@ async fn session<S: Future<Output = ()>>(
         }
     }
 
-    // Closing flushes the last acknowledgement and returns everything else to the queue.
+    // Closing sends the last acknowledgement; the other messages return to the queue.
     connection.close(200, "stopping".into()).await.context("cannot close the connection")
 }

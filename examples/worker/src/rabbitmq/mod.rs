@@ -1,4 +1,4 @@
-//! RabbitMQ: how to connect, for the consumer and the producer alike.
+//! RabbitMQ: options of the connection, for the consumer and the producer.
 
 pub mod consume;
 pub mod produce;
@@ -11,7 +11,7 @@ use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Connect, ConnectionProperties};
 
-/// Where the broker is and how to be let in.
+/// Address of the broker and credentials.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
@@ -64,7 +64,7 @@ impl Connection {
     /// Connects.
     ///
     /// # Errors
-    /// The file of authorities cannot be read, or the broker cannot be reached or lets nobody in.
+    /// The file of authorities cannot be read, or the broker cannot be reached or refuses the credentials.
     async fn open(&self) -> anyhow::Result<lapin::Connection> {
         let uri = self.uri();
         let address = format!("{}:{}", uri.authority.host, uri.authority.port);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_authorities_means_tls_and_its_port() {
+    fn a_ca_file_enables_tls_and_its_port() {
         let address = |port, ca_file| {
             let uri = connection(port, ca_file).uri();
             (uri.scheme, uri.authority.port)
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn with_a_file_of_authorities_not_a_byte_goes_out_in_the_clear() {
+    async fn with_a_ca_file_nothing_is_sent_unencrypted() {
         const TLS_HANDSHAKE: u8 = 0x16;
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = server.local_addr().unwrap().port();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_of_authorities_that_cannot_be_read_is_named() {
+    async fn an_unreadable_ca_file_is_named() {
         let error = connection(None, Some("/nowhere/ca.crt")).open().await.unwrap_err();
         assert_eq!(error.to_string(), "cannot read /nowhere/ca.crt");
     }

@@ -1,4 +1,4 @@
-//! A producer that creates its queue when asked, and counts publisher confirms.
+//! A producer that creates its queue with --create, and waits for publisher confirms.
 
 use std::future::Future;
 
@@ -11,7 +11,7 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use super::Connection;
 use crate::publish;
 
-/// Messages that may wait for their confirm.
+/// Limit of unconfirmed messages.
 const IN_FLIGHT: usize = 1_000;
 
 #[derive(clap::Args, Debug)]
@@ -53,7 +53,7 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
     println!("writing to the queue {}", args.queue);
 
     let send = async |number: u64| {
-        // Mandatory: a queue that was deleted meanwhile is an error, not a black hole.
+        // Mandatory: without it, messages to a deleted queue would be dropped silently.
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let persistent = BasicProperties::default().with_delivery_mode(2);
         let payload = args.messages.payload(number);

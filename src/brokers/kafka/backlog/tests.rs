@@ -242,7 +242,7 @@ fn missing_partitions_make_it_at_least_and_are_named_up_to_a_few() {
     partitions.extend(vec![lost(); 8]);
     let reading = read(OffsetReset::Latest, &[topic("orders", &partitions)], &mut History::default());
     let Reading::AtLeast(backlog, problem) = reading else { panic!("{reading:?}") };
-    assert_eq!((backlog.messages, backlog.arrived, backlog.partitions), (18, None, Some(10)));
+    assert_eq!((backlog.messages, backlog.arrived, backlog.partitions()), (18, None, Some(10)));
     assert_eq!(problem.reason, SourceReason::PartialObservation);
     assert_eq!(
         problem.message,
@@ -277,7 +277,7 @@ fn k9_a_changed_partition_count_is_noted_once() {
     let reading = read(OffsetReset::Latest, &grown, &mut history);
     let note = Note::PartitionsChanged { topic: "orders".to_owned(), from: 3, to: 12 };
     assert_eq!(known(&reading).notes, [note]);
-    assert_eq!(known(&reading).partitions, Some(12));
+    assert_eq!(known(&reading).partitions(), Some(12));
     assert_eq!(known(&read(OffsetReset::Latest, &grown, &mut history)).notes, []);
 }
 
@@ -287,7 +287,7 @@ fn usable_partitions_follow_the_assignor_and_survive_a_rebalance() {
     let mut history = History::default();
     let mut partitions = |assignor: Option<&str>| {
         let state = GroupState { assignor: assignor.map(str::to_owned), ..GroupState::default() };
-        known(&read_as(&state, OffsetReset::Latest, &topics, &mut history)).partitions
+        known(&read_as(&state, OffsetReset::Latest, &topics, &mut history)).partitions()
     };
     assert_eq!(partitions(None), Some(20));
     assert_eq!(partitions(Some("range")), Some(12));
@@ -317,10 +317,10 @@ fn each_partition_has_its_member() {
     let partition = |start, committed, end, backlog, owner| {
         Some(PartitionOffsets { start, committed, end, backlog, owner })
     };
-    let [a, b] = &backlog.topics[..] else { panic!("{backlog:?}") };
+    let [a, b] = &backlog.topics() else { panic!("{backlog:?}") };
     assert_eq!(a.partitions, [partition(10, Some(5), 40, 30, Some(0)), partition(0, None, 7, 7, None), None]);
     assert_eq!((&*b.name, &b.partitions[..]), ("b", &[partition(0, Some(3), 3, 0, Some(1))][..]));
-    assert_eq!(backlog.assignor.as_deref(), Some("cooperative-sticky"));
+    assert_eq!(backlog.partitioned().unwrap().assignor.as_deref(), Some("cooperative-sticky"));
 }
 
 #[test]

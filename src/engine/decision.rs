@@ -1,0 +1,114 @@
+//! What a decision says, in the words that status, events and metrics show. Types only.
+
+use std::fmt;
+
+/// What to do with the target now, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Replicas that the policy wants, within the bounds (`status.desiredReplicas`).
+    pub desired: i32,
+    /// Replicas to write now. Equal to the target's: nothing moves.
+    pub replicas: i32,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Why, as a sentence with the numbers that were used.
+    pub message: String,
+    /// What kept `replicas` from the policy's first result.
+    pub limited_by: Option<Limit>,
+    /// The fallback is in effect, whether or not it had to raise anything.
+    pub fallback: bool,
+}
+
+impl Decision {
+    /// Nothing moves.
+    pub(super) fn hold(replicas: i32, reason: Reason, message: String) -> Self {
+        Self { desired: replicas, replicas, reason, message, limited_by: None, fallback: false }
+    }
+}
+
+/// Why the replicas are what they are (`status.decision.reason`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The replicas are what the policy wants.
+    KeepingUp,
+    /// More replicas, because `drainTime` or `backlogPerReplica` needs them.
+    BacklogExceedsTarget,
+    /// More replicas, because messages would wait longer than `maxAgeSeconds`.
+    MessagesTooOld,
+    /// A rule of `steps` matches: it is taken now, or waits for its period.
+    StepRule,
+    /// From zero, because there is work.
+    Activated,
+    /// Fewer replicas, because `drainTime` or `backlogPerReplica` needs no more.
+    BacklogCleared,
+    /// There is nothing to do.
+    Idle,
+    /// Another count is wanted; a window, a policy of `behavior` or too few readings in agreement hold it.
+    Stabilizing,
+    /// Fewer are wanted, after the target's rollout or the group's rebalance.
+    Settling,
+    /// Another count is wanted and would not help: nothing is processed, or replicas do not come up.
+    Frozen,
+    /// More are needed than `maxReplicas`.
+    AtMaxReplicas,
+    /// More are needed than partitions can keep busy.
+    PartitionBound,
+    /// More are needed than can get messages: each queue has a single active consumer.
+    ConsumerBound,
+    /// The backlog is not known, or not wholly: the replicas stay.
+    SourceUnknown,
+    /// The backlog is unknown for so long that the fallback is in effect.
+    Fallback,
+    /// The replicas were outside of the bounds.
+    BoundsChanged,
+    /// `mode: Paused`: nothing is decided.
+    Paused,
+    /// `mode: DryRun` kept the replicas from moving.
+    DryRun,
+    /// Somebody else owns the target. Given by the orchestrator, never by [`decide`](super::decide).
+    Conflict,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What kept a decision from its first result (`status.decision.limitedBy`). The last one in the order of
+/// [`decide`](super::decide)'s stages is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// `maxReplicas`.
+    MaxReplicas,
+    /// `minReplicas`.
+    MinReplicas,
+    /// The partitions, of which none can be shared.
+    Partitions,
+    /// The queues have a single active consumer each, so that more replicas than queues get no message.
+    Consumers,
+    /// Something that all replicas share, so that more of them process nothing more.
+    Downstream,
+    /// The health of consumers or pods: more of them would not help.
+    Health,
+    /// A window, a policy or `Disabled` of `behavior`, or too few readings in agreement for the minimum.
+    Behavior,
+    /// The target's rollout, during which nothing is removed.
+    Rollout,
+    /// The group's rebalance, during which nothing is removed.
+    Rebalance,
+    /// `mode: DryRun`.
+    Mode,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// `1 replica`, `2 replicas`.
+pub(super) fn count(number: impl Into<i128>, thing: &str) -> String {
+    let number = number.into();
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}

@@ -1,0 +1,81 @@
+//! A partition that gets more than one replica can process, while all of them together could be processed.
+//!
+//! A partition is read by one replica, so that no count of them helps. When all partitions are too full, none of them is
+//! to blame: then there are too few.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Facts;
+use crate::api::status::RateBasis;
+use crate::engine::learn::StuckPartition;
+use crate::engine::units::real;
+use crate::plan::Policy;
+
+/// What is told must be more than this many times the load of an average partition.
+const UNEVEN: f64 = 1.5;
+/// It is over when the partition is below this part of what one replica can process.
+const OVER: f64 = 0.9;
+
+/// The partition, and since when.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::engine) struct Hot {
+    pub(in crate::engine) topic: Arc<str>,
+    pub(in crate::engine) partition: usize,
+    pub(in crate::engine) since: Timestamp,
+    /// Its part of all load in percent, as it was then.
+    pub(in crate::engine) percent: f64,
+}
+
+impl Hot {
+    /// The hot partition after a reading, which may be the one of before.
+    pub(in crate::engine) fn follow(
+        before: Option<Self>,
+        facts: &Facts,
+        stuck: &[StuckPartition],
+    ) -> Option<Self> {
+        let rate = facts.rate.filter(|rate| rate.basis != RateBasis::Assumed)?;
+        let loads = loads(facts, stuck);
+        let count = u32::try_from(loads.len()).map_or(f64::INFINITY, f64::from);
+        let total: f64 = loads.iter().map(|(.., load)| load).sum();
+        let (topic, partition, hottest) = loads.into_iter().max_by(|one, other| one.2.total_cmp(&other.2))?;
+        let topic = Arc::clone(&facts.backlog.topics().get(topic)?.name);
+        let before = before.filter(|before| before.topic == topic && before.partition == partition);
+        let limit = if before.is_some() { rate.per_second * OVER } else { rate.per_second };
+        let uneven = total <= rate.per_second * count && hottest >= UNEVEN * total / count;
+        (hottest > limit && uneven).then(|| {
+            before.unwrap_or_else(|| Self {
+                topic,
+                partition,
+                since: facts.taken_at,
+                percent: hottest / total * 100.0,
+            })
+        })
+    }
+}
+
+/// What each partition asks for, by the place of its topic and its number, in messages per second: what arrives, and
+/// where a policy says when the backlog is to be gone, that as well.
+fn loads(facts: &Facts, stuck: &[StuckPartition]) -> Vec<(usize, usize, f64)> {
+    let &Facts { plan, backlog, rates, working_off, .. } = facts;
+    let target = match &plan.policy {
+        Policy::DrainTime(policy) if working_off => Some(policy.target.as_secs_f64()),
+        _ => None,
+    };
+    let arrivals = rates.arrivals_by_partition();
+    if arrivals.len() != backlog.topics().len() {
+        return Vec::new();
+    }
+    let is_stuck = |topic, partition| stuck.iter().any(|it| it.topic == topic && it.partition == partition);
+    let topics =
+        backlog.topics().iter().zip(&arrivals).enumerate().flat_map(|(topic, (offsets, arrivals))| {
+            let partitions = offsets.partitions.iter().zip(arrivals).enumerate();
+            partitions.map(move |(partition, (offsets, arrivals))| {
+                let messages = offsets.map_or(0, |offsets| offsets.backlog);
+                let catches_up = target.map_or(0.0, |seconds| real(messages) / seconds);
+                (topic, partition, arrivals + catches_up)
+            })
+        });
+    topics.filter(|(topic, partition, _)| !is_stuck(*topic, *partition)).collect()
+}

@@ -1,0 +1,372 @@
+//! What is wrong with the consumers, diagnosis from readings, for every policy. More replicas help with none of it.
+//!
+//! Nothing here decides. What is reported and what holds a decision is the same judgement, made once for each complete
+//! reading: an incomplete or unknown one judges nothing, and a time in which there was none counts for nothing.
+
+mod expiring;
+mod hot;
+mod pace;
+mod pods;
+mod sentence;
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::brokers::observation::Backlog;
+use crate::engine::Target;
+use crate::engine::decision::count;
+use crate::engine::evidence::freshness;
+use crate::engine::learn::{Rates, ServiceRate, StuckPartition};
+use crate::engine::size::drain_time::capacity;
+use crate::engine::units::elapsed;
+use crate::plan::ScalingPlan;
+pub use expiring::Expiring;
+pub(in crate::engine) use expiring::expiring;
+use hot::Hot;
+use pace::Pace;
+pub use pods::MissingPods;
+use pods::Pods;
+
+/// Nothing processed for so long is a stall, at least. So long must anything last before it is told.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Commits that are missing in a stall, and messages that could have been processed.
+const MISSING_COMMITS: u32 = 3;
+const MISSING_MESSAGES: f64 = 5.0;
+/// A time between commits as long as this is believed step by step, so that it says too little of a message.
+const SURE: Duration = Duration::from_secs(120);
+
+/// Reasons of the condition `ConsumersHealthy`, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UnhealthyReason {
+    /// Replicas are ready, but none of them consumes.
+    NoConsumers,
+    /// There are consumers, and nothing is processed.
+    Stalled,
+    /// All partitions of one consumer stand still while others are processed.
+    PodStuck,
+    /// A partition stands still while others are processed.
+    PoisonMessage,
+    /// Something that all replicas share is at its limit.
+    DownstreamSaturated,
+    /// One partition gets more than one replica can process.
+    HotPartition,
+}
+
+impl fmt::Display for UnhealthyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// In one word.
+    pub reason: UnhealthyReason,
+    /// As a sentence: what it is about, for how long, and what to do. The same from one reading to the next, but for
+    /// times, which grow in large steps.
+    pub message: String,
+}
+
+/// Why replicas stay.
+pub(in crate::engine) struct Hold {
+    /// As a clause.
+    pub(in crate::engine) clause: String,
+    /// None may be removed either.
+    pub(in crate::engine) both_ways: bool,
+    /// It is a guess: nothing was ever seen to be processed, which may be because there are too few.
+    pub(in crate::engine) guessed: bool,
+}
+
+/// What a reading shows, and what was learned before it.
+pub(in crate::engine) struct Facts<'a> {
+    pub(in crate::engine) plan: &'a ScalingPlan,
+    pub(in crate::engine) target: Target,
+    /// A complete reading, and when it was begun.
+    pub(in crate::engine) backlog: &'a Backlog,
+    pub(in crate::engine) taken_at: Timestamp,
+    pub(in crate::engine) rates: &'a Rates,
+    pub(in crate::engine) rate: Option<ServiceRate>,
+    /// There is more than what is always on its way.
+    pub(in crate::engine) working_off: bool,
+}
+
+/// The health of the consumers of one workload, and of its pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::engine) struct Health {
+    diagnosis: Option<Diagnosis>,
+    /// An earlier process saw that nothing was processed, and this one has not seen more yet.
+    stood_still: bool,
+    /// The last complete reading, or else the first that was not.
+    complete_at: Option<Timestamp>,
+    pace: Pace,
+    pods: Pods,
+}
+
+/// What the last complete reading showed.
+#[derive(Clone, Debug, PartialEq)]
+struct Diagnosis {
+    at: Timestamp,
+    /// Since when complete readings have followed each other.
+    since: Timestamp,
+    /// Since when there have been replicas that could work.
+    present_since: Option<Timestamp>,
+    /// Since when none of them has been in the group, or at the queue, although there is work.
+    absent_since: Option<Timestamp>,
+    hot: Option<Hot>,
+    stuck: Vec<StuckPartition>,
+    findings: Vec<Finding>,
+    /// Why more would not help, as a clause.
+    hold: Option<String>,
+    /// Nothing processed for so long is a stall.
+    limit: Duration,
+    /// How long a message takes was not given, measured or seen.
+    guessed: bool,
+}
+
+impl Health {
+    /// Begins with what an earlier process saw: that nothing was processed.
+    pub(in crate::engine) fn recall(&mut self, stood_still: bool) {
+        self.stood_still = stood_still;
+    }
+
+    /// Takes a complete reading into account, once.
+    pub(in crate::engine) fn diagnose(&mut self, facts: &Facts) {
+        if self.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.at >= facts.taken_at) {
+            return;
+        }
+        let fresh = |diagnosis: &Diagnosis| elapsed(diagnosis.at, facts.taken_at) <= freshness(facts.plan);
+        let before = self.diagnosis.take().filter(fresh);
+        if before.is_none() {
+            self.pace.observation_gap();
+        }
+        self.pace.observe(facts.taken_at, facts.backlog, facts.rates.moved());
+        let diagnosis = Diagnosis::after(before, facts, &self.pace);
+        // What lasts is found again, as soon as there are readings for long enough.
+        let is_found_again = elapsed(diagnosis.since, diagnosis.at) >= diagnosis.limit;
+        self.stood_still &= !is_found_again && !self.pace.is_known() && facts.backlog.messages > 0;
+        self.complete_at = Some(diagnosis.at);
+        self.diagnosis = Some(diagnosis);
+    }
+
+    /// Takes a reading into account that is not complete, and judges nothing: without one that is, what an earlier process
+    /// saw counts no longer than what this one did would.
+    pub(in crate::engine) fn miss(&mut self, plan: &ScalingPlan, taken_at: Timestamp) {
+        let complete_at = *self.complete_at.get_or_insert(taken_at);
+        self.stood_still &= elapsed(complete_at, taken_at) <= freshness(plan);
+    }
+
+    /// Looks at the replicas, and forgets what has become old.
+    pub(in crate::engine) fn look(
+        &mut self,
+        plan: &ScalingPlan,
+        target: Target,
+        usual_start: Duration,
+        now: Timestamp,
+    ) {
+        self.diagnosis
+            .take_if(|diagnosis| diagnosis.at > now || elapsed(diagnosis.at, now) > freshness(plan));
+        self.pods.look(target, usual_start, now);
+    }
+
+    /// What is wrong, the worst first. Absent: not known.
+    pub(in crate::engine) fn findings(&self) -> Option<&[Finding]> {
+        self.diagnosis.as_ref().map(|diagnosis| diagnosis.findings.as_slice())
+    }
+
+    /// Whether there were no complete readings for long enough to find anything wrong, or what an earlier process saw.
+    pub(in crate::engine) fn is_new(&self) -> bool {
+        self.stood_still
+            || self
+                .diagnosis
+                .as_ref()
+                .is_none_or(|diagnosis| elapsed(diagnosis.since, diagnosis.at) < PATIENCE)
+    }
+
+    /// Partitions that no replica helps.
+    pub(in crate::engine) fn stuck(&self) -> &[StuckPartition] {
+        self.diagnosis.as_ref().map(|diagnosis| diagnosis.stuck.as_slice()).unwrap_or_default()
+    }
+
+    /// Replicas that should be ready by now and are not.
+    pub(in crate::engine) fn missing_pods(&self) -> Option<MissingPods> {
+        self.pods.missing()
+    }
+
+    /// Whether there is nobody who could commit or acknowledge anything.
+    pub(in crate::engine) fn nobody_consumes(&self) -> bool {
+        self.is(UnhealthyReason::NoConsumers)
+    }
+
+    /// Whether nothing at all is processed.
+    pub(in crate::engine) fn stands_still(&self) -> bool {
+        self.is(UnhealthyReason::Stalled) || self.is(UnhealthyReason::NoConsumers)
+    }
+
+    /// Why no replicas are to be added now.
+    pub(in crate::engine) fn hold(&self, target: Target) -> Option<Hold> {
+        let up_only = |clause: String| Hold { clause, both_ways: false, guessed: false };
+        if let Some(diagnosis) = &self.diagnosis
+            && let Some(clause) = diagnosis.hold.clone()
+        {
+            return Some(Hold {
+                clause,
+                both_ways: self.is(UnhealthyReason::Stalled),
+                guessed: diagnosis.guessed,
+            });
+        }
+        if self.stood_still {
+            return Some(up_only(
+                "nothing was processed before the operator began anew, nor since then".to_owned(),
+            ));
+        }
+        let missing = self.missing_pods().map(|missing| up_only(missing.to_string()));
+        let trouble = || up_only("the target reports that its pods do not come up".to_owned());
+        missing.or_else(|| target.trouble.then(trouble))
+    }
+
+    fn is(&self, reason: UnhealthyReason) -> bool {
+        self.findings().unwrap_or_default().iter().any(|finding| finding.reason == reason)
+    }
+}
+
+impl Diagnosis {
+    fn after(before: Option<Self>, facts: &Facts, pace: &Pace) -> Self {
+        let &Facts { target, backlog, taken_at: at, rates, .. } = facts;
+        let was = |reason| before.as_ref().is_some_and(|before| before.finds(reason));
+        let since = before.as_ref().map_or(at, |before| before.since);
+        let (was_stalled, was_absent) = (was(UnhealthyReason::Stalled), was(UnhealthyReason::NoConsumers));
+        let (present_since, absent_since, hot, known) = before.map_or((None, None, None, Vec::new()), |it| {
+            (it.present_since, it.absent_since, it.hot, it.stuck)
+        });
+        let away = backlog.members == Some(0);
+        // Of a workload that does not tell how many are ready, only members show that somebody could work.
+        let is_present = target.ready.map_or(target.replicas > 0 && !away, |ready| ready > 0);
+        let is_absent = target.ready.is_some_and(|ready| ready > 0) && away && backlog.messages > 0;
+        let mut diagnosis = Self {
+            at,
+            since,
+            // Those that come at last get their time.
+            present_since: is_present.then(|| present_since.filter(|_| !was_absent || away).unwrap_or(at)),
+            absent_since: is_absent.then(|| absent_since.unwrap_or(at)),
+            hot: None,
+            stuck: Vec::new(),
+            findings: Vec::new(),
+            hold: None,
+            limit: PATIENCE,
+            guessed: false,
+        };
+        let ready = target.ready.unwrap_or(target.replicas);
+        let mut limit = stall_limit(rates, facts.rate);
+        let mut limit_of_one = limit;
+        if facts.rate.is_none() && rates.commit_interval().is_none_or(|interval| interval >= SURE) {
+            limit = limit.max(pace.patience(at));
+            limit_of_one =
+                limit_of_one.max(pace.patience_of_one(u32::try_from(ready).unwrap_or_default(), at));
+            diagnosis.guessed = !pace.is_known();
+        }
+        diagnosis.limit = limit;
+        diagnosis.stuck = rates.stuck(backlog, &known, limit_of_one);
+        let still = rates.moved().map(|moved| elapsed(moved, at));
+        let lasts = |since: Option<Timestamp>, limit| since.is_some_and(|since| elapsed(since, at) >= limit);
+
+        if lasts(diagnosis.absent_since, PATIENCE) && still.is_none_or(|still| still >= PATIENCE) {
+            diagnosis.hold =
+                Some(format!("none of {} consumes, and more would not either", ready_ones(ready)));
+            let time = diagnosis.absent_since.map_or(PATIENCE, |since| elapsed(since, at));
+            diagnosis.find(UnhealthyReason::NoConsumers, sentence::no_consumers(ready, time, backlog));
+            diagnosis.guessed = false;
+            return diagnosis;
+        }
+        // That nothing comes for the others is no stall.
+        let waiting = workable(backlog, &diagnosis.stuck) > 0;
+        if let Some(still) = still.filter(|still| *still >= PATIENCE)
+            && diagnosis.guessed
+            && waiting
+            && lasts(diagnosis.present_since, PATIENCE)
+        {
+            diagnosis.hold = Some(format!(
+                "{} processed nothing for {} s, and how long a message takes is not known \
+                 (drainTime.serviceRate.messageSeconds)",
+                ready_ones(ready),
+                still.as_secs()
+            ));
+        }
+        if let Some(still) = still.filter(|still| *still >= limit)
+            && waiting
+            && lasts(diagnosis.present_since, limit)
+            // Those that come and go have stalled; those that have just gone may be replaced.
+            && (!away || was_stalled)
+        {
+            diagnosis.hold = Some(format!(
+                "{} processed nothing for {} s, and more would not either",
+                ready_ones(ready),
+                still.as_secs()
+            ));
+            diagnosis
+                .find(UnhealthyReason::Stalled, sentence::stalled(ready, still, rates.stillest().as_ref()));
+            return diagnosis;
+        }
+        let (hanging, poisoned): (Vec<_>, Vec<_>) = diagnosis.stuck.iter().partition(|stuck| stuck.hangs);
+        let hanging = sentence::pod_stuck(&hanging).map(|words| (UnhealthyReason::PodStuck, words));
+        let poisoned =
+            sentence::poison_message(&poisoned).map(|words| (UnhealthyReason::PoisonMessage, words));
+        hanging.into_iter().chain(poisoned).for_each(|(reason, words)| diagnosis.find(reason, words));
+
+        let saturated = rates.useful(at).filter(|useful| i64::from(target.replicas) >= i64::from(*useful));
+        if let Some(useful) = saturated.filter(|_| facts.working_off) {
+            diagnosis.find(UnhealthyReason::DownstreamSaturated, sentence::saturated(useful));
+        }
+        diagnosis.hot = Hot::follow(hot, facts, &diagnosis.stuck);
+        if let Some(hot) = diagnosis.hot.clone().filter(|hot| elapsed(hot.since, at) >= PATIENCE) {
+            diagnosis.find(UnhealthyReason::HotPartition, sentence::hot(&hot));
+        }
+        diagnosis
+    }
+
+    fn find(&mut self, reason: UnhealthyReason, message: String) {
+        self.findings.push(Finding { reason, message });
+    }
+
+    fn finds(&self, reason: UnhealthyReason) -> bool {
+        self.findings.iter().any(|finding| finding.reason == reason)
+    }
+}
+
+/// From when on nothing processed is a stall: three commits are missing, or the time of five messages, or a minute.
+fn stall_limit(rates: &Rates, rate: Option<ServiceRate>) -> Duration {
+    let commits = rates.commit_interval().unwrap_or_default().saturating_mul(MISSING_COMMITS);
+    let messages = rate.map_or(Duration::ZERO, |rate| {
+        Duration::try_from_secs_f64(MISSING_MESSAGES / capacity(rate)).unwrap_or(Duration::MAX)
+    });
+    PATIENCE.max(commits).max(messages)
+}
+
+/// Messages that replicas can help: those of partitions that are stuck are left out.
+pub(in crate::engine) fn workable(backlog: &Backlog, stuck: &[StuckPartition]) -> u64 {
+    let of = |stuck: &StuckPartition| {
+        let topic = backlog.topics().iter().find(|topic| topic.name == stuck.name)?;
+        topic.partitions.get(stuck.partition)?.map(|partition| partition.backlog)
+    };
+    let left_out = stuck.iter().filter_map(of).fold(0, u64::saturating_add);
+    backlog.messages.saturating_sub(left_out)
+}
+
+/// Says of partitions that are stuck that they do not count.
+pub(in crate::engine) fn left_out(stuck: &[StuckPartition]) -> Option<String> {
+    let first = stuck.first()?;
+    let more = if stuck.len() > 1 { format!(" and {} more", stuck.len() - 1) } else { String::new() };
+    Some(format!(
+        "partition {}-{}{more} got no further than offset {} for {} s while others did, and is left out",
+        first.name,
+        first.partition,
+        first.offset,
+        first.time.as_secs()
+    ))
+}
+
+fn ready_ones(ready: i32) -> String {
+    count(ready, "ready replica")
+}

@@ -1,0 +1,137 @@
+//! Replicas that were asked for and do not become ready: no room in the cluster, a quota, an image that fails.
+//!
+//! Which of these it is, only the pods would tell, and the operator does not read pods.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::sentence::over;
+use crate::engine::Target;
+use crate::engine::units::elapsed;
+
+/// Time in which enough replicas become ready, or at least one more.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Enough, in tenths: a few that are away are no matter.
+const ENOUGH: i64 = 8;
+
+/// Replicas that should be ready by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissingPods {
+    /// Replicas that are ready.
+    pub ready: i32,
+    /// Replicas that were asked for.
+    pub replicas: i32,
+    /// For how long no more of them have become ready.
+    pub time: Duration,
+}
+
+impl MissingPods {
+    /// As a sentence with the way out. `selector` is that of the pods.
+    #[must_use]
+    pub fn message(&self, selector: Option<&str>) -> String {
+        let pods = selector.map(|selector| format!(" -l {selector}")).unwrap_or_default();
+        format!(
+            "{self}, for {}: kubectl get pods{pods} shows whether they wait for room in the cluster (Pending) or fail by \
+             themselves; no replicas are added until they are ready",
+            over(self.time)
+        )
+    }
+}
+
+impl fmt::Display for MissingPods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let are = if self.ready == 1 { "is" } else { "are" };
+        let replicas = super::count(self.replicas, "replica");
+        write!(f, "only {} of {replicas} {are} ready", self.ready)
+    }
+}
+
+/// How the replicas come up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::engine) struct Pods {
+    /// When enough were ready, or more than ever since then.
+    well_at: Option<Timestamp>,
+    most: i32,
+    missing: Option<MissingPods>,
+}
+
+impl Pods {
+    pub(in crate::engine) fn look(&mut self, target: Target, usual_start: Duration, now: Timestamp) {
+        let Target { replicas, ready: Some(ready), .. } = target else {
+            *self = Self::default();
+            return;
+        };
+        let enough = i64::from(ready) * 10 >= i64::from(replicas) * ENOUGH;
+        if enough || ready > self.most || self.well_at.is_none() {
+            (self.well_at, self.most) = (Some(now), ready);
+        }
+        let well_at = self.well_at.map_or(now, |at| at.min(now));
+        self.well_at = Some(well_at);
+        let time = elapsed(well_at, now);
+        let late = time >= PATIENCE.max(usual_start);
+        self.missing = (!enough && late).then_some(MissingPods { ready, replicas, time });
+    }
+
+    pub(in crate::engine) fn missing(&self) -> Option<MissingPods> {
+        self.missing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at (second, replicas, ready); whether pods are missing after each.
+    fn looks(usual_start: u64, looks: &[(i64, i32, i32)]) -> Vec<bool> {
+        let mut pods = Pods::default();
+        let look = |(second, replicas, ready): &(i64, i32, i32)| {
+            let target = Target { replicas: *replicas, ready: Some(*ready), ..Target::default() };
+            let now = Timestamp::from_second(*second).unwrap();
+            pods.look(target, Duration::from_secs(usual_start), now);
+            pods.missing().is_some()
+        };
+        looks.iter().map(look).collect()
+    }
+
+    #[test]
+    fn pods_are_missed_after_two_minutes_and_no_more_when_they_are_there() {
+        let course = [(0, 2, 2), (5, 10, 2), (119, 10, 2), (120, 10, 2), (300, 10, 7), (301, 10, 8)];
+        assert_eq!(looks(0, &course), [false, false, false, true, false, false]);
+    }
+
+    #[test]
+    fn those_that_come_one_by_one_are_waited_for() {
+        let course: Vec<_> = (0..20).map(|n| (i64::from(n) * 100, 40, n)).collect();
+        assert!(looks(0, &course).iter().all(|missing| !missing));
+    }
+
+    #[test]
+    fn those_that_come_and_go_are_missed() {
+        let course: Vec<_> = (0..20).map(|n| (i64::from(n) * 30, 10, 3 + n % 2)).collect();
+        let missing = looks(0, &course);
+        assert!(missing[6..].iter().all(|missing| *missing), "{missing:?}");
+    }
+
+    #[test]
+    fn one_in_five_may_be_away_and_slow_starts_are_waited_for() {
+        assert_eq!(looks(0, &[(0, 10, 8), (900, 10, 8)]), [false, false]);
+        assert_eq!(looks(200, &[(0, 10, 0), (199, 10, 0), (200, 10, 0)]), [false, false, true]);
+        assert_eq!(looks(0, &[(0, 0, 0), (900, 0, 0)]), [false, false], "none are asked for");
+    }
+
+    #[test]
+    fn a_workload_that_does_not_tell_misses_none_and_a_clock_set_back_begins_anew() {
+        let mut pods = Pods::default();
+        for second in [0, 900] {
+            let now = Timestamp::from_second(second).unwrap();
+            pods.look(Target { replicas: 5, ..Target::default() }, Duration::ZERO, now);
+            assert_eq!(pods.missing(), None);
+        }
+        assert_eq!(
+            looks(0, &[(1000, 5, 0), (0, 5, 0), (119, 5, 0), (120, 5, 0)]),
+            [false, false, false, true]
+        );
+    }
+}

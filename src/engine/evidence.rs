@@ -1,0 +1,82 @@
+//! What a reading is worth now: a backlog, a lower bound of it, or nothing. Unknown is never zero.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::units::elapsed;
+use crate::brokers::observation::{Backlog, Observation, Problem, Reading, longest_age};
+use crate::plan::ScalingPlan;
+
+/// A reading as a decision may use it.
+pub(super) enum Evidence<'a> {
+    /// A backlog, complete unless there is a problem.
+    Backlog { taken_at: Timestamp, backlog: &'a Backlog, problem: Option<&'a Problem> },
+    /// No backlog: why, as a clause, and how many polls in a row failed.
+    Nothing { why: String, failed_polls: u32 },
+}
+
+/// Age from which on a reading says nothing any more. A broker that answers slowly is believed until it could have
+/// answered again.
+pub(super) fn freshness(plan: &ScalingPlan) -> Duration {
+    longest_age(plan.poll_period)
+}
+
+/// Judges the latest observation.
+pub(super) fn judge<'a>(
+    plan: &ScalingPlan,
+    observation: Option<&'a Observation>,
+    now: Timestamp,
+) -> Evidence<'a> {
+    let Some(Observation { taken_at, reading, failed_polls }) = observation else {
+        return Evidence::Nothing { why: "has not been read yet".to_owned(), failed_polls: 0 };
+    };
+    let age = elapsed(*taken_at, now);
+    if age > freshness(plan) {
+        // Every poll that fell due since then has failed.
+        let missed = age.as_secs().checked_div(plan.poll_period.as_secs()).unwrap_or_default();
+        let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+        let limit = freshness(plan).as_secs();
+        return Evidence::Nothing {
+            why: format!("was last read at {taken_at:.0}, more than {limit} s ago"),
+            failed_polls: failed_polls.saturating_add(missed),
+        };
+    }
+    match reading {
+        Reading::Known(backlog) => Evidence::Backlog { taken_at: *taken_at, backlog, problem: None },
+        Reading::AtLeast(backlog, problem) => {
+            Evidence::Backlog { taken_at: *taken_at, backlog, problem: Some(problem) }
+        }
+        Reading::Unknown(problem) => Evidence::Nothing {
+            why: format!("is unknown ({}: {problem})", problem.reason),
+            failed_polls: *failed_polls,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::brokers::observation::SourceReason;
+    use crate::engine::tests::plan;
+
+    #[test]
+    fn a_reading_counts_for_three_periods_and_for_as_long_as_two_slow_polls_take() {
+        for (period, fresh) in [(1, 11), (2, 12), (4, 14), (5, 15), (6, 18), (60, 180), (3600, 10_800)] {
+            let plan = ScalingPlan { poll_period: Duration::from_secs(period), ..plan() };
+            let taken_at = Timestamp::from_second(1_800_000_000).unwrap();
+            let problem = Problem::new(SourceReason::ManagementUnavailable, "hangs");
+            let reading = Reading::AtLeast(Backlog::default(), problem);
+            let observation = Observation { taken_at, reading, failed_polls: 0 };
+            let after = |age| judge(&plan, Some(&observation), taken_at + age);
+            let fresh = Duration::from_secs(fresh);
+            assert!(matches!(after(fresh), Evidence::Backlog { .. }), "period {period}");
+            let old = after(fresh + Duration::from_millis(1));
+            let missed = u32::try_from(fresh.as_secs() / period).unwrap();
+            assert!(
+                matches!(old, Evidence::Nothing { failed_polls, .. } if failed_polls == missed),
+                "period {period}"
+            );
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Streams that do not get on although something is left to do in them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::attention::Turns;
+use super::super::partition_progress::PartitionProgress;
+use super::{Progress, owners};
+use crate::brokers::observation::Backlog;
+use crate::engine::units::elapsed;
+
+/// A partition that does not get on.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::engine) struct StuckPartition {
+    /// The topic, by position and name.
+    pub(in crate::engine) topic: usize,
+    pub(in crate::engine) name: Arc<str>,
+    pub(in crate::engine) partition: usize,
+    /// The message at which it hangs.
+    pub(in crate::engine) offset: u64,
+    /// For how long.
+    pub(in crate::engine) time: Duration,
+    /// Its member gets on with nothing of all that it has.
+    pub(in crate::engine) hangs: bool,
+}
+
+impl Progress {
+    /// Partitions in which nothing was done for so long although something is left, while something was in others:
+    /// those of `known` that have not moved since, and new ones. `backlog` is the reading that was last taken into
+    /// account.
+    ///
+    /// When all stop at once, some have stopped a little earlier than others, and some begin a little later: neither is
+    /// held against them. Nor is a turn that has not come.
+    pub(in crate::engine) fn stuck(
+        &self,
+        backlog: &Backlog,
+        known: &[StuckPartition],
+        at: Timestamp,
+        limit: Duration,
+    ) -> Vec<StuckPartition> {
+        let advanced = |progress: &PartitionProgress| elapsed(progress.advanced(), at) < limit;
+        let all = || self.topics.iter().flat_map(|(_, partitions)| partitions);
+        let Some(latest) = all().map(PartitionProgress::advanced).max() else { return Vec::new() };
+        let together = self.resumed.is_none_or(|resumed| elapsed(resumed, at) >= limit / 2);
+        let stands =
+            |progress: &PartitionProgress| progress.waits() && elapsed(progress.moved(), at) >= limit;
+        if known.is_empty() && !all().any(stands) {
+            return Vec::new();
+        }
+        let mut turns: BTreeMap<Option<u16>, Turns> = BTreeMap::new();
+        for (progress, owner) in all().zip(owners(backlog)) {
+            let turns = turns.entry(owner).or_default();
+            if stands(progress) {
+                turns.add_still();
+            } else {
+                turns.add(progress.attention(), progress.has_work(), at);
+            }
+        }
+        // What its last consumer did with others tells nothing of the one that got it when replicas were added.
+        let held = self.dealt.map_or(Duration::MAX, |dealt| elapsed(dealt, at));
+        let had_its_turn = |owner| turns.get(&owner).is_some_and(|turns| turns.came(limit, held));
+        let is_new = |progress: &PartitionProgress, owner| {
+            together
+                && stands(progress)
+                && elapsed(progress.moved(), latest) >= limit / 2
+                && had_its_turn(owner)
+        };
+        let is_known = |name: &Arc<str>, partition: usize, progress: &PartitionProgress| {
+            let same = |it: &&StuckPartition| it.name == *name && it.partition == partition;
+            known.iter().find(same).is_some_and(|it| it.offset == progress.next())
+        };
+        let stuck = |name: &Arc<str>, partition: usize, progress: &PartitionProgress, owner| {
+            progress.waits() && (is_new(progress, owner) || is_known(name, partition, progress))
+        };
+        // Of each member: partitions with something to do, and whether it got on with any.
+        let mut members: BTreeMap<u16, (u32, bool)> = BTreeMap::new();
+        for (progress, owner) in all().zip(owners(backlog)) {
+            if let Some(owner) = owner {
+                let (waiting, active) = members.entry(owner).or_default();
+                *waiting += u32::from(progress.waits());
+                *active |= advanced(progress);
+            }
+        }
+        // One that has a single partition may as well have met a message that it cannot process.
+        let hangs = |owner| members.get(&owner).is_some_and(|(waiting, active)| *waiting > 1 && !active);
+        let streams = self.streams().zip(owners(backlog));
+        let stuck = streams
+            .filter(|((_, name, partition, progress), owner)| stuck(name, *partition, progress, *owner));
+        let stuck = stuck.map(|((topic, name, partition, progress), owner)| StuckPartition {
+            hangs: owner.is_some_and(hangs),
+            ..stuck_at(topic, name, partition, progress, at)
+        });
+        stuck.collect()
+    }
+
+    /// The stream that has stood still for the longest time although something is left. Absent: there is none, or the
+    /// broker does not tell where.
+    pub(in crate::engine) fn stillest(&self, at: Timestamp) -> Option<StuckPartition> {
+        let waiting = self.streams().filter(|(_, name, _, progress)| progress.waits() && !name.is_empty());
+        let (topic, name, partition, progress) = waiting.min_by_key(|(.., progress)| progress.moved())?;
+        Some(stuck_at(topic, name, partition, progress, at))
+    }
+}
+
+fn stuck_at(
+    topic: usize,
+    name: &Arc<str>,
+    partition: usize,
+    progress: &PartitionProgress,
+    at: Timestamp,
+) -> StuckPartition {
+    let (name, time) = (Arc::clone(name), elapsed(progress.moved(), at));
+    StuckPartition { topic, name, partition, offset: progress.next(), time, hangs: false }
+}

@@ -1,0 +1,56 @@
+//! The policy `backlogPerReplica`: the user's arithmetic, cut to what the bounds and whole partitions make of it.
+//!
+//! `ceil(backlog / messages)`, at most `maxReplicas` and the partitions, then trimmed to the smallest count with the
+//! same fullest replica. The maximum comes before the trim, so that a maximum of 7 on 12 partitions gives 6. The
+//! minimum comes after all of it and wins.
+
+use super::partitions::aligned;
+use super::{Proposal, Situation};
+use crate::engine::decision::{Limit, Reason, count};
+use crate::engine::limit::behavior;
+
+pub(in crate::engine) fn propose(situation: &Situation, per_replica: u64) -> Proposal {
+    let Situation { plan, current, .. } = situation;
+    let messages = situation.messages();
+    let needed = messages.div_ceil(per_replica.max(1));
+    let mut message = format!(
+        "{} at {per_replica} per replica {} {}",
+        count(messages, "message"),
+        if messages == 1 { "needs" } else { "need" },
+        count(needed, "replica"),
+    );
+
+    let mut wanted = i32::try_from(needed).unwrap_or(i32::MAX);
+    // What the replicas that are there do, those left over by whole partitions not counted: the tolerance must not
+    // keep 10 replicas on 11 partitions for a need of 10.1 only to find that 6 do as much.
+    let at_work = situation.partitions().map_or(*current, |partitions| aligned(*current, partitions));
+    let given = u128::from(per_replica).saturating_mul(u128::try_from(at_work).unwrap_or_default());
+    if at_work > 0 && wanted != at_work && behavior::tolerates(&plan.behavior, messages.into(), given) {
+        wanted = at_work;
+        message.push_str(&format!("; within the tolerance {at_work} will do"));
+    }
+
+    let (ceiling, by, clause) = situation.ceiling();
+    let mut limit = None;
+    if wanted > ceiling {
+        (wanted, limit) = (ceiling, Some(by));
+        message.push_str(&format!("; {clause}"));
+    }
+    if let Some(partitions) = situation.partitions()
+        && aligned(wanted, partitions) != wanted
+    {
+        message.push_str(&format!(
+            "; on {partitions} partitions {} do as much as {wanted}",
+            aligned(wanted, partitions)
+        ));
+        wanted = aligned(wanted, partitions);
+    }
+    // Fewer although the backlog needs as many: because no more can work.
+    let useless = needed >= u64::try_from(*current).unwrap_or_default();
+    let fewer = match by {
+        _ if !useless => Reason::BacklogCleared,
+        Limit::Consumers => Reason::ConsumerBound,
+        _ => Reason::PartitionBound,
+    };
+    Proposal { wanted, trend: wanted, waits: None, limit, more: Reason::BacklogExceedsTarget, fewer, message }
+}

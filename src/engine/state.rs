@@ -1,0 +1,370 @@
+//! What decisions remember of each other: recommendations, scale events and runs of quiet readings.
+//!
+//! Nothing here decides, and little has to survive a restart, all of which status keeps: the last scale, the service
+//! rate, what speaks against more replicas, and that consumers stood still. Else a new history is only slower to remove
+//! replicas. Its size is bounded by the longest window and period, not by the polls.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Target;
+use super::diagnose::{self, Expiring, Facts, Finding, Health, MissingPods};
+use super::learn::{Age, Rates, Saturated, SavedServiceRate, ServiceRate};
+use super::limit::damping::{self, Damping};
+use super::size::drain_time;
+use super::units::elapsed;
+use crate::api::status::RateBasis;
+use crate::brokers::observation::Backlog;
+use crate::plan::{Behavior, Policy, ScalingPlan, ScalingRules};
+
+/// The memory of one `QueueScaler`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// The last reading that was taken into account, by its time.
+    pub(super) seen: Option<Timestamp>,
+    recorded_at: Option<Timestamp>,
+    lowest: Extreme<false>,
+    highest: Extreme<true>,
+    events: VecDeque<ScaleEvent>,
+    last_scale: Option<Timestamp>,
+    /// The last scale added replicas.
+    added_last: bool,
+    /// Since when a backlog is being worked off.
+    pub(super) episode: Option<Timestamp>,
+    /// Removals that were undone soon.
+    pub(super) damping: Damping,
+    /// What was learned of arrivals and replicas.
+    pub(super) rates: Rates,
+    /// What is wrong with consumers and pods.
+    pub(super) health: Health,
+    /// Readings in a row that want no more than the lowest count but zero.
+    pub(super) low: Run,
+    /// Readings in a row without any message.
+    pub(super) empty: Run,
+}
+
+/// A change of the target's replicas that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScaleEvent {
+    /// When.
+    pub at: Timestamp,
+    /// Replicas before.
+    pub from: i32,
+    /// Replicas after.
+    pub to: i32,
+}
+
+impl State {
+    /// The history of an object that is seen for the first time since the start of the process. `last_scale` is what
+    /// its status says, so that the period of `steps` and the policies of `behavior` hold over a restart. The windows
+    /// start at the first reading, with the replicas found then as the first recommendation. With more that status
+    /// says, begin with a default, [recall](Self::recall) that, and then [replay](Self::replay) the scale.
+    #[must_use]
+    pub fn new(last_scale: Option<ScaleEvent>) -> Self {
+        let mut history = Self::default();
+        history.replay(last_scale);
+        history
+    }
+
+    /// Takes the last scale of an earlier process into account, after what that had learned was recalled: a removal of
+    /// replicas of which nothing was known was a try.
+    pub fn replay(&mut self, last_scale: Option<ScaleEvent>) {
+        if let Some(event) = last_scale {
+            self.scaled(event.from, event.to, event.at);
+        }
+    }
+
+    /// To be called after a write of [`Decision::replicas`](super::Decision::replicas) was accepted, and only then: a
+    /// change that somebody else made is no scale event, as with the HPA.
+    pub fn scaled(&mut self, from: i32, to: i32, now: Timestamp) {
+        (self.last_scale, self.added_last) = (Some(now), to > from);
+        let is_known = self.rates.service(None).is_some_and(|rate| rate.basis != RateBasis::Assumed);
+        self.rates.scaled(from, to, now);
+        self.damping.scaled(from, to, !is_known, now);
+        self.events.push_back(ScaleEvent { at: now, from, to });
+    }
+
+    /// Begins with what an earlier process learned of the service rate, and what it found against more replicas.
+    pub fn recall(&mut self, learned: Option<SavedServiceRate>, saturated: Option<Saturated>) {
+        self.rates.recall(learned, saturated);
+    }
+
+    /// Begins with what an earlier process saw of the consumers: that nothing was processed.
+    pub fn recall_stall(&mut self, stood_still: bool) {
+        self.health.recall(stood_still);
+    }
+
+    /// What speaks against more replicas: something that all of them share seems to be at its limit. Absent: nothing.
+    #[must_use]
+    pub fn saturated(&self, now: Timestamp) -> Option<Saturated> {
+        self.rates.saturated(now)
+    }
+
+    /// Messages that arrive per second, over the last minute. Absent until there are enough readings.
+    #[must_use]
+    pub fn arrival_rate(&self) -> Option<f64> {
+        self.rates.arrivals().rate()
+    }
+
+    /// How long the oldest message that is not processed has waited, as of the last complete reading, and how sure that
+    /// is. Absent: not known. Decisions use what is sure of it only.
+    #[must_use]
+    pub fn oldest_message_age(&self) -> Option<Age> {
+        self.rates.age()
+    }
+
+    /// Messages that the broker is about to delete, or will before their turn comes, if the backlog is gone `drain`
+    /// seconds from now.
+    #[must_use]
+    pub fn expiring(&self, backlog: &Backlog, drain: Option<f64>) -> Option<Expiring> {
+        diagnose::expiring(self, backlog, drain)
+    }
+
+    /// How fast one replica is, as far as it is known; the hint of the plan counts until it is learned.
+    #[must_use]
+    pub fn service_rate(&self, plan: &ScalingPlan) -> Option<ServiceRate> {
+        let hint = match &plan.policy {
+            Policy::DrainTime(policy) => drain_time::hint_per_second(policy),
+            Policy::BacklogPerReplica { .. } | Policy::Steps { .. } => None,
+        };
+        self.rates.service(hint)
+    }
+
+    /// Seconds until so many messages are gone with so many ready replicas. Absent: never, or not known.
+    #[must_use]
+    pub fn estimated_drain(&self, plan: &ScalingPlan, backlog: &Backlog, ready: i32) -> Option<f64> {
+        drain_time::estimated_drain(backlog, ready, self.service_rate(plan), self)
+    }
+
+    /// What is wrong with the consumers, the worst first. Empty: nothing. Absent: there is no fresh complete reading.
+    #[must_use]
+    pub fn consumers_health(&self) -> Option<&[Finding]> {
+        self.health.findings()
+    }
+
+    /// Whether complete readings are too few yet to find anything wrong with the consumers.
+    #[must_use]
+    pub fn knows_consumers_briefly(&self) -> bool {
+        self.health.is_new()
+    }
+
+    /// Replicas that should be ready by now and are not, if they are many.
+    #[must_use]
+    pub fn missing_pods(&self) -> Option<MissingPods> {
+        self.health.missing_pods()
+    }
+
+    /// Judges the consumers by a complete reading that the rates know.
+    pub(super) fn judge(
+        &mut self,
+        plan: &ScalingPlan,
+        target: Target,
+        taken_at: Timestamp,
+        backlog: &Backlog,
+    ) {
+        let rate = self.service_rate(plan);
+        let (rates, working_off) = (&self.rates, self.episode.is_some());
+        self.health.diagnose(&Facts { plan, target, backlog, taken_at, rates, rate, working_off });
+    }
+
+    /// Whether the last write added replicas.
+    pub(super) fn added_last(&self) -> bool {
+        self.added_last
+    }
+
+    /// When the replicas were last written.
+    pub(super) fn last_scale(&self) -> Option<Timestamp> {
+        self.last_scale
+    }
+
+    /// Forgets what no rule asks for any more, and survives a clock that was set back: what would lie in the future
+    /// has happened now, else its windows would last until the clock catches up.
+    pub(super) fn advance(&mut self, behavior: &Behavior, now: Timestamp) {
+        self.rates.settle(now);
+        self.damping.settle(now);
+        let times = [
+            &mut self.recorded_at,
+            &mut self.last_scale,
+            &mut self.episode,
+            &mut self.low.last,
+            &mut self.empty.last,
+        ];
+        for time in times.into_iter().flatten() {
+            *time = (*time).min(now);
+        }
+        self.lowest.settle(now);
+        self.highest.settle(now);
+        for event in &mut self.events {
+            event.at = event.at.min(now);
+        }
+        let longest = longest_period(&behavior.up).max(longest_period(&behavior.down));
+        self.events.retain(|event| elapsed(event.at, now) < longest);
+    }
+
+    /// The next reading starts the windows anew, and the count of readings in agreement.
+    pub(super) fn interrupt(&mut self) {
+        self.recorded_at = None;
+        self.doubt();
+    }
+
+    /// Nothing is known for sure: readings in agreement are counted anew.
+    pub(super) fn doubt(&mut self) {
+        self.low = Run::default();
+        self.empty = Run::default();
+    }
+
+    /// Records a recommendation. `current` goes before it when it is the first one, or the first after the readings
+    /// had stopped for longer than the window: an empty window must not let the first reading act as if it had stood
+    /// for all of it.
+    pub(super) fn recommend(&mut self, replicas: i32, current: i32, plan: &ScalingPlan, now: Timestamp) {
+        let (up, down) = (plan.behavior.up.window, plan.behavior.down.window);
+        let patience = down.max(super::evidence::freshness(plan));
+        let kept = down.saturating_add(damping::PATIENCE);
+        if self.recorded_at.is_none_or(|at| elapsed(at, now) > patience) {
+            self.lowest.push(current, up, now);
+            self.highest.push(current, kept, now);
+        }
+        self.lowest.push(replicas, up, now);
+        self.highest.push(replicas, kept, now);
+        self.recorded_at = Some(now);
+    }
+
+    /// The lowest recommendation of the window before `now`.
+    pub(super) fn lowest(&self, window: Duration, now: Timestamp) -> Option<i32> {
+        self.lowest.within(window, now)
+    }
+
+    /// The highest recommendation of the window before `now`.
+    pub(super) fn highest(&self, window: Duration, now: Timestamp) -> Option<i32> {
+        self.highest.within(window, now)
+    }
+
+    /// Replicas added less replicas removed by the scale events of the period before `now`.
+    pub(super) fn change(&self, period: Duration, now: Timestamp) -> i32 {
+        let recent = self.events.iter().filter(|event| elapsed(event.at, now) < period);
+        recent.fold(0, |sum, event| sum.saturating_add(event.to.saturating_sub(event.from)))
+    }
+
+    /// Values kept, to check that they are few.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.lowest.kept.len() + self.highest.kept.len() + self.events.len()
+    }
+}
+
+fn longest_period(rules: &ScalingRules) -> Duration {
+    rules.policies.iter().map(super::limit::behavior::period).max().unwrap_or_default()
+}
+
+/// The extremes of a sliding window: a value is kept only until a later one surpasses it, so that the first one left
+/// in a window is its extreme.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Extreme<const HIGHEST: bool> {
+    kept: VecDeque<(Timestamp, i32)>,
+}
+
+impl<const HIGHEST: bool> Extreme<HIGHEST> {
+    fn push(&mut self, value: i32, window: Duration, now: Timestamp) {
+        let surpassed = |old: i32| if HIGHEST { old <= value } else { old >= value };
+        while self.kept.back().is_some_and(|(_, old)| surpassed(*old)) {
+            self.kept.pop_back();
+        }
+        self.kept.push_back((now, value));
+        while self.kept.front().is_some_and(|(at, _)| elapsed(*at, now) >= window) {
+            self.kept.pop_front();
+        }
+    }
+
+    fn within(&self, window: Duration, now: Timestamp) -> Option<i32> {
+        self.kept.iter().find(|(at, _)| elapsed(*at, now) < window).map(|(_, value)| *value)
+    }
+
+    fn settle(&mut self, now: Timestamp) {
+        for (at, _) in &mut self.kept {
+            *at = (*at).min(now);
+        }
+    }
+}
+
+/// Readings in a row for which something holds, at least an interval apart to be counted. A tenth less will do: polls
+/// that come once an interval are never so far apart exactly, and each that is a little early would be lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Run {
+    count: u32,
+    last: Option<Timestamp>,
+}
+
+impl Run {
+    /// Takes a reading into account.
+    pub(super) fn observe(&mut self, holds: bool, taken_at: Timestamp, interval: Duration) {
+        if !holds {
+            *self = Self::default();
+        } else if self.last.is_none_or(|last| elapsed(last, taken_at) >= interval - interval / 10) {
+            *self = Self { count: self.count.saturating_add(1), last: Some(taken_at) };
+        }
+    }
+
+    /// Readings counted.
+    pub(super) fn count(self) -> u32 {
+        self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_extremes_of_a_window_are_those_of_all_its_values() {
+        let window = Duration::from_secs(30);
+        let (mut lowest, mut highest) = (Extreme::<false>::default(), Extreme::<true>::default());
+        // A sequence without order but always the same.
+        let values: Vec<i32> = (0..2000_i64).map(|n| i32::try_from(n * n * 7919 % 101).unwrap()).collect();
+        for (second, value) in (0_i64..).zip(&values) {
+            lowest.push(*value, window, at(second));
+            highest.push(*value, window, at(second));
+            let first = usize::try_from((second - 29).max(0)).unwrap();
+            let all = &values[first..=usize::try_from(second).unwrap()];
+            assert_eq!(lowest.within(window, at(second)), all.iter().min().copied());
+            assert_eq!(highest.within(window, at(second)), all.iter().max().copied());
+        }
+    }
+
+    #[test]
+    fn a_value_leaves_the_window_exactly_at_its_end() {
+        let window = Duration::from_secs(60);
+        let mut highest = Extreme::<true>::default();
+        highest.push(9, window, at(0));
+        assert_eq!(highest.within(window, at(59)), Some(9));
+        assert_eq!(highest.within(window, at(60)), None);
+    }
+
+    #[test]
+    fn an_hour_of_readings_every_second_is_kept_in_few_values() {
+        let window = Duration::from_secs(3600);
+        let mut highest = Extreme::<true>::default();
+        for second in 0..3600 {
+            highest.push(i32::try_from(second * second * 7919 % 101).unwrap(), window, at(second));
+        }
+        assert!(highest.kept.len() <= 101, "{} kept", highest.kept.len());
+    }
+
+    #[test]
+    fn readings_closer_than_the_interval_count_once_but_for_a_tenth() {
+        let mut run = Run::default();
+        let interval = Duration::from_secs(5);
+        let millis = |millis| Timestamp::from_millisecond(millis).unwrap();
+        for (taken_at, count) in [(0, 1), (1000, 1), (4499, 1), (4998, 2), (9497, 2), (9996, 3)] {
+            run.observe(true, millis(taken_at), interval);
+            assert_eq!(run.count(), count, "at {taken_at} ms");
+        }
+        run.observe(false, at(11), interval);
+        assert_eq!(run.count(), 0);
+    }
+}
