@@ -1,4 +1,4 @@
-//! How fast replicas may change: the shape and the semantics of `autoscaling/v2` behavior, with bounds.
+//! Limits on the speed of scaling: the form and meaning of `behavior` in `autoscaling/v2`, with bounds.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Behavior {
-    /// Limits on adding replicas. Default: no window, no limit.
+    /// Limits on adding replicas. Default: no stabilization window and no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_up: Option<ScalingRules>,
-    /// Limits on removing replicas. Default: a window of 300 s, then at most 25 % (at least 1) in 60 s.
+    /// Limits on removing replicas. Default: a stabilization window of 300 s, then at most 25 % (at least 1 replica) in
+    /// 60 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_down: Option<ScalingRules>,
 }
@@ -20,20 +21,20 @@ pub struct Behavior {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalingRules {
-    /// Seconds over which recommendations are compared and the safest one is taken: the lowest when adding, the
-    /// highest when removing. Default 0 for scaleUp, 300 for scaleDown.
+    /// Seconds for which past recommendations are considered: scaling up takes the lowest of them, scaling down the
+    /// highest. 0 to 3600. Default 0 for scaleUp, 300 for scaleDown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
     pub stabilization_window_seconds: Option<i32>,
-    /// Which policy counts when several are given: Max (default) the largest change, Min the smallest, Disabled no
-    /// change in this direction, apart from reaching the bounds.
+    /// Which of several policies is used: Max (default) allows the largest change, Min the smallest, Disabled no change
+    /// in this direction. Replicas outside minReplicas and maxReplicas are corrected in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub select_policy: Option<SelectPolicy>,
-    /// The policies. Absent: the defaults of the direction.
+    /// The policies. Default: those of the direction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub policies: Option<Vec<ScalingPolicy>>,
-    /// Smallest ratio of change that is acted on, as a quantity: "0.1" or "100m" ignores changes of less than 10 %.
+    /// Changes below this ratio of the current replicas are ignored. A quantity: "0.1" or "100m" is 10 %.
     /// Default "0".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "tolerance_schema")]
@@ -51,7 +52,7 @@ fn tolerance_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// Which of several policies counts.
+/// Which of several policies is used.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SelectPolicy {
     /// The policy that allows the largest change.
@@ -63,17 +64,17 @@ pub enum SelectPolicy {
     Disabled,
 }
 
-/// One limit: so much in so many seconds.
+/// One limit: a largest change in a period.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalingPolicy {
-    /// Pods: value is a number of replicas. Percent: value is a percentage of the replicas at the period's start.
+    /// Unit of value: Pods is a number of replicas, Percent a percentage of the replicas at the start of the period.
     #[serde(rename = "type")]
     pub type_: ScalingPolicyType,
-    /// The size of the change that is allowed in the period.
+    /// Largest change in the period, in the unit of type.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub value: i32,
-    /// Seconds, 1 to 1800.
+    /// Length of the period in seconds, 1 to 1800.
     #[schemars(range(min = 1, max = 1800))]
     pub period_seconds: i32,
 }

@@ -1,18 +1,18 @@
-//! The names of conditions. Their reasons are enums beside the code that finds them.
+//! The names of conditions. Their reasons are enums beside the code that detects them.
 
-/// Summary of all others: the first thing that is wrong.
+/// Summary of the others: the first one that is False.
 pub const READY: &str = "Ready";
-/// The backlog could be read.
+/// The backlog was read completely.
 pub const SOURCE_OBSERVED: &str = "SourceObserved";
-/// The workload exists and this QueueScaler may set its replicas.
+/// The workload exists and the operator can set its replicas.
 pub const TARGET_SCALABLE: &str = "TargetScalable";
-/// The pods that were asked for come up.
+/// The requested pods become ready.
 pub const TARGET_HEALTHY: &str = "TargetHealthy";
-/// What the replicas are for gets done: messages are processed in all partitions, and more replicas process more.
+/// Messages are processed in all partitions, and more replicas process more.
 pub const CONSUMERS_HEALTHY: &str = "ConsumersHealthy";
-/// True: something keeps the replicas from what the policy first came to.
+/// True: something keeps the replicas from the policy's first result.
 pub const SCALING_LIMITED: &str = "ScalingLimited";
-/// No message was lost to retention.
+/// No messages are lost to retention or about to expire.
 pub const BACKLOG_HEALTHY: &str = "BacklogHealthy";
 /// True: the fallback's replicas are in effect.
 pub const FALLBACK: &str = "Fallback";

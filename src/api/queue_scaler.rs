@@ -20,18 +20,18 @@ use super::{Behavior, Policy, QueueScalerStatus, Source};
     doc = "A QueueScaler watches the backlog of a Kafka consumer group or of RabbitMQ queues and sets the replicas of the consumer workload within bounds.",
     validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name: at most 63 characters, because it labels metrics and events"),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.scaleTargetRef.name", description = "The workload that is scaled"),
-    printcolumn(name = "Min", type_ = "integer", json_path = ".spec.minReplicas", description = "Lower bound of replicas"),
-    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.maxReplicas", description = "Upper bound of replicas"),
-    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.target.replicas", description = "Replicas that the workload asks for now"),
-    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas", description = "Replicas that the policy wants"),
+    printcolumn(name = "Min", type_ = "integer", json_path = ".spec.minReplicas", description = "Fewest replicas"),
+    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.maxReplicas", description = "Most replicas"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.target.replicas", description = "Replicas that the workload requests now"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas", description = "Replicas that the policy needs, within the bounds"),
     printcolumn(name = "Backlog", type_ = "integer", json_path = ".status.backlog", description = "Messages not yet processed, rounded to two significant digits"),
-    printcolumn(name = "Drain", type_ = "integer", json_path = ".status.estimatedDrainSeconds", description = "Seconds until the backlog is gone with the replicas that are ready"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "Whether everything works"),
+    printcolumn(name = "Drain", type_ = "integer", json_path = ".status.estimatedDrainSeconds", description = "Seconds until the ready replicas have cleared the backlog"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "False: the condition Ready has the reason and what to do"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.decision.reason", description = "Why the replicas are what they are"),
     printcolumn(name = "Oldest", type_ = "integer", json_path = ".status.oldestMessageAgeSeconds", description = "Seconds that the oldest message has waited", priority = 1),
     printcolumn(name = "Arrival", type_ = "integer", json_path = ".status.arrivalRatePerMinute", description = "Messages that arrive per minute", priority = 1),
     printcolumn(name = "Service", type_ = "integer", json_path = ".status.serviceRate.perReplicaPerMinute", description = "Messages that one replica processes per minute", priority = 1),
-    printcolumn(name = "Quality", type_ = "string", json_path = ".status.quality", description = "How sure the backlog is: Known, AtLeast or Unknown", priority = 1),
+    printcolumn(name = "Quality", type_ = "string", json_path = ".status.quality", description = "How complete the reading is: Known, AtLeast or Unknown", priority = 1),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "Active, DryRun or Paused", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -40,28 +40,30 @@ use super::{Behavior, Policy, QueueScalerStatus, Source};
 #[serde(rename_all = "camelCase")]
 pub struct QueueScalerSpec {
     /// The workload to scale, in the same namespace: a Deployment, a StatefulSet, or any other resource with
-    /// a scale subresource to which the operator was granted access.
+    /// a scale subresource that the operator is allowed to use (the chart's scaleTargets).
     pub scale_target_ref: ScaleTargetRef,
 
-    /// Lower bound of the replicas. Default 1; 0 lets the workload scale to zero while its queue is empty.
+    /// Fewest replicas. 0 to 10000, at most maxReplicas. 0 allows zero replicas while the queue is empty. Default 1.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 10_000))]
     pub min_replicas: i32,
 
-    /// Upper bound of the replicas. Never exceeded, whatever the backlog.
+    /// Most replicas, never exceeded whatever the backlog. 1 to 10000.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_replicas: i32,
 
-    /// With 0 replicas, pods are started only when the backlog exceeds this number of messages. Default 0.
+    /// At zero replicas, pods are started only when the backlog exceeds this number of messages. No effect above zero.
+    /// Default 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
     pub activation_backlog: i64,
 
-    /// Active (default) scales; DryRun decides and reports but writes no replicas; Paused only observes.
+    /// Active (default) scales. DryRun decides and reports, and writes no replicas. Paused reads the backlog and decides
+    /// nothing.
     #[serde(default)]
     pub mode: Mode,
 
-    /// Seconds between two readings of the backlog, 1 to 3600. Default 5.
+    /// Seconds between two readings of the backlog. 1 to 3600. Default 5.
     #[serde(default = "five")]
     #[schemars(range(min = 1, max = 3600))]
     pub poll_period_seconds: i32,
@@ -74,12 +76,12 @@ pub struct QueueScalerSpec {
     #[serde(default)]
     pub policy: Policy,
 
-    /// How fast replicas may change, in the form of autoscaling/v2. Defaults differ from the HPA's where a queue
-    /// needs it: up at once and as far as needed; down after a window of 300 s, by at most 25 % (at least 1) a minute.
+    /// Limits on the speed of scaling, in the form of autoscaling/v2. The defaults are for queues: up at once and
+    /// without limit; down after a window of 300 s, by at most 25 % (at least 1 replica) a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<Behavior>,
 
-    /// What to run when the backlog cannot be read for several polls. Absent: replicas stay as they are.
+    /// Replicas while the backlog cannot be read for several polls. Default: none; the replicas stay as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
 }
@@ -92,11 +94,11 @@ fn five() -> i32 {
     5
 }
 
-/// Names the workload to scale.
+/// Reference to the workload to scale.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleTargetRef {
-    /// API version of the workload. Default apps/v1.
+    /// API version of the workload, as group/version. Default apps/v1.
     #[serde(default = "apps_v1")]
     #[schemars(
         length(min = 1, max = 317),
@@ -120,7 +122,7 @@ fn deployment() -> String {
     "Deployment".into()
 }
 
-/// What the operator may do with the workload.
+/// What the operator does with the workload.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Decide, report and scale.
@@ -132,15 +134,15 @@ pub enum Mode {
     Paused,
 }
 
-/// Replicas for the time in which the backlog is unknown.
+/// Replicas while the backlog is unknown.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Fallback {
-    /// Take effect from this many failed polls in a row on. Default 3.
+    /// Number of consecutive failed polls after which it takes effect. 1 to 1000. Default 3.
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 1000))]
     pub after_failed_polls: i32,
-    /// Run at least this many replicas. It only raises, never lowers.
+    /// Fewest replicas while it is in effect; it never removes replicas. 1 to 10000, at most maxReplicas.
     #[schemars(range(min = 1, max = 10_000))]
     pub replicas: i32,
 }

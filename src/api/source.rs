@@ -1,10 +1,10 @@
-//! Where the backlog is read: Kafka or RabbitMQ, with addresses, credentials and TLS.
+//! Sources of the backlog: Kafka or RabbitMQ, with addresses, credentials and TLS.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The queue that the workload consumes. Exactly one member is set.
+/// The queue that the workload consumes. Exactly one of kafka, rabbitmq.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = Rule::new("has(self.kafka) != has(self.rabbitmq)").message("exactly one of kafka, rabbitmq must be set"))]
 #[serde(rename_all = "camelCase")]
@@ -22,7 +22,8 @@ pub struct Source {
 #[x_kube(validation = Rule::new("has(self.topics) != has(self.topicPattern)").message("exactly one of topics, topicPattern must be set"))]
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
-    /// Brokers to begin with, as host:port. A host without a dot is a Service of the QueueScaler's namespace.
+    /// The first brokers to connect to, as host:port; name more than one, so that one can be down. A host without a dot
+    /// is a Service in the QueueScaler's namespace. The operator must reach the addresses that the brokers advertise.
     #[schemars(
         length(min = 1, max = 32),
         inner(
@@ -31,28 +32,31 @@ pub struct Kafka {
         )
     )]
     pub bootstrap_servers: Vec<String>,
-    /// The consumer group of the workload.
+    /// The consumer group of the workload. Its lag is the backlog.
     #[schemars(length(min = 1, max = 255))]
     pub consumer_group: String,
-    /// The topics that the group reads.
+    /// Names of the topics that the group reads. If one is missing, readings are incomplete and no replicas are removed.
+    /// Exactly one of topics, topicPattern.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub topics: Option<Vec<String>>,
-    /// A regular expression (syntax of the regex crate) that must match a topic's whole name.
-    /// Topics that appear later are seen within 30 s.
+    /// A regular expression (syntax of the regex crate) that matches the whole name of a topic.
+    /// New topics are found within 30 s. Exactly one of topics, topicPattern.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub topic_pattern: Option<String>,
-    /// The isolation level that the consumer uses. Default ReadUncommitted.
+    /// The consumer's isolation level (isolation.level). ReadCommitted does not count messages of open transactions.
+    /// Default ReadUncommitted.
     #[serde(default)]
     pub isolation_level: IsolationLevel,
-    /// Where the consumer starts when its group has no committed offset (auto.offset.reset). Default Latest.
+    /// Where the consumer starts without a committed offset (auto.offset.reset). Without a commit, Latest counts no
+    /// messages and Earliest counts all retained messages. Default Latest.
     #[serde(default)]
     pub offset_reset: OffsetReset,
-    /// Present: connect with TLS.
+    /// If present, even empty: connect with TLS. Default: plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Present: authenticate with SASL.
+    /// If present: authenticate with SASL. Default: no authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<Sasl>,
 }
@@ -70,10 +74,10 @@ pub enum IsolationLevel {
 /// Where a consumer without a committed offset starts.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OffsetReset {
-    /// At the end: what is there already is not its backlog.
+    /// At the end: messages from before its first commit are not backlog.
     #[default]
     Latest,
-    /// At the beginning: everything that is retained is its backlog.
+    /// At the beginning: all retained messages are backlog.
     Earliest,
 }
 
@@ -81,13 +85,13 @@ pub enum OffsetReset {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Sasl {
-    /// Plain, ScramSha256 or ScramSha512. Plain sends the password itself and should be used with tls only.
+    /// Plain, ScramSha256 or ScramSha512. Plain sends the password itself: use it only with tls.
     pub mechanism: SaslMechanism,
-    /// The user. Absent: taken from the Secret.
+    /// The user. Default: the one in the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub username: Option<String>,
-    /// The Secret that holds the credentials, in the same namespace.
+    /// The Secret with the credentials, in the same namespace.
     pub credentials_secret_ref: CredentialsSecretRef,
 }
 
@@ -102,22 +106,22 @@ pub enum SaslMechanism {
     ScramSha512,
 }
 
-/// Queues of one virtual host. The backlog is their ready and unacknowledged messages.
+/// Queues of one virtual host. The backlog is their ready and unacknowledged messages, added up.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = Rule::new("has(self.queues) != has(self.queuePattern)").message("exactly one of queues, queuePattern must be set"))]
 #[x_kube(validation = Rule::new("!has(self.queuePattern) || has(self.managementUrl)").message("queuePattern needs managementUrl, because AMQP cannot list queues").field_path(".queuePattern"))]
 #[x_kube(validation = Rule::new("!has(self.managementUrl) || has(self.credentialsSecretRef)").message("managementUrl needs credentialsSecretRef").field_path(".managementUrl"))]
 #[serde(rename_all = "camelCase")]
 pub struct RabbitMq {
-    /// Host name or address of the broker. A host without a dot is a Service of the QueueScaler's namespace.
+    /// Host name or address of the broker. A host without a dot is a Service in the QueueScaler's namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9._:-]+$"))]
     pub host: String,
-    /// AMQP port. Default 5672, with tls 5671.
+    /// Port for AMQP, which is used while the management API does not answer. 1 to 65535. Default 5672, with tls 5671.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
     pub amqp_port: Option<i32>,
-    /// Base address of the management API, http or https, without credentials. Strongly advised: without it only
-    /// ready messages are seen, so that readings are AtLeast and never scale down.
+    /// URL of the management API, http or https, without credentials. Recommended: without it only ready messages are
+    /// seen, so readings are AtLeast and replicas are never removed. Needs credentialsSecretRef. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 512), regex(pattern = r"^https?://[^@\s?#]+$"))]
     pub management_url: Option<String>,
@@ -125,20 +129,21 @@ pub struct RabbitMq {
     #[serde(default = "root_vhost")]
     #[schemars(length(min = 1, max = 255))]
     pub vhost: String,
-    /// The queues that the workload reads. Their messages are added up.
+    /// Names of the queues that the workload reads: classic or quorum queues. Exactly one of queues, queuePattern.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 255)), extend("x-kubernetes-list-type" = "set"))]
     pub queues: Option<Vec<String>>,
-    /// A regular expression (syntax of the regex crate) that must match a queue's whole name.
-    /// Queues that appear later are seen within 30 s.
+    /// A regular expression (syntax of the regex crate) that matches the whole name of a queue. Needs managementUrl.
+    /// New queues are found within 30 s. Exactly one of queues, queuePattern.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub queue_pattern: Option<String>,
-    /// The Secret that holds username and password for AMQP and the management API, in the same namespace.
-    /// Absent: RabbitMQ's default user guest.
+    /// The Secret with user and password for AMQP and the management API, in the same namespace.
+    /// Default: RabbitMQ's default user guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<CredentialsSecretRef>,
-    /// Present: connect with TLS to AMQP; the same settings hold for an https managementUrl.
+    /// If present, even empty: connect to AMQP with TLS. An https managementUrl uses the same settings. Default: plain
+    /// text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 }
@@ -147,18 +152,19 @@ fn root_vhost() -> String {
     "/".into()
 }
 
-/// How a TLS connection is verified, and what the client shows.
+/// How a TLS connection is verified, and the certificate of the client.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// The certificates (PEM) of the authorities to trust. Absent: the public authorities that the system trusts.
+    /// The Secret with the certificates (PEM) of the trusted authorities. Default: the public authorities that the
+    /// system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
-    /// A Secret of type kubernetes.io/tls with the client's certificate and key.
+    /// A Secret of type kubernetes.io/tls with the client's certificate and key. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_secret_ref: Option<SecretRef>,
-    /// True: accept any certificate. Anybody between can then read and change everything, which is why the
-    /// condition SourceObserved says so. Default false.
+    /// True accepts any certificate: anyone on the network path can read and change everything. The condition
+    /// SourceObserved reports it. Default false.
     #[serde(default)]
     pub insecure_skip_verify: bool,
 }
@@ -169,7 +175,7 @@ pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// Key in the Secret's data. Default ca.crt.
+    /// Key in the Secret. Default ca.crt.
     #[serde(default = "ca_crt")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
@@ -195,11 +201,11 @@ pub struct CredentialsSecretRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// Key of the user in the Secret's data. Default username.
+    /// Key of the user in the Secret. Default username.
     #[serde(default = "username")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub username_key: String,
-    /// Key of the password in the Secret's data. Default password.
+    /// Key of the password in the Secret. Default password.
     #[serde(default = "password")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub password_key: String,

@@ -1,55 +1,55 @@
-//! What the operator reports about a `QueueScaler`.
+//! Status: what the operator reports about a `QueueScaler`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator sees and decides. Numbers are rewritten when they move by a tenth (ages: by half) or to or from
-/// zero; the exact ones are metrics.
+/// What the operator read and decided. Numbers are written again when they change by a tenth (ages: by half), or to or
+/// from zero. Metrics have the exact numbers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueScalerStatus {
-    /// The generation of the specification that this status answers.
+    /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The workload, as last seen.
+    /// The workload, as last read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetStatus>,
-    /// Replicas that the policy wants, within the bounds.
+    /// Replicas that the policy needs, within the bounds. Differs from target.replicas while something holds them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_replicas: Option<i32>,
     /// Messages not yet processed, rounded to two significant digits. Absent while unknown; the lower bound while
     /// quality is AtLeast.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backlog: Option<i64>,
-    /// How sure the backlog is: Known, AtLeast (a part is missing) or Unknown.
+    /// How complete the reading is: Known, AtLeast (a part is missing) or Unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
-    /// Seconds that the oldest message that is not processed has waited, rounded to two significant digits.
-    /// oldestMessageAgeBasis says how sure that is.
+    /// Seconds that the oldest unprocessed message has waited, rounded to two significant digits.
+    /// oldestMessageAgeBasis is how certain that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_message_age_seconds: Option<i64>,
-    /// How sure that age is.
+    /// How certain the age of the oldest message is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_message_age_basis: Option<AgeBasis>,
-    /// Messages that arrive per minute, over the last minute, rounded to two significant digits.
+    /// Messages that arrive per minute, measured over the last minute or four readings, rounded to two significant
+    /// digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival_rate_per_minute: Option<i64>,
-    /// What one replica processes. Kept over restarts of the operator.
+    /// What one replica processes. Saved across restarts of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_rate: Option<ServiceRateStatus>,
-    /// What speaks against more replicas: something that all of them share seems to be at its limit. Kept over restarts
-    /// of the operator. Absent: nothing does.
+    /// Saturation: adding replicas no longer raises throughput, because a shared dependency (database, API) appears
+    /// saturated. Saved across restarts of the operator. Absent: no saturation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saturation: Option<SaturationStatus>,
-    /// Seconds until the backlog is gone with the replicas that are ready now. Absent: never, or the service rate is
-    /// not known.
+    /// Seconds until the ready replicas have cleared the backlog. Absent: never, or the service rate is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_drain_seconds: Option<i64>,
-    /// Partitions that the consumer group can share out (Kafka).
+    /// Partitions that the consumer group can assign (Kafka). More replicas than partitions have no work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<i32>,
-    /// The current decision, also when nothing moves.
+    /// The current decision, also if the replicas stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionStatus>,
     /// The last change of replicas that the operator made.
@@ -61,13 +61,13 @@ pub struct QueueScalerStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The workload, as last seen.
+/// The workload, as last read.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
-    /// Replicas that the workload asks for.
+    /// Replicas that the workload requests.
     pub replicas: i32,
-    /// Replicas that are ready.
+    /// Replicas that are ready. Absent: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
     /// Label selector of the workload's pods.
@@ -75,26 +75,26 @@ pub struct TargetStatus {
     pub selector: Option<String>,
 }
 
-/// What one ready replica processes, as far as it is known.
+/// What one ready replica processes.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceRateStatus {
     /// Messages per minute.
     pub per_replica_per_minute: i64,
-    /// Time that one replica takes for a message, in microseconds: the same for rates that are small.
+    /// Microseconds that one replica needs for a message: the same rate, for slow work.
     pub microseconds_per_message: i64,
-    /// Where it is from: Hint (the specification), Learned (measured), Assumed (fewer than three measurements agree).
+    /// Basis of the rate: Hint (the spec), Learned (measured), Assumed (fewer than three measurements agree).
     pub basis: RateBasis,
-    /// Measurements behind it.
+    /// Number of measurements.
     pub samples: i32,
-    /// What remains of it, in percent, when there are more replicas than measuredWithReplicas. Absent: not known, which
-    /// takes measurements with three counts of replicas.
+    /// Percentage of the rate that remains with more replicas than measuredWithReplicas. Absent until three replica
+    /// counts were measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scalability_percent: Option<i32>,
-    /// The replicas with which it was measured, where scalabilityPercent is known.
+    /// Replicas during the measurement. Present with scalabilityPercent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_with_replicas: Option<i32>,
-    /// The pod template that was measured. Of another one it is only a first guess.
+    /// Hash of the pod template that was measured. For another template the rate is only a first estimate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template_hash: Option<String>,
     /// When it was last measured.
@@ -102,52 +102,52 @@ pub struct ServiceRateStatus {
     pub observed_at: Option<Time>,
 }
 
-/// What speaks against more replicas.
+/// Saturation of a shared dependency.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SaturationStatus {
-    /// The most replicas that seem to be of any use for now. With 0 times: the most that may be tried, the quarter more
-    /// included.
+    /// The most replicas that appear useful. If times is 0: the most that are tried, the added quarter included.
     pub replicas: i32,
-    /// From then on a few more are tried. With 0 times: then the doubt lapses, unless measurements renew it.
+    /// Time at which a few more replicas are tried. If times is 0: time at which the suspicion ends, unless measurements
+    /// renew it.
     pub retry_at: Time,
-    /// How often in a row added replicas processed little more: each time the next try comes later. 0: it is only a
-    /// doubt, because replicas process less than they used to, and the next measurements tell.
+    /// How often in a row added replicas processed hardly more; each time the next try is later. 0: only suspected,
+    /// because replicas process less than they used to; the next measurements decide.
     pub times: i32,
 }
 
-/// Where a service rate is from.
+/// Basis of a service rate.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RateBasis {
-    /// The specification says so.
+    /// Given in the spec.
     Hint,
-    /// It was measured.
+    /// Measured.
     Learned,
     /// Fewer than three measurements agree.
     Assumed,
 }
 
-/// How sure a reading of the backlog is.
+/// How complete a reading of the backlog is.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quality {
     /// Complete.
     Known,
-    /// A part is missing: there is at least so much. Never lowers replicas.
+    /// A part is missing: the backlog is a lower bound. Never removes replicas.
     AtLeast,
-    /// Nothing could be read. Never lowers replicas.
+    /// Nothing could be read. Never removes replicas.
     Unknown,
 }
 
-/// How sure the age of the oldest message is. Exact: to a poll or a fifth, as the operator saw the message come or the
-/// broker has its time. Estimated: reckoned from how messages come and go. AtLeast: it may be older, as messages were
-/// there before the operator first read the queue, and nothing tells for how long. Written together with the age.
+/// How certain the age of the oldest message is. Exact: to one poll or a fifth of the age; the operator saw the message
+/// arrive, or the broker has its timestamp. Estimated: from arrivals and processed messages. AtLeast: it can be older,
+/// because messages were in the queue before the operator first read it. Written together with the age.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AgeBasis {
-    /// To a poll or a fifth.
+    /// To one poll or a fifth of the age.
     Exact,
-    /// Reckoned from how messages come and go.
+    /// Estimated from arrivals and processed messages.
     Estimated,
-    /// It may be older.
+    /// The age can be higher.
     AtLeast,
 }
 
@@ -155,12 +155,12 @@ pub enum AgeBasis {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionStatus {
-    /// Why the replicas are what they are, in one CamelCase word.
+    /// Reason for the replicas, as one CamelCase word.
     pub reason: String,
-    /// The same as a sentence with the numbers that were used.
+    /// The reason as a sentence, with the numbers that were used.
     pub message: String,
-    /// What kept the decision from its first result: MaxReplicas, MinReplicas, Partitions, Consumers, Downstream, Health,
-    /// Behavior, Rollout, Rebalance, Mode.
+    /// What limited the decision last: MaxReplicas, MinReplicas, Partitions, Consumers, Downstream, Health, Behavior,
+    /// Rollout, Rebalance, Mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<String>,
 }
@@ -169,14 +169,14 @@ pub struct DecisionStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct LastScale {
-    /// When it was made.
+    /// Time of the change.
     pub time: Time,
-    /// Replicas before.
+    /// Replicas before the change.
     pub from: i32,
-    /// Replicas after.
+    /// Replicas after the change.
     pub to: i32,
-    /// Why, in one CamelCase word.
+    /// Reason, as one CamelCase word.
     pub reason: String,
-    /// Why, as a sentence with the numbers that were used.
+    /// The reason as a sentence, with the numbers that were used.
     pub message: String,
 }
