@@ -23,9 +23,9 @@ pub enum Command {
     /// Run the operator: watch QueueScalers, read backlogs, set replicas
     Run(Box<RunArgs>),
     /// Try a QueueScaler on a modelled queue: a recorded trace or a scenario, without a cluster
-    Simulate(Box<crate::simulate::SimulateArgs>),
+    Simulate(Box<crate::simulation::command::simulate::SimulateArgs>),
     /// Write down what an operator sees of a QueueScaler, as a trace for simulate
-    Record(Box<crate::record::RecordArgs>),
+    Record(Box<crate::simulation::command::record::RecordArgs>),
     /// Print the custom resource definitions as YAML
     Crd,
     /// Print the version

@@ -8,9 +8,7 @@
 //! | [`plan`] | from a raw specification to a checked plan; the only reader of raw specifications | no |
 //! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, TLS, refused addresses | yes |
 //! | [`engine`] | from a reading to a replica count, in rooms: `learn`, `diagnose`, `size`, `limit` | no |
-//! | [`simulation`] | a model of a queue and its consumers, to try `decide` on without any; nothing of the operator uses it | no |
-//! | [`simulate`] | the command `simulate`: files, tables and charts of what `simulation` finds | files |
-//! | [`record`] | the command `record`: an operator's metrics as a trace | HTTP, files |
+//! | [`simulation`] | a model of a queue and its consumers, to try `decide` on without any; nothing of the operator uses it | no, but its [`command`](simulation::command)s |
 //! | [`workload`] | a workload as Kubernetes shows it | no |
 //! | [`report`] | from what a visit found to status, conditions and events | no |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
@@ -60,10 +58,8 @@ pub mod cluster;
 pub mod controllers;
 pub mod engine;
 pub mod plan;
-pub mod record;
 pub mod report;
 pub mod run;
-pub mod simulate;
 pub mod simulation;
 pub mod telemetry;
 pub mod workload;

@@ -25,10 +25,10 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     provider.install_default().ok().context("a TLS provider is installed already")?;
     match command {
         Command::Run(args) => tokio::runtime::Runtime::new()?.block_on(queuescaler::run::run(*args)),
-        Command::Simulate(args) => print(&queuescaler::simulate::run(&args)?),
+        Command::Simulate(args) => print(&queuescaler::simulation::command::simulate::run(&args)?),
         Command::Record(args) => {
             let (mut record, mut words) = (std::io::stdout(), std::io::stderr());
-            let recording = queuescaler::record::run(&args, &mut record, &mut words);
+            let recording = queuescaler::simulation::command::record::run(&args, &mut record, &mut words);
             Ok(tokio::runtime::Runtime::new()?.block_on(recording)?)
         }
         Command::Crd => definitions()

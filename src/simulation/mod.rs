@@ -1,4 +1,5 @@
-//! A model of a queue and its consumers, to try the engine on before it runs a workload. Pure: no I/O, no clock.
+//! A model of a queue and its consumers, to try the engine on before it runs a workload. Pure: no I/O, no clock,
+//! but for the commands.
 //!
 //! ```text
 //! trace or scenario ──► model::World ──► observer ──► autoscaler ──► replicas ─┐
@@ -6,11 +7,22 @@
 //!                           └──────────────── pods ◄───────────────────────────┘
 //!                           └──► metrics, samples, decisions
 //! ```
+//! | module | what it is for |
+//! |---|---|
+//! | [`model`] | queue, consumers and pods, second by second |
+//! | [`trace`] | recorded loads: CSV, Prometheus answers |
+//! | [`scenario`] | made loads and faults |
+//! | [`observer`], [`autoscaler`], [`run`] | readings of the model, what decides on them, and the loop of both |
+//! | [`metrics`], [`comparison`] | what a run is judged by |
+//! | [`baselines`] | other ways to scale: KEDA, target tracking, fixed replicas |
+//! | [`command`] | `simulate` and `record`: the only I/O |
+//!
 //! The operator's own `decide` sees what the operator's own reader would make of the modelled offsets. Nothing here is
 //! used by the operator.
 
 pub mod autoscaler;
 pub mod baselines;
+pub mod command;
 pub mod comparison;
 pub mod metrics;
 pub mod model;

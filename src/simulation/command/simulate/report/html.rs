@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::chart::{Chart, Line, escape};
 use super::{Point, Report, Step, Trouble, to_decimals};
-use crate::simulate::compare::Comparison;
-use crate::simulate::table::duration;
+use crate::simulation::command::simulate::compare::Comparison;
+use crate::simulation::command::simulate::table::duration;
 use crate::simulation::observer::after;
 
 /// Rows of the table of decisions.
