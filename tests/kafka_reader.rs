@@ -7,10 +7,10 @@ mod support;
 use std::time::{Duration, Instant};
 
 use queuescaler::api::{IsolationLevel, OffsetReset};
-use queuescaler::brokers::access::KafkaAccess;
 use queuescaler::brokers::address::AddressPolicy;
 use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::KafkaReader;
+use queuescaler::brokers::kafka::access::KafkaAccess;
 use queuescaler::brokers::{Note, Reading, SourceReason};
 use queuescaler::plan::NameSelector;
 use support::kafka_admin::KafkaAdmin;

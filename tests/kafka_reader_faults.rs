@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
 use queuescaler::api::{OffsetReset, SaslMechanism};
-use queuescaler::brokers::access::{Credentials, KafkaAccess, SaslAccess};
+use queuescaler::brokers::access::Credentials;
 use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::KafkaReader;
+use queuescaler::brokers::kafka::access::{KafkaAccess, SaslAccess};
 use queuescaler::brokers::reader::Reader;
 use queuescaler::brokers::{Problem, Reading, SourceReason};
 use support::fake_kafka::*;

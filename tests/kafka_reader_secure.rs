@@ -9,9 +9,10 @@ mod support;
 use std::time::{Duration, Instant};
 
 use queuescaler::api::{IsolationLevel, OffsetReset, SaslMechanism};
-use queuescaler::brokers::access::{ClientCertificate, Credentials, KafkaAccess, SaslAccess, TlsAccess};
+use queuescaler::brokers::access::{ClientCertificate, Credentials, TlsAccess};
 use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::KafkaReader;
+use queuescaler::brokers::kafka::access::{KafkaAccess, SaslAccess};
 use queuescaler::brokers::{Note, SourceReason};
 use queuescaler::plan::NameSelector;
 use support::kafka_admin::{KafkaAdmin, any_address};

@@ -7,9 +7,10 @@ mod support;
 use std::sync::Arc;
 
 use queuescaler::api::OffsetReset;
-use queuescaler::brokers::access::{ClientCertificate, KafkaAccess, TlsAccess};
+use queuescaler::brokers::access::{ClientCertificate, TlsAccess};
 use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::KafkaReader;
+use queuescaler::brokers::kafka::access::KafkaAccess;
 use queuescaler::brokers::{Note, Problem, Reading, SourceReason};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};

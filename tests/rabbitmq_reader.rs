@@ -7,7 +7,8 @@ mod rabbitmq_admin;
 #[path = "support/skip.rs"]
 mod skip;
 
-use queuescaler::brokers::access::{RabbitMqAccess, TlsAccess};
+use queuescaler::brokers::access::TlsAccess;
+use queuescaler::brokers::rabbitmq::access::RabbitMqAccess;
 use queuescaler::brokers::{Note, Reading, SourceReason};
 use rabbitmq_admin::{Broker, credentials, host_and_port, read, read_until, reader, tls, variable};
 use skip::skipped;

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use queuescaler::api::QueueScaler;
-use queuescaler::brokers::access::{Credentials, RabbitMqAccess};
+use queuescaler::brokers::access::Credentials;
 use queuescaler::brokers::address::AddressPolicy;
 use queuescaler::brokers::budget::Budget;
+use queuescaler::brokers::rabbitmq::access::{RabbitMq, RabbitMqAccess};
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
 use queuescaler::brokers::sessions::Sessions;
@@ -348,7 +349,7 @@ async fn a_management_api_that_hangs_leaves_amqp_the_time_for_a_lower_bound_that
     let wake: Wake = Arc::new(move || wake.send(()).unwrap());
     let interest = queues(&["orders"]).interest;
     let subscription =
-        sessions.subscribe_rabbitmq(&access, Arc::unwrap_or_clone(interest), Duration::from_secs(1), wake);
+        sessions.subscribe::<RabbitMq>(&access, Arc::unwrap_or_clone(interest), Duration::from_secs(1), wake);
     let begun = Instant::now();
     woken.recv().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());

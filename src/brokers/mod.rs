@@ -5,6 +5,7 @@
 pub mod access;
 pub mod address;
 mod backoff;
+pub mod broker;
 pub mod budget;
 pub mod kafka;
 pub mod observation;

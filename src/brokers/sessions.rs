@@ -1,5 +1,7 @@
-//! All sessions of the operator: finds the one for a cluster and its credentials, or begins it.
+//! All sessions of the operator, and the registry of brokers: finds the session for a cluster and its credentials, or
+//! begins it.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,14 +10,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::Observation;
-use super::access::{AccessKey, KafkaAccess, RabbitMqAccess};
+use super::access::{AccessKey, SecretReader};
 use super::address::AddressPolicy;
+use super::broker::{Broker, InterestOf};
 use super::budget::Budget;
-use super::kafka::KafkaReader;
-use super::rabbitmq::RabbitMqReader;
-use super::reader::Reader;
+use super::kafka::access::Kafka;
+use super::rabbitmq::access::RabbitMq;
 use super::session::{Command, Receiver, Session, Wake};
-use crate::plan::{KafkaInterest, RabbitMqInterest};
+use crate::plan::Source;
 use crate::telemetry::metrics::{Metrics, PollMetrics};
 
 /// The sessions, by broker cluster and credentials.
@@ -24,41 +26,91 @@ pub struct Sessions {
     addresses: AddressPolicy,
     budget: Budget,
     metrics: Arc<Metrics>,
-    kafka: Registry<KafkaInterest>,
-    rabbitmq: Registry<RabbitMqInterest>,
+    /// Each is a [`Handle`] of its broker's interest: an [`AccessKey`] is made of the broker's name, too.
+    running: Mutex<HashMap<AccessKey, Weak<dyn Any + Send + Sync>>>,
+    next_id: AtomicU64,
 }
+
+/// A subscription, and the cluster and credentials that it is to.
+pub type Keyed = (AccessKey, Subscription);
 
 impl Sessions {
     /// No sessions yet. `addresses` says which addresses they are allowed to connect to, `budget` how much they read.
     #[must_use]
     pub fn new(addresses: AddressPolicy, budget: Budget, metrics: Arc<Metrics>) -> Self {
-        Self { addresses, budget, metrics, kafka: Registry::default(), rabbitmq: Registry::default() }
+        Self { addresses, budget, metrics, running: Mutex::default(), next_id: AtomicU64::new(0) }
     }
 
-    /// Polls a Kafka cluster for this interest until the subscription is dropped.
-    pub fn subscribe_kafka(
+    /// The registry of brokers: reads the Secrets that the source names, and polls its cluster until the subscription
+    /// is dropped. Absent where the Secrets lead to `current`, so that the subscription to that serves on.
+    ///
+    /// # Errors
+    /// A Secret cannot be had.
+    pub async fn join<S: SecretReader>(
         &self,
-        access: &KafkaAccess,
-        interest: KafkaInterest,
+        source: &Source,
+        secrets: &S,
+        current: Option<AccessKey>,
+        period: Duration,
+        wake: &Wake,
+    ) -> Result<Option<Keyed>, S::Error> {
+        match source {
+            Source::Kafka(source) => self.join_as::<Kafka, S>(source, secrets, current, period, wake).await,
+            Source::RabbitMq(source) => {
+                self.join_as::<RabbitMq, S>(source, secrets, current, period, wake).await
+            }
+        }
+    }
+
+    async fn join_as<B: Broker, S: SecretReader>(
+        &self,
+        source: &B::Source,
+        secrets: &S,
+        current: Option<AccessKey>,
+        period: Duration,
+        wake: &Wake,
+    ) -> Result<Option<Keyed>, S::Error> {
+        let access = B::access(source, secrets).await?;
+        let key = B::key(&access);
+        let subscribe = || self.subscribe::<B>(&access, B::interest(source), period, Arc::clone(wake));
+        Ok((current != Some(key)).then(|| (key, subscribe())))
+    }
+
+    /// Polls a cluster for this interest until the subscription is dropped.
+    pub fn subscribe<B: Broker>(
+        &self,
+        access: &B::Access,
+        interest: InterestOf<B>,
         period: Duration,
         wake: Wake,
     ) -> Subscription {
-        let (own_access, addresses, budget) = (access.clone(), self.addresses.clone(), self.budget);
-        let reader = move || KafkaReader::new(own_access.clone(), addresses.clone(), budget);
-        self.kafka.subscribe(access.key(), reader, self.metrics.polls("kafka"), interest, period, wake)
+        let session = self.session::<B>(access);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, observations) = watch::channel(None);
+        let interest = Arc::new(interest);
+        let _ = session.commands.send(Command::Subscribe { id, interest, period, sender, wake });
+        Subscription { observations, _end: Box::new(Unsubscribe { id, session }) }
     }
 
-    /// Polls a RabbitMQ broker for this interest until the subscription is dropped.
-    pub fn subscribe_rabbitmq(
-        &self,
-        access: &RabbitMqAccess,
-        interest: RabbitMqInterest,
-        period: Duration,
-        wake: Wake,
-    ) -> Subscription {
-        let (own_access, addresses, budget) = (access.clone(), self.addresses.clone(), self.budget);
-        let reader = move || RabbitMqReader::new(own_access.clone(), addresses.clone(), budget);
-        self.rabbitmq.subscribe(access.key(), reader, self.metrics.polls("rabbitmq"), interest, period, wake)
+    fn session<B: Broker>(&self, access: &B::Access) -> Arc<Handle<InterestOf<B>>> {
+        let key = B::key(access);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = running.get(&key).and_then(Weak::upgrade).and_then(|session| session.downcast().ok());
+        // One whose task is gone, as after a panic, would never poll again.
+        if let Some(session) = known.filter(|session: &Arc<Handle<_>>| !session.commands.is_closed()) {
+            return session;
+        }
+        running.retain(|_, session| session.strong_count() > 0);
+        let metrics = self.metrics.polls(B::NAME);
+        metrics.session_began();
+        let (commands, received) = mpsc::unbounded_channel();
+        let (access, addresses, budget) = (access.clone(), self.addresses.clone(), self.budget);
+        let reader = move || B::reader(&access, &addresses, budget);
+        tokio::spawn(Session::new(reader, received, metrics.clone()).run());
+        let session = Arc::new(Handle { commands, metrics });
+        let erased: Arc<dyn Any + Send + Sync> = session.clone();
+        running.insert(key, Arc::downgrade(&erased));
+        session
     }
 }
 
@@ -88,28 +140,10 @@ impl Subscription {
     }
 }
 
-#[derive(Debug)]
-struct Registry<I> {
-    sessions: Mutex<HashMap<AccessKey, Weak<Handle<I>>>>,
-    next_id: AtomicU64,
-}
-
-impl<I> Default for Registry<I> {
-    fn default() -> Self {
-        Self { sessions: Mutex::default(), next_id: AtomicU64::new(0) }
-    }
-}
-
 /// The last one that is dropped ends the session's task.
 struct Handle<I> {
     commands: mpsc::UnboundedSender<Command<I>>,
     metrics: PollMetrics,
-}
-
-impl<I> std::fmt::Debug for Handle<I> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("session")
-    }
 }
 
 impl<I> Drop for Handle<I> {
@@ -125,75 +159,34 @@ struct Unsubscribe<I> {
 
 impl<I> Drop for Unsubscribe<I> {
     fn drop(&mut self) {
-        // A session that is gone already needs no word.
+        // A session that is gone already needs no message.
         let _ = self.session.commands.send(Command::Unsubscribe { id: self.id });
-    }
-}
-
-impl<I: Send + Sync + 'static> Registry<I> {
-    fn subscribe<R: Reader<Interest = I>>(
-        &self,
-        key: AccessKey,
-        reader: impl Fn() -> R + Send + Sync + 'static,
-        metrics: PollMetrics,
-        interest: I,
-        period: Duration,
-        wake: Wake,
-    ) -> Subscription {
-        let session = self.session(key, reader, metrics);
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (sender, observations) = watch::channel(None);
-        let interest = Arc::new(interest);
-        let _ = session.commands.send(Command::Subscribe { id, interest, period, sender, wake });
-        Subscription { observations, _end: Box::new(Unsubscribe { id, session }) }
-    }
-
-    fn session<R: Reader<Interest = I>>(
-        &self,
-        key: AccessKey,
-        reader: impl Fn() -> R + Send + Sync + 'static,
-        metrics: PollMetrics,
-    ) -> Arc<Handle<I>> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = sessions.get(&key).and_then(Weak::upgrade);
-        // One whose task is gone, as after a panic, would never poll again.
-        if let Some(session) = known.filter(|session| !session.commands.is_closed()) {
-            return session;
-        }
-        sessions.retain(|_, session| session.strong_count() > 0);
-        let (commands, received) = mpsc::unbounded_channel();
-        metrics.session_began();
-        tokio::spawn(Session::new(reader, received, metrics.clone()).run());
-        let session = Arc::new(Handle { commands, metrics });
-        sessions.insert(key, Arc::downgrade(&session));
-        session
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::NameSelector;
+    use crate::brokers::access::Credentials;
+    use crate::brokers::rabbitmq::access::RabbitMqAccess;
+    use crate::plan::{NameSelector, RabbitMqInterest};
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_whose_task_is_gone_is_replaced_at_the_next_subscription() {
+    async fn a_session_whose_task_panicked_is_replaced() {
         let sessions = Sessions::new(AddressPolicy::default(), Budget::default(), Metrics::new());
         // Loopback is refused, so that nothing is connected to.
         let access = RabbitMqAccess {
             host: "127.0.0.1".into(),
             amqp_port: 5672,
             management_url: None,
-            credentials: crate::brokers::access::Credentials {
-                username: "guest".into(),
-                password: "guest".into(),
-            },
+            credentials: Credentials { username: "guest".into(), password: "guest".into() },
             tls: None,
         };
         let interest =
             RabbitMqInterest { vhost: "/".into(), queues: NameSelector::Names(vec!["orders".into()]) };
         let subscribe = |wake| {
             let period = Duration::from_secs(5);
-            sessions.subscribe_rabbitmq(&access, interest.clone(), period, wake)
+            sessions.subscribe::<RabbitMq>(&access, interest.clone(), period, wake)
         };
         let mut doomed = subscribe(Arc::new(|| panic!("a test's panic")));
         assert!(!doomed.is_over());

@@ -13,11 +13,9 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use tokio::time::Instant;
 
 use crate::api::SecretKeyRef;
-use crate::brokers::access::{
-    ClientCertificate, Credentials, KafkaAccess, RabbitMqAccess, SaslAccess, TlsAccess,
-};
+use crate::brokers::access::{ClientCertificate, Credentials, SecretReader, TlsAccess};
 use crate::brokers::{Problem, SourceReason};
-use crate::plan::{CredentialsRef, KafkaSource, RabbitMqSource, TlsRef};
+use crate::plan::{CredentialsRef, TlsRef};
 
 /// Longest credential that is taken, in bytes: SASL frames and URLs are not made for more.
 const CREDENTIAL_LIMIT: usize = 8 * 1024;
@@ -84,44 +82,8 @@ pub struct Secrets {
     cache: SecretCache,
 }
 
-impl Secrets {
-    /// How to reach a Kafka cluster, with its Secrets read.
-    ///
-    /// # Errors
-    /// A Secret or a key is missing or unusable, or the API server does not answer.
-    pub async fn kafka(&self, source: &KafkaSource) -> Result<KafkaAccess, SecretError> {
-        let sasl = match &source.sasl {
-            None => None,
-            Some(sasl) => Some(SaslAccess {
-                mechanism: sasl.mechanism,
-                credentials: self.credentials(&sasl.credentials, sasl.username.as_deref()).await?,
-            }),
-        };
-        Ok(KafkaAccess {
-            bootstrap: source.bootstrap.clone(),
-            tls: self.tls(source.tls.as_ref()).await?,
-            sasl,
-        })
-    }
-
-    /// How to reach a RabbitMQ broker, with its Secrets read.
-    ///
-    /// # Errors
-    /// As [`Secrets::kafka`].
-    pub async fn rabbitmq(&self, source: &RabbitMqSource) -> Result<RabbitMqAccess, SecretError> {
-        let credentials = match &source.credentials {
-            Some(reference) => self.credentials(reference, None).await?,
-            // What every RabbitMQ begins with; it may be used from the broker's own machine only.
-            None => Credentials { username: "guest".into(), password: SecretString::from("guest") },
-        };
-        Ok(RabbitMqAccess {
-            host: source.host.clone(),
-            amqp_port: source.amqp_port,
-            management_url: source.management_url.clone(),
-            credentials,
-            tls: self.tls(source.tls.as_ref()).await?,
-        })
-    }
+impl SecretReader for Secrets {
+    type Error = SecretError;
 
     async fn credentials(
         &self,
@@ -158,7 +120,9 @@ impl Secrets {
         };
         Ok(Some(TlsAccess { ca_pem, client, insecure_skip_verify: reference.insecure_skip_verify }))
     }
+}
 
+impl Secrets {
     async fn read(&self, name: &str) -> Result<Arc<Data>, SecretError> {
         let key = (self.namespace.clone(), name.to_owned());
         if let Some(data) = self.cache.cached(&key) {

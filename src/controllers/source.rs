@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::brokers::access::AccessKey;
-use crate::brokers::sessions::{Sessions, Subscription};
+use crate::brokers::sessions::{Keyed, Sessions};
 use crate::brokers::{Observation, Problem, Reading, SourceReason, Wake};
 use crate::cluster::secrets::{SecretError, Secrets};
 use crate::plan::Source;
@@ -23,12 +23,12 @@ const REREAD_REFUSED: Duration = Duration::from_secs(10);
 pub(super) struct Watching {
     source: Option<(Source, Duration)>,
     read_at: Option<Instant>,
-    current: Option<(AccessKey, Subscription)>,
+    current: Option<Keyed>,
     /// With new credentials, until its first reading: the old one serves meanwhile, so that no poll fails.
-    next: Option<(AccessKey, Subscription)>,
+    next: Option<Keyed>,
     /// Those to what was asked for before an edit, until there is one to what is asked for now: as a rule both are of
     /// the same session, which must not end in between and lose its connections and its back-off.
-    replaced: [Option<(AccessKey, Subscription)>; 2],
+    replaced: [Option<Keyed>; 2],
     /// Since when the Secrets are unusable, and why.
     unusable: Option<(Timestamp, Problem)>,
 }
@@ -54,7 +54,7 @@ impl Watching {
         }
         if self.read_at.is_none_or(|at| at.elapsed() >= self.reread()) {
             self.read_at = Some(Instant::now());
-            match subscribe(source, period, secrets, sessions, wake, self.keys()).await {
+            match sessions.join(source, secrets, self.key(), period, wake).await {
                 Ok(changed) => {
                     self.unusable = None;
                     self.replaced = Default::default();
@@ -85,8 +85,9 @@ impl Watching {
         self.reread()
     }
 
-    fn keys(&self) -> [Option<AccessKey>; 2] {
-        [self.current.as_ref(), self.next.as_ref()].map(|subscription| subscription.map(|(key, _)| *key))
+    /// The cluster and credentials of the last subscription made.
+    fn key(&self) -> Option<AccessKey> {
+        self.next.as_ref().or(self.current.as_ref()).map(|(key, _)| *key)
     }
 
     fn reread(&self) -> Duration {
@@ -99,41 +100,9 @@ impl Watching {
     }
 }
 
-/// Reads the Secrets. Returns a subscription when they lead to other access than that of `known`.
-async fn subscribe(
-    source: &Source,
-    period: Duration,
-    secrets: &Secrets,
-    sessions: &Sessions,
-    wake: &Wake,
-    known: [Option<AccessKey>; 2],
-) -> Result<Option<(AccessKey, Subscription)>, SecretError> {
-    match source {
-        Source::Kafka(kafka) => {
-            let access = secrets.kafka(kafka).await?;
-            let key = access.key();
-            let subscribe =
-                || sessions.subscribe_kafka(&access, kafka.interest.clone(), period, Arc::clone(wake));
-            Ok((!is_latest(known, key)).then(|| (key, subscribe())))
-        }
-        Source::RabbitMq(rabbitmq) => {
-            let access = secrets.rabbitmq(rabbitmq).await?;
-            let key = access.key();
-            let subscribe =
-                || sessions.subscribe_rabbitmq(&access, rabbitmq.interest.clone(), period, Arc::clone(wake));
-            Ok((!is_latest(known, key)).then(|| (key, subscribe())))
-        }
-    }
-}
-
 /// Forgets a subscription from which nothing will come any more. Returns whether it did.
-fn forget_if_over(subscription: &mut Option<(AccessKey, Subscription)>) -> bool {
+fn forget_if_over(subscription: &mut Option<Keyed>) -> bool {
     subscription.take_if(|(_, subscription)| subscription.is_over()).is_some()
-}
-
-/// Whether the key is that of the last subscription made.
-fn is_latest([current, next]: [Option<AccessKey>; 2], key: AccessKey) -> bool {
-    next.or(current) == Some(key)
 }
 
 /// The polls that fall due while the Secrets are unusable fail, each at its time.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use queuescaler::api::{IsolationLevel, OffsetReset};
-use queuescaler::brokers::access::KafkaAccess;
 use queuescaler::brokers::budget::Budget;
+use queuescaler::brokers::kafka::access::KafkaAccess;
 use queuescaler::brokers::kafka::{KafkaReader, Memory};
 use queuescaler::brokers::reader::{Reader, Watched};
 use queuescaler::brokers::{Backlog, Problem, Reading};

@@ -12,9 +12,10 @@ use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOpti
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Confirmation};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use queuescaler::brokers::access::{Credentials, RabbitMqAccess, TlsAccess};
+use queuescaler::brokers::access::{Credentials, TlsAccess};
 use queuescaler::brokers::address::AddressPolicy;
 use queuescaler::brokers::budget::Budget;
+use queuescaler::brokers::rabbitmq::access::RabbitMqAccess;
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
 use queuescaler::brokers::{Problem, Reading};

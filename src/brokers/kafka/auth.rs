@@ -15,7 +15,8 @@ use super::connection::{Call, Connection};
 use super::scram::{Hash, Scram};
 use super::wire::{Fields, Malformed};
 use crate::api::SaslMechanism;
-use crate::brokers::access::{Credentials, SaslAccess};
+use crate::brokers::access::Credentials;
+use crate::brokers::kafka::access::SaslAccess;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
 

@@ -20,9 +20,9 @@ use super::auth;
 use super::endpoint::Endpoint;
 use super::versions::ApiVersions;
 use super::wire::{Fields, Malformed};
-use crate::brokers::access::SaslAccess;
 use crate::brokers::address::AddressPolicy;
 use crate::brokers::budget::Budget;
+use crate::brokers::kafka::access::SaslAccess;
 use crate::brokers::{Problem, SourceReason, tls};
 
 /// How this client calls itself.

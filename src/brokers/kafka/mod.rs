@@ -15,6 +15,7 @@
 //! Reading creates nothing: no topic is created by metadata, and no coordinator is asked for before the topic of
 //! commits exists, because brokers create that one on demand.
 
+pub mod access;
 mod auth;
 pub mod backlog;
 mod cluster;
@@ -50,6 +51,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use self::access::KafkaAccess;
 use self::backlog::{History, Offsets, TopicOffsets};
 use self::cluster::{Cluster, Poll};
 use self::configs::Retentions;
@@ -62,7 +64,6 @@ use self::share_groups::ShareOffset;
 use self::skipped::Skipped;
 use self::topics::{Matched, Topics};
 use self::transactions::Transactions;
-use super::access::KafkaAccess;
 use super::address::AddressPolicy;
 use super::budget::Budget;
 use super::reader::{Reader, Watched};

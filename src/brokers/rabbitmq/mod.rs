@@ -3,6 +3,7 @@
 //! Per poll and virtual host either a few single requests or one listing, whichever costs the broker less
 //! (`questions`). Nothing is ever declared, bound, consumed or changed.
 
+pub mod access;
 mod amqp;
 mod answer;
 mod backlog;
@@ -18,11 +19,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use access::RabbitMqAccess;
 use questions::questions;
 use reading::reading;
 use ways::Ways;
 
-use super::access::RabbitMqAccess;
 use super::address::AddressPolicy;
 use super::budget::Budget;
 use super::reader::{Reader, Watched};

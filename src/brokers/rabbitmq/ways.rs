@@ -14,8 +14,8 @@ use super::http::Http;
 use super::link::Endpoint;
 use super::management::Management;
 use super::questions::Question;
-use crate::brokers::access::RabbitMqAccess;
 use crate::brokers::address::AddressPolicy;
+use crate::brokers::rabbitmq::access::RabbitMqAccess;
 use crate::brokers::{Problem, SourceReason, tls};
 
 /// Share of the time until the deadline that the management API gets.
