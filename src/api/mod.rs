@@ -4,11 +4,15 @@
 //! Rules for every field: camelCase, bounded, a doc comment with unit, default and effect (it is what
 //! `kubectl explain` prints), no reference that leaves the namespace, no file path.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod behavior;
 pub mod condition;
 pub mod definition;
+mod lenient;
 pub mod policy;
 pub mod queue_scaler;
+pub(crate) mod rules;
 pub mod source;
 pub mod status;
 

@@ -4,9 +4,11 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules::{exactly_one_field, exactly_one_of};
+
 /// How the backlog becomes a replica count. Exactly one of drainTime, backlogPerReplica, steps.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[x_kube(validation = Rule::new("[has(self.drainTime), has(self.backlogPerReplica), has(self.steps)].filter(given, given).size() == 1").message("exactly one of drainTime, backlogPerReplica, steps must be set"))]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[schemars(transform = exactly_one_field)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
     /// The time in which a backlog must be cleared. The operator measures what one replica processes and calculates the
@@ -70,8 +72,8 @@ fn thirty() -> i32 {
 }
 
 /// First estimate of the service rate. Exactly one of perReplicaPerMinute, messageSeconds.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("has(self.perReplicaPerMinute) != has(self.messageSeconds)").message("exactly one of perReplicaPerMinute, messageSeconds must be set"))]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[schemars(transform = exactly_one_field)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceRateHint {
     /// Messages that one replica processes per minute; 120 if a message takes half a second.
@@ -114,8 +116,8 @@ fn sixty() -> i32 {
 
 /// One rule: a threshold of the backlog, and a change of the replicas.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("has(self.backlogAbove) != has(self.backlogBelow)").message("exactly one of backlogAbove, backlogBelow must be set"))]
-#[x_kube(validation = Rule::new("has(self.addReplicas) != has(self.removeReplicas)").message("exactly one of addReplicas, removeReplicas must be set"))]
+#[x_kube(validation = exactly_one_of(&["backlogAbove", "backlogBelow"]))]
+#[x_kube(validation = exactly_one_of(&["addReplicas", "removeReplicas"]))]
 #[serde(rename_all = "camelCase")]
 pub struct StepRule {
     /// Matches if the backlog is above this number of messages. Exactly one of backlogAbove, backlogBelow.

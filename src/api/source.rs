@@ -4,9 +4,11 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules::{exactly_one_field, exactly_one_of};
+
 /// The queue that the workload consumes. Exactly one of kafka, rabbitmq.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[x_kube(validation = Rule::new("has(self.kafka) != has(self.rabbitmq)").message("exactly one of kafka, rabbitmq must be set"))]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[schemars(transform = exactly_one_field)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
     /// A consumer group of a Kafka cluster.
@@ -19,7 +21,7 @@ pub struct Source {
 
 /// A consumer group and the topics that it reads. The backlog is the group's lag.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[x_kube(validation = Rule::new("has(self.topics) != has(self.topicPattern)").message("exactly one of topics, topicPattern must be set"))]
+#[x_kube(validation = exactly_one_of(&["topics", "topicPattern"]))]
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
     /// The first brokers to connect to, as host:port; name more than one, so that one can be down. A host without a dot
@@ -108,7 +110,7 @@ pub enum SaslMechanism {
 
 /// Queues of one virtual host. The backlog is their ready and unacknowledged messages, added up.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[x_kube(validation = Rule::new("has(self.queues) != has(self.queuePattern)").message("exactly one of queues, queuePattern must be set"))]
+#[x_kube(validation = exactly_one_of(&["queues", "queuePattern"]))]
 #[x_kube(validation = Rule::new("!has(self.queuePattern) || has(self.managementUrl)").message("queuePattern needs managementUrl, because AMQP cannot list queues").field_path(".queuePattern"))]
 #[x_kube(validation = Rule::new("!has(self.managementUrl) || has(self.credentialsSecretRef)").message("managementUrl needs credentialsSecretRef").field_path(".managementUrl"))]
 #[serde(rename_all = "camelCase")]

@@ -4,10 +4,13 @@
 //! above 65535) is found here, and so is an object that was stored before a rule existed. An [`Invalid`] names the
 //! field and the way out; the target of an invalid object is left alone.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod scaling;
 mod source;
 #[cfg(test)]
 mod tests;
+mod union;
 
 pub use scaling::{
     Behavior, Bounds, DrainTime, Fallback, Policy, ScalingPlan, ScalingRules, ServiceRateHint, Step,
@@ -54,9 +57,7 @@ impl Invalid {
 /// # Errors
 /// The first field that cannot be used.
 pub fn validate(object: &QueueScaler, namespace: &str) -> Result<Plan, Invalid> {
-    Ok(Plan {
-        target: object.spec.scale_target_ref.clone(),
-        source: source::validate(&object.spec.source, namespace)?,
-        scaling: scaling::validate(&object.spec)?,
-    })
+    let source = source::validate(&object.spec.source, namespace)?;
+    let scaling = scaling::validate(&object.spec, &source)?;
+    Ok(Plan { target: object.spec.scale_target_ref.clone(), source, scaling })
 }

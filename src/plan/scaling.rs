@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::Invalid;
+use super::union::exactly_one;
+use super::{Invalid, Source};
 use crate::api::{self, Mode, QueueScalerSpec, SelectPolicy};
 
 /// Everything that a decision rests on, besides what is observed.
@@ -157,23 +158,18 @@ pub struct ScalingRules {
     pub tolerance_millis: u32,
 }
 
-pub(super) fn validate(spec: &QueueScalerSpec) -> Result<ScalingPlan, Invalid> {
+pub(super) fn validate(spec: &QueueScalerSpec, source: &Source) -> Result<ScalingPlan, Invalid> {
     let bounds = bounds(spec)?;
     Ok(ScalingPlan {
         bounds,
         activation_backlog: at_least(spec.activation_backlog, 0, "spec.activationBacklog")?,
         mode: spec.mode,
         poll_period: seconds(spec.poll_period_seconds, 1..=3600, "spec.pollPeriodSeconds")?,
-        statistics_interval: statistics_interval(&spec.source),
+        statistics_interval: source.statistics_interval(),
         policy: policy(&spec.policy)?,
         behavior: behavior(spec.behavior.as_ref())?,
         fallback: spec.fallback.map(|given| fallback(given, bounds)).transpose()?,
     })
-}
-
-/// RabbitMQ's management collects its numbers every 5 s unless it is told otherwise; Kafka answers from the log.
-fn statistics_interval(source: &api::Source) -> Duration {
-    if source.rabbitmq.is_some() { Duration::from_secs(5) } else { Duration::ZERO }
 }
 
 fn bounds(spec: &QueueScalerSpec) -> Result<Bounds, Invalid> {
@@ -205,37 +201,37 @@ fn fallback(given: api::Fallback, bounds: Bounds) -> Result<Fallback, Invalid> {
 }
 
 fn policy(given: &api::Policy) -> Result<Policy, Invalid> {
-    match (&given.drain_time, &given.backlog_per_replica, &given.steps) {
-        (Some(drain_time), None, None) => Ok(Policy::DrainTime(self::drain_time(*drain_time)?)),
-        (None, Some(per_replica), None) => Ok(Policy::BacklogPerReplica {
-            messages: at_least(per_replica.messages, 1, "spec.policy.backlogPerReplica.messages")?,
-        }),
-        (None, None, Some(steps)) => {
-            let rules = steps.rules.iter().enumerate().map(|(index, rule)| step_rule(index, *rule));
-            Ok(Policy::Steps {
-                period: seconds(steps.period_seconds, 1..=86_400, "spec.policy.steps.periodSeconds")?,
-                rules: rules.collect::<Result<_, _>>()?,
-            })
-        }
-        _ => {
-            Err(Invalid::new("spec.policy", "exactly one of drainTime, backlogPerReplica, steps must be set"))
-        }
-    }
+    let api::Policy { backlog_per_replica, drain_time, steps } = given;
+    let per_replica = backlog_per_replica.map(|given| {
+        let messages = at_least(given.messages, 1, "spec.policy.backlogPerReplica.messages")?;
+        Ok(Policy::BacklogPerReplica { messages })
+    });
+    let drain_time = drain_time.map(|given| self::drain_time(given).map(Policy::DrainTime));
+    let steps = steps.as_ref().map(self::steps);
+    let members = [("backlogPerReplica", per_replica), ("drainTime", drain_time), ("steps", steps)];
+    exactly_one("spec.policy", members)
+}
+
+fn steps(given: &api::Steps) -> Result<Policy, Invalid> {
+    let rules = given.rules.iter().enumerate().map(|(index, rule)| step_rule(index, *rule));
+    Ok(Policy::Steps {
+        period: seconds(given.period_seconds, 1..=86_400, "spec.policy.steps.periodSeconds")?,
+        rules: rules.collect::<Result<_, _>>()?,
+    })
 }
 
 fn drain_time(given: api::DrainTime) -> Result<DrainTime, Invalid> {
     let field = |name: &str| format!("spec.policy.drainTime.{name}");
-    let hint = |hint: api::ServiceRateHint| match (hint.per_replica_per_minute, hint.message_seconds) {
-        (Some(messages), None) => {
-            at_least(messages, 1, &field("serviceRate.perReplicaPerMinute")).map(ServiceRateHint::PerMinute)
-        }
-        (None, Some(time)) => {
+    let hint = |given: api::ServiceRateHint| {
+        let api::ServiceRateHint { message_seconds, per_replica_per_minute } = given;
+        let message = message_seconds.map(|time| {
             seconds(time, 1..=86_400, &field("serviceRate.messageSeconds")).map(ServiceRateHint::Message)
-        }
-        _ => {
-            let problem = "exactly one of perReplicaPerMinute, messageSeconds must be set";
-            Err(Invalid::new(field("serviceRate"), problem))
-        }
+        });
+        let per_minute = per_replica_per_minute.map(|messages| {
+            at_least(messages, 1, &field("serviceRate.perReplicaPerMinute")).map(ServiceRateHint::PerMinute)
+        });
+        let members = [("messageSeconds", message), ("perReplicaPerMinute", per_minute)];
+        exactly_one(&field("serviceRate"), members)
     };
     let headroom = u32::try_from(given.headroom_percent).ok().filter(|percent| *percent <= 1000);
     Ok(DrainTime {
@@ -254,19 +250,19 @@ fn drain_time(given: api::DrainTime) -> Result<DrainTime, Invalid> {
 
 fn step_rule(index: usize, given: api::StepRule) -> Result<StepRule, Invalid> {
     let field = |name: &str| format!("spec.policy.steps.rules[{index}]{name}");
-    let when = match (given.backlog_above, given.backlog_below) {
-        (Some(messages), None) => Threshold::Above(at_least(messages, 0, &field(".backlogAbove"))?),
-        (None, Some(messages)) => Threshold::Below(at_least(messages, 1, &field(".backlogBelow"))?),
-        _ => return Err(Invalid::new(field(""), "exactly one of backlogAbove, backlogBelow must be set")),
+    let api::StepRule { backlog_above, backlog_below, add_replicas, remove_replicas } = given;
+    let above =
+        backlog_above.map(|messages| at_least(messages, 0, &field(".backlogAbove")).map(Threshold::Above));
+    let below =
+        backlog_below.map(|messages| at_least(messages, 1, &field(".backlogBelow")).map(Threshold::Below));
+    let replicas = |given: i32, name: &str| {
+        let problem = || Invalid::new(field(name), format!("is {given}, must be 1 or more"));
+        Some(given).filter(|replicas| *replicas > 0).ok_or_else(problem)
     };
-    let step = match (given.add_replicas, given.remove_replicas) {
-        (Some(replicas), None) if replicas > 0 => Step::Add(replicas),
-        (None, Some(replicas)) if replicas > 0 => Step::Remove(replicas),
-        _ => {
-            let problem = "exactly one of addReplicas, removeReplicas must be set, to 1 or more";
-            return Err(Invalid::new(field(""), problem));
-        }
-    };
+    let add = add_replicas.map(|given| replicas(given, ".addReplicas").map(Step::Add));
+    let remove = remove_replicas.map(|given| replicas(given, ".removeReplicas").map(Step::Remove));
+    let when = exactly_one(&field(""), [("backlogAbove", above), ("backlogBelow", below)])?;
+    let step = exactly_one(&field(""), [("addReplicas", add), ("removeReplicas", remove)])?;
     Ok(StepRule { when, step })
 }
 

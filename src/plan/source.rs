@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use regex::Regex;
 
 use super::Invalid;
+use super::union::exactly_one;
 use crate::api::{self, CredentialsSecretRef, IsolationLevel, OffsetReset, SaslMechanism};
 
 /// Where the backlog is read.
@@ -15,6 +17,18 @@ pub enum Source {
     Kafka(KafkaSource),
     /// RabbitMQ queues.
     RabbitMq(RabbitMqSource),
+}
+
+impl Source {
+    /// Time in which the broker renews its numbers; zero where every reading is a new one.
+    #[must_use]
+    pub fn statistics_interval(&self) -> Duration {
+        match self {
+            Self::Kafka(_) => Duration::ZERO,
+            // The default of RabbitMQ's collect_statistics_interval.
+            Self::RabbitMq(_) => Duration::from_secs(5),
+        }
+    }
 }
 
 /// A Kafka cluster and what is read of it.
@@ -137,11 +151,11 @@ impl fmt::Display for NameSelector {
 }
 
 pub(super) fn validate(given: &api::Source, namespace: &str) -> Result<Source, Invalid> {
-    match (&given.kafka, &given.rabbitmq) {
-        (Some(kafka), None) => Ok(Source::Kafka(validate_kafka(kafka, namespace)?)),
-        (None, Some(rabbitmq)) => Ok(Source::RabbitMq(validate_rabbitmq(rabbitmq, namespace)?)),
-        _ => Err(Invalid::new("spec.source", "exactly one of kafka, rabbitmq must be set")),
-    }
+    let api::Source { kafka, rabbitmq } = given;
+    let kafka = kafka.as_ref().map(|kafka| validate_kafka(kafka, namespace).map(Source::Kafka));
+    let rabbitmq =
+        rabbitmq.as_ref().map(|rabbitmq| validate_rabbitmq(rabbitmq, namespace).map(Source::RabbitMq));
+    exactly_one("spec.source", [("kafka", kafka), ("rabbitmq", rabbitmq)])
 }
 
 fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, Invalid> {

@@ -69,7 +69,7 @@ fn only_rabbitmq_repeats_its_numbers_within_its_statistics_interval() {
 
 #[test]
 fn a_scaling_field_that_cannot_be_used_is_named_with_the_way_out() {
-    let one_of = "exactly one of drainTime, backlogPerReplica, steps must be set";
+    let one_of = "exactly one of backlogPerReplica, drainTime, steps must be set";
     let cases = [
         ("/maxReplicas", json!(0), "spec.maxReplicas", "is 0, must be 1 or more"),
         ("/minReplicas", json!(-1), "spec.minReplicas", "is -1, must be from 0 to maxReplicas (24)"),
@@ -149,13 +149,13 @@ fn a_scaling_field_that_cannot_be_used_is_named_with_the_way_out() {
             "/policy",
             json!({"drainTime": {"serviceRate": {}}}),
             "spec.policy.drainTime.serviceRate",
-            "exactly one of perReplicaPerMinute, messageSeconds must be set",
+            "exactly one of messageSeconds, perReplicaPerMinute must be set",
         ),
         (
             "/policy",
             json!({"drainTime": {"serviceRate": {"perReplicaPerMinute": 1, "messageSeconds": 60}}}),
             "spec.policy.drainTime.serviceRate",
-            "exactly one of perReplicaPerMinute, messageSeconds must be set",
+            "exactly one of messageSeconds, perReplicaPerMinute must be set",
         ),
         (
             "/policy",
@@ -201,15 +201,15 @@ fn a_job_of_minutes_can_be_told() {
 #[test]
 fn a_step_rule_that_cannot_be_used_is_named_by_its_place() {
     let threshold = "exactly one of backlogAbove, backlogBelow must be set";
-    let change = "exactly one of addReplicas, removeReplicas must be set, to 1 or more";
+    let change = "exactly one of addReplicas, removeReplicas must be set";
     let cases = [
         (json!({"addReplicas": 5}), "", threshold),
         (json!({"backlogAbove": 1, "backlogBelow": 1, "addReplicas": 5}), "", threshold),
         (json!({"backlogAbove": -1, "addReplicas": 5}), ".backlogAbove", "is -1, must be 0 or more"),
         (json!({"backlogBelow": 0, "addReplicas": 5}), ".backlogBelow", "is 0, must be 1 or more"),
         (json!({"backlogAbove": 1}), "", change),
-        (json!({"backlogAbove": 1, "addReplicas": 0}), "", change),
-        (json!({"backlogAbove": 1, "removeReplicas": -2}), "", change),
+        (json!({"backlogAbove": 1, "addReplicas": 0}), ".addReplicas", "is 0, must be 1 or more"),
+        (json!({"backlogAbove": 1, "removeReplicas": -2}), ".removeReplicas", "is -2, must be 1 or more"),
         (json!({"backlogAbove": 1, "addReplicas": 5, "removeReplicas": 2}), "", change),
     ];
     for (rule, member, problem) in cases {

@@ -186,25 +186,25 @@ async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
             kafka(),
             vec![("/spec/policy/backlogPerReplica".into(), json!({"messages": 1}))],
             "spec.policy",
-            "exactly one of drainTime, backlogPerReplica, steps",
+            "exactly one of backlogPerReplica, drainTime, steps",
         ),
         (
             kafka(),
             vec![("/spec/policy/drainTime".into(), json!({}))],
             "spec.policy",
-            "exactly one of drainTime, backlogPerReplica, steps",
+            "exactly one of backlogPerReplica, drainTime, steps",
         ),
         (
             kafka(),
             vec![("/spec/policy/steps".into(), Value::Null)],
             "spec.policy",
-            "exactly one of drainTime, backlogPerReplica, steps",
+            "exactly one of backlogPerReplica, drainTime, steps",
         ),
         (
             kafka(),
             vec![("/spec/policy".into(), json!({"drainTime": {"serviceRate": {}}}))],
             "spec.policy.drainTime.serviceRate",
-            "exactly one of perReplicaPerMinute, messageSeconds",
+            "exactly one of messageSeconds, perReplicaPerMinute",
         ),
         (
             kafka(),
@@ -213,7 +213,7 @@ async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
                 json!({"drainTime": {"serviceRate": {"perReplicaPerMinute": 6, "messageSeconds": 10}}}),
             )],
             "spec.policy.drainTime.serviceRate",
-            "exactly one of perReplicaPerMinute, messageSeconds",
+            "exactly one of messageSeconds, perReplicaPerMinute",
         ),
         (
             kafka(),

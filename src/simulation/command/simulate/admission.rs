@@ -133,13 +133,14 @@ fn breaks(rule: &str, object: &Value) -> bool {
         let field = term.strip_prefix("has(self.").and_then(|term| term.strip_suffix(')'))?;
         (!field.contains(['.', ' ', '('])).then(|| object.get(field).is_some() == wanted)
     };
+    if let Some(terms) = rule.strip_prefix('[').and_then(|rule| rule.strip_suffix("].exists_one(set, set)")) {
+        let set = terms.split(", ").filter_map(has).filter(|set| *set);
+        return set.count() != 1;
+    }
     let both = |operator: &str| {
         let (left, right) = rule.split_once(operator)?;
         Some((has(left.trim())?, has(right.trim())?))
     };
-    if let Some((left, right)) = both(" != ") {
-        return left == right;
-    }
     both(" || ").is_some_and(|(left, right)| !left && !right)
 }
 
@@ -163,9 +164,10 @@ mod tests {
     #[test]
     fn rules_about_fields_that_go_together_are_evaluated() {
         let cases = [
-            ("has(self.a) != has(self.b)", json!({"a": 1}), false),
-            ("has(self.a) != has(self.b)", json!({}), true),
-            ("has(self.a) != has(self.b)", json!({"a": 1, "b": 1}), true),
+            ("[has(self.a), has(self.b)].exists_one(set, set)", json!({"a": 1}), false),
+            ("[has(self.a), has(self.b)].exists_one(set, set)", json!({}), true),
+            ("[has(self.a), has(self.b)].exists_one(set, set)", json!({"a": 1, "b": 1}), true),
+            ("[has(self.a), has(self.b), has(self.c)].exists_one(set, set)", json!({"c": 1}), false),
             ("!has(self.a) || has(self.b)", json!({"a": 1}), true),
             ("!has(self.a) || has(self.b)", json!({"a": 1, "b": 1}), false),
             ("!has(self.a) || has(self.b)", json!({}), false),
