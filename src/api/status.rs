@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::lenient::{or_absent, or_default};
+
 /// What the operator read and decided. Numbers are written again when they change by a tenth (ages: by half), or to or
 /// from zero. Metrics have the exact numbers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -13,7 +15,7 @@ pub struct QueueScalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The workload, as last read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetStatus>,
     /// Replicas that the policy needs, within the bounds. Differs from target.replicas while something holds them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,25 +25,25 @@ pub struct QueueScalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backlog: Option<i64>,
     /// How complete the reading is: Known, AtLeast (a part is missing) or Unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
     /// Seconds that the oldest unprocessed message has waited, rounded to two significant digits.
     /// oldestMessageAgeBasis is how certain that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_message_age_seconds: Option<i64>,
     /// How certain the age of the oldest message is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub oldest_message_age_basis: Option<AgeBasis>,
     /// Messages that arrive per minute, measured over the last minute or four readings, rounded to two significant
     /// digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival_rate_per_minute: Option<i64>,
     /// What one replica processes. Saved across restarts of the operator.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub service_rate: Option<ServiceRateStatus>,
     /// Saturation: adding replicas no longer raises throughput, because a shared dependency (database, API) appears
     /// saturated. Saved across restarts of the operator. Absent: no saturation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub saturation: Option<SaturationStatus>,
     /// Seconds until the ready replicas have cleared the backlog. Absent: never, or the service rate is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,10 +52,10 @@ pub struct QueueScalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<i32>,
     /// The current decision, also if the replicas stay.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionStatus>,
     /// The last change of replicas that the operator made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub last_scale: Option<LastScale>,
     /// Ready, SourceObserved, TargetScalable, TargetHealthy, ConsumersHealthy, ScalingLimited, BacklogHealthy, Fallback.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -84,6 +86,7 @@ pub struct ServiceRateStatus {
     /// Microseconds that one replica needs for a message: the same rate, for slow work.
     pub microseconds_per_message: i64,
     /// Basis of the rate: Hint (the spec), Learned (measured), Assumed (fewer than three measurements agree).
+    #[serde(deserialize_with = "or_default")]
     pub basis: RateBasis,
     /// Number of measurements.
     pub samples: i32,
@@ -117,13 +120,14 @@ pub struct SaturationStatus {
 }
 
 /// Basis of a service rate.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RateBasis {
     /// Given in the spec.
     Hint,
     /// Measured.
     Learned,
     /// Fewer than three measurements agree.
+    #[default]
     Assumed,
 }
 
