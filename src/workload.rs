@@ -1,5 +1,7 @@
 //! A workload that can be scaled, as one of the kinds of Kubernetes shows it. Pure.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::PodTemplateSpec;

@@ -1,5 +1,7 @@
 //! What a poll found, and how sure it is. Unknown is never zero.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

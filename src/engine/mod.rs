@@ -30,6 +30,8 @@
 //! capped them (`AtMaxReplicas`, `PartitionBound`), else `SourceUnknown` for an incomplete reading, else `Idle`
 //! without and `KeepingUp` with a backlog. [`Limit`] is the last stage that changed the result.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod decision;
 mod diagnose;
 mod evidence;

@@ -1,5 +1,7 @@
 //! From what a visit found to what users read: status, conditions and events. Pure; writing them is `cluster`'s.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod conditions;
 mod events;
 mod losses;
@@ -288,7 +290,7 @@ mod tests {
             ..QueueScalerStatus::default()
         };
         let invalid = Invalid::new("spec.source.kafka.topicPattern", "no regular expression");
-        let after = status_of_invalid(&invalid, Some(2), &before, Timestamp::now());
+        let after = status_of_invalid(&invalid, Some(2), &before, Timestamp::UNIX_EPOCH);
         assert_eq!(after.last_scale, before.last_scale);
         assert_eq!(after.observed_generation, Some(2));
         let numbers =

@@ -20,8 +20,11 @@
 //! The operator's own `decide` sees what the operator's own reader would make of the modelled offsets. Nothing here is
 //! used by the operator.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod autoscaler;
 pub mod baselines;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)] // They do the I/O.
 pub mod command;
 pub mod comparison;
 pub mod metrics;

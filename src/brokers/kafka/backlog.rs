@@ -3,6 +3,8 @@
 //! The caller reads the log's start first, then the commits, then the log's end. All three only grow, so a commit that
 //! lies before the start really expired, and one that lies beyond the end really belongs to another log.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod new_partitions;
 mod totals;
 
