@@ -7,10 +7,10 @@
 //! | [`api`] | what users write and read: types, schema, admission rules | no |
 //! | [`plan`] | from a raw specification to a checked plan; the only reader of raw specifications | no |
 //! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, TLS, refused addresses | yes |
-//! | [`engine`] | from a reading to a replica count, in rooms: `learn`, `diagnose`, `size`, `limit` | no |
-//! | [`simulation`] | a model of a queue and its consumers, to try `decide` on without any; nothing of the operator uses it | no, but its [`command`](simulation::command)s |
+//! | [`engine`] | from a reading to an assessment: `learn`, `diagnose`, `size`, `limit`; see its own page | no |
+//! | [`simulation`] | a model of a queue and its consumers, to try the engine on without any; nothing of the operator uses it | no, but its [`command`](simulation::command)s |
 //! | [`workload`] | a workload as Kubernetes shows it | no |
-//! | [`report`] | from what a visit found to status, conditions and events | no |
+//! | [`report`] | from an assessment to status, conditions and events | no |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
 //! | [`controllers`] | the visit of a `QueueScaler`, which joins all of these | through the others |
 //! | [`telemetry`] | metrics, logs, `/livez` and `/readyz` | yes |
@@ -34,12 +34,20 @@
 //! A [`QueueScaler`](api::QueueScaler) that the watch brings is checked by [`plan::validate`] and subscribed to the
 //! session of its broker cluster and credentials; whoever shares these shares the session. When its period is over the
 //! session reads for all who are due, in a handful of requests, and gives each an
-//! [`Observation`](brokers::Observation): `Known`, `AtLeast` or `Unknown`. This wakes the object's visit. The visit
-//! takes the workload from a watch, asks for rivals (an autoscaler, an older `QueueScaler`), and calls
-//! [`engine::decide`] with the time as an argument. If the replicas are to change, they are written through `/scale`
-//! onto the version that was read; if that version is gone, the workload is read afresh and decided upon again.
-//! [`report::status`] makes status and conditions of all that, and what changed in it events; both are written only
-//! if they are worth it, and everything only while the lease holds.
+//! [`Observation`](brokers::Observation): `Known`, `AtLeast` or `Unknown`. This wakes the object's reconcile, which takes
+//! the workload from a watch, asks for conflicting autoscalers (or an older `QueueScaler`), and calls [`engine::assess`]
+//! once, with the time as an argument:
+//!
+//! ```text
+//! observation ──► learn ──► diagnose ──► size ──► limit ──► Assessment ──┬─► act (/scale)
+//!                                                                        ├─► report: status, conditions, events
+//!                                                                        └─► telemetry: series
+//! ```
+//!
+//! If the replicas of its decision differ from the workload's, they are written through `/scale` onto the version that
+//! was read; if that version is gone, the workload is read afresh and assessed again. [`report::status`] makes status and
+//! conditions of the [`Assessment`](engine::Assessment), and what changed in it events; both are written only if they are
+//! worth it, and everything only while the lease holds.
 //!
 //! # Invariants
 //!

@@ -73,9 +73,6 @@ impl Workload {
         let spec = deployment.spec.as_ref();
         let status = deployment.status.as_ref();
         let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(1);
-        let observed = status.and_then(|status| status.observed_generation) >= deployment.metadata.generation;
-        let updated = status.and_then(|status| status.updated_replicas).unwrap_or(0);
-        let existing = status.and_then(|status| status.replicas).unwrap_or(0);
         Self {
             uid: deployment.uid().unwrap_or_default(),
             resource_version: deployment.resource_version().unwrap_or_default(),
@@ -83,7 +80,7 @@ impl Workload {
             ready: Some(status.and_then(|status| status.ready_replicas).unwrap_or(0)),
             selector: spec.map(|spec| selector_text(&spec.selector)),
             template: template(deployment),
-            rolling_out: observed && updated < existing,
+            rolling_out: is_deployment_rolling_out(deployment),
             trouble: deployment_trouble(deployment),
         }
     }
@@ -100,7 +97,7 @@ impl Workload {
             ready: Some(status.and_then(|status| status.ready_replicas).unwrap_or(0)),
             selector: spec.map(|spec| selector_text(&spec.selector)),
             template: template(set),
-            rolling_out: is_rolling_out(set),
+            rolling_out: is_stateful_set_rolling_out(set),
             trouble: None,
         }
     }
@@ -132,9 +129,20 @@ impl Workload {
     }
 }
 
+/// Whether pods are still to be replaced by the controller itself. Those of a paused Deployment stay as they are until a
+/// person resumes it, which can be never.
+///
+/// The generation that the status answers does not matter: a change of replicas raises it too, and the pods that are
+/// still to be replaced are the same before the controller has seen that change and after.
+fn is_deployment_rolling_out(deployment: &Deployment) -> bool {
+    let is_paused = deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true);
+    let Some(status) = deployment.status.as_ref().filter(|_| !is_paused) else { return false };
+    status.updated_replicas.unwrap_or(0) < status.replicas.unwrap_or(0)
+}
+
 /// Whether pods are still to be replaced by the controller itself. With `OnDelete`, and below the partition, they stay as
-/// they are until somebody decides otherwise, which may be never.
-fn is_rolling_out(set: &StatefulSet) -> bool {
+/// they are until a person decides otherwise, which can be never.
+fn is_stateful_set_rolling_out(set: &StatefulSet) -> bool {
     let Some(status) = &set.status else { return false };
     let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
     let is_on_delete = strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete"));
@@ -229,8 +237,40 @@ mod tests {
         }
     }
 
+    /// A Deployment of 5 pods by generation, the generation observed, pods updated, and whether it is paused.
+    fn deployment(generation: i64, observed: i64, updated: i32, paused: Option<bool>) -> Workload {
+        let deployment = json!({
+            "metadata": {"name": "orders", "generation": generation},
+            "spec": {"replicas": 5, "selector": {}, "template": {}, "paused": paused},
+            "status": {"replicas": 5, "updatedReplicas": updated, "observedGeneration": observed},
+        });
+        Workload::from_deployment(&serde_json::from_value(deployment).unwrap())
+    }
+
     #[test]
-    fn a_stateful_set_without_status_is_not_rolling_out() {
+    fn a_paused_deployment_is_not_rolling_out() {
+        for (paused, expected) in [(None, true), (Some(false), true), (Some(true), false)] {
+            assert_eq!(deployment(2, 2, 3, paused).rolling_out, expected, "{paused:?}");
+        }
+    }
+
+    #[test]
+    fn a_rollout_goes_on_while_a_spec_change_is_not_observed_yet() {
+        // Another controller or a person changed the replicas in the middle of a rollout.
+        for (updated, expected) in [(3, true), (5, false)] {
+            for observed in [2, 3] {
+                let workload = deployment(3, observed, updated, None);
+                assert_eq!(
+                    workload.rolling_out, expected,
+                    "{updated} updated, generation {observed} observed"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_workload_without_status_is_not_rolling_out() {
+        assert!(!Workload::from_deployment(&Deployment::default()).rolling_out);
         assert!(!Workload::from_stateful_set(&StatefulSet::default()).rolling_out);
     }
 }

@@ -20,7 +20,7 @@ use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
 use queuescaler::brokers::sessions::Sessions;
 use queuescaler::brokers::{Problem, Reading, SourceReason, Wake};
-use queuescaler::engine::{Reason, State, Target, decide};
+use queuescaler::engine::{Reason, State, Target, assess};
 use queuescaler::plan::{NameSelector, RabbitMqInterest, validate};
 use queuescaler::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
@@ -371,7 +371,8 @@ async fn a_management_api_that_hangs_leaves_amqp_the_time_for_a_lower_bound_that
     .unwrap();
     let plan = validate(&object, "shop").unwrap().scaling;
     let target = Target { replicas: 5, ..Target::default() };
-    let decision = decide(&plan, target, Some(&observation), &mut State::new(None), Timestamp::now());
+    let assessment = assess(&plan, target, Some(&observation), &mut State::default(), Timestamp::now());
+    let decision = assessment.decision.unwrap();
     assert_eq!((decision.replicas, decision.reason), (12, Reason::BacklogExceedsTarget), "{decision:?}");
 }
 

@@ -1,4 +1,4 @@
-//! From a decision to replicas: decides on the target as it was read, and writes only onto that version of it.
+//! From an assessment to replicas: assesses the target as it was read, and writes only onto that version of it.
 //!
 //! At most one write is accepted per reading and generation of the object: somebody who undoes each of our writes must
 //! not make us write without end, nor may a target that changes all the time. One that failed is repeated after a pause.
@@ -14,7 +14,7 @@ use super::memory::{Basis, Memory, Unanswered};
 use crate::api::{Mode, QueueScaler};
 use crate::brokers::Observation;
 use crate::cluster::scale::ScaleError;
-use crate::engine::{Decision, ScaleEvent, Target, decide};
+use crate::engine::{Assessment, Decision, ScaleEvent, Target, assess};
 use crate::plan::Plan;
 use crate::report::{self, Event, TargetProblem, TargetReason};
 use crate::workload::Workload;
@@ -33,13 +33,13 @@ pub(super) struct Visit<'v> {
 /// What came of it.
 pub(super) struct Acted {
     pub(super) target: Result<Workload, TargetProblem>,
-    pub(super) decision: Decision,
+    pub(super) assessment: Assessment,
 }
 
 impl Visit<'_> {
-    /// Decides, and writes the replicas if they are to change. When the target changed in the meantime, it is read
-    /// afresh and decided upon again.
-    pub(super) async fn decide_and_act(
+    /// Assesses, and writes the replicas if they are to change. When the target changed in the meantime, it is read
+    /// afresh and assessed again.
+    pub(super) async fn assess_and_act(
         &self,
         mut workload: Workload,
         memory: &mut Memory,
@@ -51,12 +51,13 @@ impl Visit<'_> {
             self.note_writes(&workload, memory).await;
             let target = target(&workload);
             let now = Timestamp::now();
-            let decision = decide(&self.plan.scaling, target, self.observation, memory.history(), now);
-            if decision.replicas == workload.replicas {
-                return Ok(Acted { target: Ok(workload), decision });
-            }
+            let assessment = assess(&self.plan.scaling, target, self.observation, memory.engine(), now);
+            let decision = assessment.decision.as_ref();
+            let Some(decision) = decision.filter(|decision| decision.replicas != workload.replicas) else {
+                return Ok(Acted { target: Ok(workload), assessment });
+            };
             if let Some(problem) = memory.tried(self.basis(), Instant::now()) {
-                return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision });
+                return Ok(Acted { target: problem.map_or(Ok(workload), Err), assessment });
             }
             let event = ScaleEvent { at: now, from: workload.replicas, to: decision.replicas };
             let leadership = &self.context.shared.leadership;
@@ -67,8 +68,8 @@ impl Visit<'_> {
                     memory.has_tried(self.basis(), None, Instant::now());
                     memory.target = Some(after.clone());
                     let event = ScaleEvent { at: Timestamp::now(), ..event };
-                    self.remember_scale(event, &decision, memory).await;
-                    return Ok(Acted { target: Ok(after), decision });
+                    self.remember_scale(event, decision, memory).await;
+                    return Ok(Acted { target: Ok(after), assessment });
                 }
                 Err(error @ ScaleError::NotLeader(_)) => return Err(error.into()),
                 Err(ScaleError::Conflict) if recomputed < RECOMPUTES => {
@@ -92,7 +93,7 @@ impl Visit<'_> {
                 }
             };
             memory.has_tried(self.basis(), problem.clone(), Instant::now());
-            return Ok(Acted { target: problem.map_or(Ok(workload), Err), decision });
+            return Ok(Acted { target: problem.map_or(Ok(workload), Err), assessment });
         }
     }
 
@@ -123,7 +124,7 @@ impl Visit<'_> {
 
     async fn remember_scale(&self, event: ScaleEvent, decision: &Decision, memory: &mut Memory) {
         let shared = &self.context.shared;
-        memory.history().scaled(event.from, event.to, event.at);
+        memory.engine().scaled(event.from, event.to, event.at);
         memory.writers.wrote(event.to);
         memory.untold_scale = Some(report::last_scale(event, decision));
         let taken_at = self.observation.map_or(event.at, |observation| observation.taken_at);
@@ -153,6 +154,7 @@ pub(super) fn target(workload: &Workload) -> Target {
         template: workload.template,
         rolling_out: workload.rolling_out,
         trouble: workload.trouble.is_some(),
+        scalable: true,
     }
 }
 

@@ -12,7 +12,7 @@ use super::claims::Key;
 use super::source::Watching;
 use crate::api::status::LastScale;
 use crate::api::{QueueScaler, QueueScalerStatus};
-use crate::engine::{Decision, ScaleEvent, State};
+use crate::engine::{Decision, Saved, ScaleEvent, State};
 use crate::plan::{Invalid, Plan, Source, validate};
 use crate::report;
 use crate::report::TargetProblem;
@@ -52,7 +52,7 @@ pub(super) struct Memory {
     /// The source of the last plan that was valid.
     source: Option<Source>,
     pub(super) watching: Watching,
-    pub(super) history: Option<State>,
+    pub(super) engine: Option<State>,
     /// The status as it was last written or found.
     pub(super) status: QueueScalerStatus,
     pub(super) status_written: Option<Instant>,
@@ -121,7 +121,7 @@ impl Memory {
         if before.map(|before| &before.source) != source.as_ref() {
             // What was seen of another source says nothing of this one, nor does what status keeps of it.
             let is_another = self.source.is_some() && source.is_some() && self.source != source;
-            self.history = is_another.then(|| begun(self.last_scale(), &learned(&self.status)));
+            self.engine = is_another.then(|| State::restored(of_another(&self.status, true)));
         }
         self.source = source.or(self.source.take());
         self.plan = Some((generation, plan.clone()));
@@ -156,7 +156,7 @@ impl Memory {
     fn now_it_is(&mut self, workload: Workload) -> Workload {
         if self.target.as_ref().is_some_and(|known| known.uid != workload.uid) {
             // Another workload may well do the same work, but nothing was seen of it.
-            self.history = Some(begun(None, &learned(&self.status)));
+            self.engine = Some(State::restored(of_another(&self.status, false)));
             self.writers = Writers::default();
             (self.unanswered, self.tried) = (None, None);
         }
@@ -207,35 +207,17 @@ impl Memory {
         self.status_written = Some(now);
     }
 
-    /// The history, begun with what status knows: the last scale, and what was learned of the replicas.
-    pub(super) fn history(&mut self) -> &mut State {
-        let last_scale = self.last_scale();
-        self.history.get_or_insert_with(|| begun(last_scale, &self.status))
-    }
-
-    fn last_scale(&self) -> Option<ScaleEvent> {
-        let last = self.status.last_scale.as_ref()?;
-        Some(ScaleEvent { at: last.time.0, from: last.from, to: last.to })
+    /// The state of the engine, restored from what status keeps.
+    pub(super) fn engine(&mut self) -> &mut State {
+        self.engine.get_or_insert_with(|| State::restored(report::saved(&self.status)))
     }
 }
 
-/// What of a status holds of another source or target too: what a replica does, which soon is measured anew. What was
-/// seen of the consumers does not.
-fn learned(status: &QueueScalerStatus) -> QueueScalerStatus {
-    QueueScalerStatus { service_rate: status.service_rate.clone(), ..QueueScalerStatus::default() }
-}
-
-/// A history that begins with what was learned of the replicas: what one of them processes, and what speaks against more.
-fn begun(last_scale: Option<ScaleEvent>, status: &QueueScalerStatus) -> State {
-    let mut history = State::default();
-    history.recall(
-        status.service_rate.as_ref().and_then(report::remembered),
-        status.saturation.as_ref().and_then(report::remembered_saturation),
-    );
-    history.recall_stall(report::is_told_still(status));
-    // After that: of what was known depends what the scale was, and whether it may be regretted.
-    history.replay(last_scale);
-    history
+/// What of a status holds of another source too, and with the last scale left out of another target: what a replica
+/// does, which soon is measured anew. What was seen of the consumers does not.
+fn of_another(status: &QueueScalerStatus, same_target: bool) -> Saved {
+    let Saved { service_rate, last_scale, .. } = report::saved(status);
+    Saved { service_rate, last_scale: last_scale.filter(|_| same_target), ..Saved::default() }
 }
 
 impl Tried {

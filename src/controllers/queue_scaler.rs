@@ -24,15 +24,15 @@ use super::context::{Context, Guarded, Shared, VisitError, is_leaving, key_of};
 use super::memory::{Memories, Memory};
 use super::misunderstood::Misunderstood;
 use super::source::Watching;
+use crate::api::status::Quality;
 use crate::api::{Mode, QueueScaler, QueueScalerStatus};
-use crate::brokers::{Observation, Reading};
 use crate::cluster::autoscalers::Autoscalers;
 use crate::cluster::scale::ScaleError;
 use crate::cluster::scope::Scope;
 use crate::cluster::workloads::Workloads;
-use crate::engine;
+use crate::engine::{self, AssessedReading, Assessment, Target};
 use crate::plan::Plan;
-use crate::report::{self, Event, Situation, TargetProblem, TargetReason};
+use crate::report::{self, Event, Subject, TargetProblem, TargetReason};
 use crate::telemetry::objects::Sample;
 use crate::workload::Workload;
 
@@ -156,33 +156,26 @@ async fn visit_valid(
         memory.watching.observe(&plan.source, plan.scaling.poll_period, &secrets, sessions, &wake).await;
     let observation = observation.as_deref();
     let (observed_target, mut target) = find_target(object, &plan, memory, context).await;
-    let mut decision = None;
-    if let Ok(workload) = target {
-        let visit = Visit { object, plan: &plan, observation, context };
-        let acted = visit.decide_and_act(workload, memory).await?;
-        decision = Some(acted.decision);
-        target = acted.target;
-    }
+    let assessment = match target {
+        Ok(workload) => {
+            let visit = Visit { object, plan: &plan, observation, context };
+            let acted = visit.assess_and_act(workload, memory).await?;
+            target = acted.target;
+            acted.assessment
+        }
+        Err(_) => {
+            // Of a target that is not the operator's to scale there is something to learn all the same.
+            let workers = observed_target
+                .as_ref()
+                .map_or_else(Target::missing, |workload| Target { scalable: false, ..act::target(workload) });
+            engine::assess(&plan.scaling, workers, observation, memory.engine(), Timestamp::now())
+        }
+    };
 
-    let shown = target.as_ref().ok().or(observed_target.as_ref());
-    // Of a target that is not ours to scale there is something to learn all the same.
-    let workers = shown.map(act::target).unwrap_or_default();
-    engine::observe(&plan.scaling, workers, observation, memory.history(), Timestamp::now());
-    let backlog = observation.and_then(|observation| observation.reading.backlog());
-    let ready = workers.ready.unwrap_or(workers.replicas);
-    let history = &*memory.history();
-
-    let oldest_age = backlog.and_then(|_| history.oldest_message_age());
-    let (arrival_rate, service_rate) = (history.arrival_rate(), history.service_rate(&plan.scaling));
-    let saturated = history.saturated(Timestamp::now());
-    let estimated_drain = backlog.and_then(|backlog| history.estimated_drain(&plan.scaling, backlog, ready));
-    let consumers = history.consumers_health().map(<[_]>::to_vec);
-    let (consumers_are_new, missing_pods) = (history.knows_consumers_briefly(), history.missing_pods());
-    let expiring = backlog.and_then(|backlog| history.expiring(backlog, estimated_drain));
     // Whatever else is wrong comes first: a dispute stops nothing.
     let disputed = target.is_ok() && memory.writers.disputed(Instant::now());
     let disputed = disputed.then(external_writer);
-    let situation = Situation {
+    let subject = Subject {
         generation: object.metadata.generation,
         mode: plan.scaling.mode,
         target: match &disputed {
@@ -190,21 +183,11 @@ async fn visit_valid(
             None => target.as_ref(),
         },
         observed_target: target.as_ref().ok().or(observed_target.as_ref()),
-        observation,
-        oldest_age,
-        arrival_rate,
-        service_rate,
-        saturated,
-        estimated_drain,
-        consumers: consumers.as_deref(),
-        consumers_are_new,
-        missing_pods,
-        expiring,
-        decision: decision.as_ref(),
+        assessment: &assessment,
     };
-    let status = report::status(&situation, &memory.status, Timestamp::now());
-    context.shared.metrics.objects().set(&key.0, &key.1, sample(&situation, &plan, &status));
-    publish(object, status, observation, memory, context).await?;
+    let status = report::status(&subject, &memory.status, Timestamp::now());
+    context.shared.metrics.objects().set(&key.0, &key.1, sample(&subject, &plan, &status));
+    publish(object, status, assessment.reading.as_ref(), memory, context).await?;
     let revisit = memory.watching.revisit();
     Ok(Action::requeue(memory.retry(Instant::now()).map_or(revisit, |retry| retry.min(revisit))))
 }
@@ -220,7 +203,7 @@ async fn find_target(
     let mut found = context.workloads.get(&namespace, &plan.target).await;
     // A target that is applied together with its QueueScaler may be seen later than that. Before it is told to be
     // missing, the API server is asked; afterwards the watch will tell.
-    if matches!(found, Err(ScaleError::NotFound(_))) && !report::is_told_missing(&memory.status) {
+    if matches!(found, Err(ScaleError::NotFound(_))) && !report::says_target_is_missing(&memory.status) {
         found = context.workloads.get_fresh(&namespace, &plan.target).await;
     }
     let workload = match found {
@@ -260,12 +243,12 @@ fn external_writer() -> TargetProblem {
 async fn publish(
     object: &QueueScaler,
     status: QueueScalerStatus,
-    observation: Option<&Observation>,
+    reading: Option<&AssessedReading>,
     memory: &mut Memory,
     context: &Context,
 ) -> Result<(), VisitError> {
     let status = memory.with_untold(status);
-    let new_reading = observation.filter(|observation| memory.told != Some(observation.taken_at));
+    let new_reading = reading.filter(|reading| memory.told != Some(reading.taken_at));
     let events = report::events(&memory.status, &status, new_reading);
     let now = Instant::now();
     if context.shared.reports.allow(report::change(&memory.status, &status), memory.status_written, now) {
@@ -273,7 +256,7 @@ async fn publish(
         context.write_status(&claims::key(object), &status).await?;
         memory.written(status, now);
     }
-    memory.told = observation.map(|observation| observation.taken_at);
+    memory.told = reading.map(|reading| reading.taken_at);
     for event in events {
         log(object, &event);
         context.tell(object, &event).await;
@@ -292,29 +275,29 @@ fn log(object: &QueueScaler, event: &Event) {
     }
 }
 
-fn sample(situation: &Situation<'_>, plan: &Plan, status: &QueueScalerStatus) -> Sample {
-    let workload = situation.observed_target;
+fn sample(subject: &Subject<'_>, plan: &Plan, status: &QueueScalerStatus) -> Sample {
+    let Assessment { reading, decision, .. } = subject.assessment;
+    let workload = subject.observed_target;
     let bounds = plan.scaling.bounds;
     let replicas = [
         ("current", workload.map(|workload| workload.replicas)),
         ("ready", workload.and_then(|workload| workload.ready)),
-        ("desired", situation.decision.map(|decision| decision.desired)),
+        ("desired", decision.as_ref().map(|decision| decision.desired)),
         ("min", Some(bounds.min)),
         ("max", Some(bounds.max)),
     ];
-    let reading = situation.observation.map(|observation| &observation.reading);
     Sample {
-        backlog: reading.and_then(Reading::backlog).map(|backlog| backlog.messages),
-        oldest_age: situation.oldest_age.map(|age| age.time.as_secs_f64()),
-        arrival_rate: situation.arrival_rate,
-        service_rate: situation.service_rate.map(|rate| rate.per_second),
-        estimated_drain: situation.estimated_drain,
+        backlog: reading.as_ref().and_then(|reading| reading.messages),
+        oldest_age: subject.assessment.oldest_age.map(|age| age.time.as_secs_f64()),
+        arrival_rate: subject.assessment.arrival_rate,
+        service_rate: subject.assessment.service_rate.map(|rate| rate.per_second),
+        estimated_drain: subject.assessment.estimated_drain,
         replicas: replicas.into_iter().filter_map(|(kind, count)| Some((kind, count?))).collect(),
         conditions: series(status),
-        quality: match reading {
-            Some(Reading::Known(_)) => "Known",
-            Some(Reading::AtLeast(..)) => "AtLeast",
-            Some(Reading::Unknown(_)) | None => "Unknown",
+        quality: match reading.as_ref().map(AssessedReading::quality) {
+            Some(Quality::Known) => "Known",
+            Some(Quality::AtLeast) => "AtLeast",
+            Some(Quality::Unknown) | None => "Unknown",
         },
         ..Sample::of(plan.scaling.mode)
     }

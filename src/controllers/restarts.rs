@@ -10,8 +10,8 @@ use crate::api::condition::CONSUMERS_HEALTHY;
 use crate::api::status::SaturationStatus;
 use crate::api::{Mode, QueueScaler};
 use crate::brokers::{Backlog, Observation, Reading, Shared};
-use crate::engine::{Target, decide};
-use crate::report::{self, Situation};
+use crate::engine::{Target, assess};
+use crate::report::{self, Subject};
 use crate::workload::Workload;
 
 /// Messages per second of one replica, and of all of them when the database is at its limit.
@@ -81,8 +81,9 @@ impl World {
         let plan = self.memory.plan(&self.object).unwrap();
         let target = Target { replicas: self.replicas, ready: Some(self.replicas), ..Target::default() };
         let before = self.memory.status.clone();
-        let history = self.memory.history();
-        let decision = decide(&plan.scaling, target, Some(&observation), history, self.now);
+        let state = self.memory.engine();
+        let assessment = assess(&plan.scaling, target, Some(&observation), state, self.now);
+        let replicas = assessment.decision.as_ref().unwrap().replicas;
         let workload = Workload {
             uid: "2".into(),
             resource_version: "3".into(),
@@ -93,28 +94,18 @@ impl World {
             rolling_out: false,
             trouble: None,
         };
-        if decision.replicas != self.replicas {
-            history.scaled(self.replicas, decision.replicas, self.now);
-            self.replicas = decision.replicas;
+        if replicas != self.replicas {
+            state.scaled(self.replicas, replicas, self.now);
+            self.replicas = replicas;
         }
-        let situation = Situation {
+        let subject = Subject {
             generation: Some(1),
             mode: Mode::Active,
             target: Ok(&workload),
             observed_target: None,
-            observation: Some(&observation),
-            oldest_age: history.oldest_message_age(),
-            arrival_rate: history.arrival_rate(),
-            service_rate: history.service_rate(&plan.scaling),
-            saturated: history.saturated(self.now),
-            estimated_drain: None,
-            consumers: history.consumers_health(),
-            consumers_are_new: history.knows_consumers_briefly(),
-            missing_pods: None,
-            expiring: None,
-            decision: Some(&decision),
+            assessment: &assessment,
         };
-        self.memory.status = report::status(&situation, &before, self.now);
+        self.memory.status = report::status(&subject, &before, self.now);
         self.replicas
     }
 

@@ -1,8 +1,8 @@
-//! From a reading to a replica count: [`decide`].
+//! From a reading to an [`Assessment`]: what is known of a workload and its backlog, and its replica count.
 //!
 //! Pure: no clock, no await, no I/O. `now` is an argument, the memory is an explicit [`State`].
 //!
-//! What is learned of arrivals and replicas on the way ([`observe`]) is part of the memory.
+//! [`assess`] takes five steps: learn, diagnose, size, limit, and the assessment.
 //!
 //! # How a decision is made
 //! In this order; the first that applies ends it unless said otherwise.
@@ -32,6 +32,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod assessment;
 mod decision;
 mod diagnose;
 mod evidence;
@@ -48,10 +49,11 @@ mod tests;
 
 use jiff::Timestamp;
 
+pub use assessment::{AssessedReading, Assessment};
 pub use decision::{Decision, Limit, Reason};
 pub use diagnose::{Expiring, Finding, MissingPods, UnhealthyReason};
 pub use learn::{Age, Arrivals, Saturated, SavedServiceRate, Scalability, ServiceRate};
-pub use state::{ScaleEvent, State};
+pub use state::{Saved, ScaleEvent, State};
 
 use crate::api::Mode;
 use crate::brokers::observation::{Observation, Reading};
@@ -60,7 +62,7 @@ use evidence::Evidence;
 use limit::behavior;
 
 /// The workload as it was last read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Replicas that it asks for (`spec.replicas` of its scale).
     pub replicas: i32,
@@ -72,57 +74,74 @@ pub struct Target {
     pub rolling_out: bool,
     /// The workload itself reports that its pods do not come up.
     pub trouble: bool,
+    /// It is there, and for the operator to scale. Else only what is known of it is assessed.
+    pub scalable: bool,
 }
 
-/// Decides what to do with the target now.
-///
-/// To be called for each new observation and whenever the plan or the target changed. Calling it again with the same
-/// observation (by `taken_at`) counts it once. When `replicas` of the decision differs from the target's, write it,
-/// and call [`State::scaled`] once the write was accepted.
-pub fn decide(
-    plan: &ScalingPlan,
-    target: Target,
-    observation: Option<&Observation>,
-    history: &mut State,
-    now: Timestamp,
-) -> Decision {
-    observe(plan, target, observation, history, now);
-    if plan.mode == Mode::Paused {
-        history.interrupt();
-        let message = format!("mode is Paused; replicas stay at {}", target.replicas);
-        return Decision::hold(target.replicas, Reason::Paused, message);
+impl Default for Target {
+    fn default() -> Self {
+        Self { replicas: 0, ready: None, template: None, rolling_out: false, trouble: false, scalable: true }
     }
-    history.advance(&plan.behavior, now);
-    let scene = Scene { plan, target, current: plan.bounds.clamp(target.replicas), now };
-    let decision = match evidence::judge(plan, observation, now) {
-        Evidence::Backlog { taken_at, backlog, problem } => {
-            observed::decide(&scene, taken_at, backlog, problem, history)
-        }
-        Evidence::Nothing { why, failed_polls } => unobserved::decide(&scene, &why, failed_polls, history),
-    };
-    dry_run(&scene, bounds_changed(&scene, decision))
 }
 
-/// Learns from an observation without deciding anything, for a target that is not to be scaled now. An observation
-/// counts once, also if [`decide`] is called with it as well.
-pub fn observe(
+impl Target {
+    /// A workload that is not there.
+    #[must_use]
+    pub fn missing() -> Self {
+        Self { scalable: false, ..Self::default() }
+    }
+}
+
+/// Takes an observation into account and says what is known then, and what to do with the target.
+///
+/// To be called once per reconcile, whatever caused it, and again when the target changed under a write: an observation
+/// counts once, by its `taken_at`. When `replicas` of the decision differs from the target's, write it, and call
+/// [`State::scaled`] once the write was accepted.
+pub fn assess(
     plan: &ScalingPlan,
     target: Target,
     observation: Option<&Observation>,
-    history: &mut State,
+    state: &mut State,
     now: Timestamp,
-) {
+) -> Assessment {
+    state.advance(&plan.behavior, now);
     match observation {
-        Some(Observation { taken_at, reading: Reading::Known(backlog), .. }) => {
-            history.rates.observe(*taken_at, backlog, target, plan.poll_period);
-            history.judge(plan, target, *taken_at, backlog);
+        Some(Observation { taken_at, reading: Reading::Known(backlog), .. })
+            if state.counted.learns_from(*taken_at) =>
+        {
+            state.learn(plan, target, *taken_at, backlog);
+            state.diagnose(plan, target, *taken_at, backlog);
         }
         Some(Observation { taken_at, reading: Reading::AtLeast(..), .. }) => {
-            history.health.miss(plan, *taken_at);
+            state.health.miss(plan, *taken_at)
         }
         _ => {}
     }
-    history.health.look(plan, target, history.rates.startup(), now);
+    state.health.look(plan, target, state.rates.startup(), now);
+    let decision = target.scalable.then(|| decide(plan, target, observation, state, now));
+    Assessment::of(plan, target, observation, state, decision, now)
+}
+
+fn decide(
+    plan: &ScalingPlan,
+    target: Target,
+    observation: Option<&Observation>,
+    state: &mut State,
+    now: Timestamp,
+) -> Decision {
+    if plan.mode == Mode::Paused {
+        state.interrupt();
+        let message = format!("mode is Paused; replicas stay at {}", target.replicas);
+        return Decision::hold(target.replicas, Reason::Paused, message);
+    }
+    let scene = Scene { plan, target, current: plan.bounds.clamp(target.replicas), now };
+    let decision = match evidence::judge(plan, observation, now) {
+        Evidence::Backlog { taken_at, backlog, problem } => {
+            observed::decide(&scene, taken_at, backlog, problem, state)
+        }
+        Evidence::Nothing { why, failed_polls } => unobserved::decide(&scene, &why, failed_polls, state),
+    };
+    dry_run(&scene, bounds_changed(&scene, decision))
 }
 
 /// What every stage needs.

@@ -6,7 +6,6 @@ use super::decision::{Decision, Limit, Reason, count};
 use super::size::drain_time;
 use super::size::{Proposal, Situation, propose};
 use super::state::State;
-use super::units::elapsed;
 use super::{Scene, behavior, evidence};
 use crate::brokers::observation::{Backlog, Problem};
 
@@ -102,14 +101,10 @@ fn record(
     proposal: &Proposal,
     history: &mut State,
 ) {
-    if history.seen == Some(taken_at) {
-        return;
-    }
-    let freshness = evidence::freshness(scene.plan);
-    if history.seen.is_some_and(|seen| elapsed(seen, taken_at) > freshness) {
+    let Some(passed) = history.counted.decides_on(taken_at) else { return };
+    if passed.is_some_and(|passed| passed > evidence::freshness(scene.plan)) {
         history.doubt();
     }
-    history.seen = Some(taken_at);
     let lowest = scene.plan.bounds.min.max(1);
     let low = complete && proposal.trend <= lowest;
     let empty = complete && backlog.messages == 0 && backlog.in_flight() == 0 && !backlog.needs_consumer();

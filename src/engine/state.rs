@@ -22,8 +22,8 @@ use crate::plan::{Behavior, Policy, ScalingPlan, ScalingRules};
 /// The memory of one `QueueScaler`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
-    /// The last reading that was taken into account, by its time.
-    pub(super) seen: Option<Timestamp>,
+    /// Which readings were taken into account.
+    pub(super) counted: CountedReadings,
     recorded_at: Option<Timestamp>,
     lowest: Extreme<false>,
     highest: Extreme<true>,
@@ -45,6 +45,49 @@ pub struct State {
     pub(super) empty: Run,
 }
 
+/// What status keeps for a later process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Saved {
+    /// What one replica processes.
+    pub service_rate: Option<SavedServiceRate>,
+    /// What speaks against more replicas.
+    pub saturation: Option<Saturated>,
+    /// The consumers were found to process nothing.
+    pub nothing_processed: bool,
+    /// The last change of replicas.
+    pub last_scale: Option<ScaleEvent>,
+}
+
+/// Which readings were taken into account, so that each counts once: for what is learned, and for decisions, which a
+/// target that is not to be scaled does without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CountedReadings {
+    learned: Option<Timestamp>,
+    decided: Option<Timestamp>,
+}
+
+impl CountedReadings {
+    /// Whether this reading is to be learned from, asked once: it is later than the last.
+    pub(super) fn learns_from(&mut self, taken_at: Timestamp) -> bool {
+        let is_new = self.learned.is_none_or(|learned| learned < taken_at);
+        if is_new {
+            self.learned = Some(taken_at);
+        }
+        is_new
+    }
+
+    /// Whether this reading counts for decisions, asked once, and the time since the one that did before.
+    pub(super) fn decides_on(&mut self, taken_at: Timestamp) -> Option<Option<Duration>> {
+        let before = self.decided.replace(taken_at);
+        (before != Some(taken_at)).then(|| before.map(|before| elapsed(before, taken_at)))
+    }
+
+    /// Counts anew after the clock was set back.
+    fn settle(&mut self, now: Timestamp) {
+        self.learned.take_if(|learned| *learned > now);
+    }
+}
+
 /// A change of the target's replicas that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScaleEvent {
@@ -57,23 +100,19 @@ pub struct ScaleEvent {
 }
 
 impl State {
-    /// The history of an object that is seen for the first time since the start of the process. `last_scale` is what
-    /// its status says, so that the period of `steps` and the policies of `behavior` hold over a restart. The windows
-    /// start at the first reading, with the replicas found then as the first recommendation. With more that status
-    /// says, begin with a default, [recall](Self::recall) that, and then [replay](Self::replay) the scale.
+    /// Begins with what an earlier process saved in status. The windows of `behavior` start at the first reading, with the
+    /// replicas found then as the first recommendation; its policies and the period of `steps` go on from the last scale.
     #[must_use]
-    pub fn new(last_scale: Option<ScaleEvent>) -> Self {
-        let mut history = Self::default();
-        history.replay(last_scale);
-        history
-    }
-
-    /// Takes the last scale of an earlier process into account, after what that had learned was recalled: a removal of
-    /// replicas of which nothing was known was a try.
-    pub fn replay(&mut self, last_scale: Option<ScaleEvent>) {
+    pub fn restored(saved: Saved) -> Self {
+        let Saved { service_rate, saturation, nothing_processed, last_scale } = saved;
+        let mut state = Self::default();
+        state.rates.recall(service_rate, saturation);
+        state.health.recall(nothing_processed);
+        // After that: a removal of replicas of which nothing was known was a try.
         if let Some(event) = last_scale {
-            self.scaled(event.from, event.to, event.at);
+            state.scaled(event.from, event.to, event.at);
         }
+        state
     }
 
     /// To be called after a write of [`Decision::replicas`](super::Decision::replicas) was accepted, and only then: a
@@ -86,45 +125,30 @@ impl State {
         self.events.push_back(ScaleEvent { at: now, from, to });
     }
 
-    /// Begins with what an earlier process learned of the service rate, and what it found against more replicas.
-    pub fn recall(&mut self, learned: Option<SavedServiceRate>, saturated: Option<Saturated>) {
-        self.rates.recall(learned, saturated);
-    }
-
-    /// Begins with what an earlier process saw of the consumers: that nothing was processed.
-    pub fn recall_stall(&mut self, stood_still: bool) {
-        self.health.recall(stood_still);
-    }
-
     /// What speaks against more replicas: something that all of them share seems to be at its limit. Absent: nothing.
-    #[must_use]
-    pub fn saturated(&self, now: Timestamp) -> Option<Saturated> {
+    pub(super) fn saturated(&self, now: Timestamp) -> Option<Saturated> {
         self.rates.saturated(now)
     }
 
     /// Messages that arrive per second, over the last minute. Absent until there are enough readings.
-    #[must_use]
-    pub fn arrival_rate(&self) -> Option<f64> {
+    pub(super) fn arrival_rate(&self) -> Option<f64> {
         self.rates.arrivals().rate()
     }
 
     /// How long the oldest message that is not processed has waited, as of the last complete reading, and how sure that
     /// is. Absent: not known. Decisions use what is sure of it only.
-    #[must_use]
-    pub fn oldest_message_age(&self) -> Option<Age> {
+    pub(super) fn oldest_message_age(&self) -> Option<Age> {
         self.rates.age()
     }
 
     /// Messages that the broker is about to delete, or will before their turn comes, if the backlog is gone `drain`
     /// seconds from now.
-    #[must_use]
-    pub fn expiring(&self, backlog: &Backlog, drain: Option<f64>) -> Option<Expiring> {
+    pub(super) fn expiring(&self, backlog: &Backlog, drain: Option<f64>) -> Option<Expiring> {
         diagnose::expiring(self, backlog, drain)
     }
 
     /// How fast one replica is, as far as it is known; the hint of the plan counts until it is learned.
-    #[must_use]
-    pub fn service_rate(&self, plan: &ScalingPlan) -> Option<ServiceRate> {
+    pub(super) fn service_rate(&self, plan: &ScalingPlan) -> Option<ServiceRate> {
         let hint = match &plan.policy {
             Policy::DrainTime(policy) => drain_time::hint_per_second(policy),
             Policy::BacklogPerReplica { .. } | Policy::Steps { .. } => None,
@@ -133,31 +157,38 @@ impl State {
     }
 
     /// Seconds until so many messages are gone with so many ready replicas. Absent: never, or not known.
-    #[must_use]
-    pub fn estimated_drain(&self, plan: &ScalingPlan, backlog: &Backlog, ready: i32) -> Option<f64> {
+    pub(super) fn estimated_drain(&self, plan: &ScalingPlan, backlog: &Backlog, ready: i32) -> Option<f64> {
         drain_time::estimated_drain(backlog, ready, self.service_rate(plan), self)
     }
 
     /// What is wrong with the consumers, the worst first. Empty: nothing. Absent: there is no fresh complete reading.
-    #[must_use]
-    pub fn consumers_health(&self) -> Option<&[Finding]> {
+    pub(super) fn consumers_health(&self) -> Option<&[Finding]> {
         self.health.findings()
     }
 
     /// Whether complete readings are too few yet to find anything wrong with the consumers.
-    #[must_use]
-    pub fn knows_consumers_briefly(&self) -> bool {
+    pub(super) fn knows_consumers_briefly(&self) -> bool {
         self.health.is_new()
     }
 
     /// Replicas that should be ready by now and are not, if they are many.
-    #[must_use]
-    pub fn missing_pods(&self) -> Option<MissingPods> {
+    pub(super) fn missing_pods(&self) -> Option<MissingPods> {
         self.health.missing_pods()
     }
 
-    /// Judges the consumers by a complete reading that the rates know.
-    pub(super) fn judge(
+    /// Learns from a complete reading that was not taken into account before.
+    pub(super) fn learn(
+        &mut self,
+        plan: &ScalingPlan,
+        target: Target,
+        taken_at: Timestamp,
+        backlog: &Backlog,
+    ) {
+        self.rates.observe(taken_at, backlog, target, plan.poll_period);
+    }
+
+    /// Finds what is wrong with the consumers, by a complete reading that was learned from.
+    pub(super) fn diagnose(
         &mut self,
         plan: &ScalingPlan,
         target: Target,
@@ -182,6 +213,7 @@ impl State {
     /// Forgets what no rule asks for any more, and survives a clock that was set back: what would lie in the future
     /// has happened now, else its windows would last until the clock catches up.
     pub(super) fn advance(&mut self, behavior: &Behavior, now: Timestamp) {
+        self.counted.settle(now);
         self.rates.settle(now);
         self.damping.settle(now);
         let times = [

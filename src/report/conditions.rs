@@ -1,17 +1,17 @@
-//! The conditions of a `QueueScaler`: what each says after a visit.
+//! The conditions of a `QueueScaler`: what each says after a reconcile.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{Situation, TargetReason, losses};
+use super::{Subject, TargetReason, losses};
 use crate::api::Mode;
 use crate::api::condition::{
     ALL, BACKLOG_HEALTHY, CONSUMERS_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED,
     TARGET_HEALTHY, TARGET_SCALABLE,
 };
+use crate::brokers::Note;
 use crate::brokers::observation::quote;
-use crate::brokers::{Note, Reading};
-use crate::engine::{Limit, Reason};
+use crate::engine::{Assessment, Limit, Reason};
 use crate::plan::Invalid;
 
 /// Reason for everything about an object whose specification cannot be used.
@@ -36,23 +36,23 @@ impl ConditionDraft {
     }
 }
 
-pub(super) fn conditions(situation: &Situation<'_>, before: &[Condition], now: Timestamp) -> Vec<Condition> {
-    let target = target_scalable(situation);
-    let source = source_observed(situation);
-    let health = target_healthy(situation);
-    let consumers = consumers_healthy(situation, before);
-    let ready = ready(situation, [&target, &source, &health, &consumers]);
+pub(super) fn conditions(subject: &Subject<'_>, before: &[Condition], now: Timestamp) -> Vec<Condition> {
+    let target = target_scalable(subject);
+    let source = source_observed(subject);
+    let health = target_healthy(subject);
+    let consumers = consumers_healthy(subject, before);
+    let ready = ready(subject, [&target, &source, &health, &consumers]);
     let drafts = [
         ready,
         source,
         target,
         health,
         consumers,
-        scaling_limited(situation),
-        backlog_healthy(situation),
-        fallback(situation),
+        scaling_limited(subject),
+        backlog_healthy(subject),
+        fallback(subject),
     ];
-    drafts.into_iter().map(|draft| dated(draft, situation.generation, before, now)).collect()
+    drafts.into_iter().map(|draft| dated(draft, subject.generation, before, now)).collect()
 }
 
 pub(super) fn of_invalid(
@@ -82,12 +82,12 @@ fn dated(draft: ConditionDraft, generation: Option<i64>, before: &[Condition], n
 }
 
 /// The first thing that is wrong, in the order in which a person would look: target, source, pods, consumers.
-fn ready(situation: &Situation<'_>, in_order: [&ConditionDraft; 4]) -> ConditionDraft {
+fn ready(subject: &Subject<'_>, in_order: [&ConditionDraft; 4]) -> ConditionDraft {
     if let Some(wrong) = in_order.into_iter().find(|draft| draft.status != "True") {
         return ConditionDraft::new(READY, wrong.status, wrong.reason.clone(), wrong.message.clone());
     }
-    let idle = situation.decision.is_some_and(|decision| decision.reason == Reason::Idle);
-    let (reason, message) = match situation.mode {
+    let idle = subject.decision().is_some_and(|decision| decision.reason == Reason::Idle);
+    let (reason, message) = match subject.mode {
         Mode::Paused => ("Paused", "the backlog is observed, nothing is decided"),
         Mode::DryRun => ("DryRun", "replicas are decided and reported, but not written"),
         Mode::Active if idle => ("Idle", "there is nothing to do"),
@@ -96,26 +96,24 @@ fn ready(situation: &Situation<'_>, in_order: [&ConditionDraft; 4]) -> Condition
     ConditionDraft::new(READY, "True", reason, message)
 }
 
-fn source_observed(situation: &Situation<'_>) -> ConditionDraft {
+fn source_observed(subject: &Subject<'_>) -> ConditionDraft {
     let draft = |status, reason: String, message: String| {
         ConditionDraft::new(SOURCE_OBSERVED, status, reason, message)
     };
-    match situation.observation.map(|observation| &observation.reading) {
-        None => draft("Unknown", "NotYetObserved".into(), "the backlog has not been read yet".into()),
-        Some(Reading::Known(backlog)) => {
-            let noted = backlog.notes.iter().find_map(source_note);
-            let (reason, mut message) =
-                noted.unwrap_or_else(|| ("Observed", "the backlog is read completely".to_owned()));
-            if backlog.notes.contains(&Note::TlsNotVerified) {
-                message.push_str("; the broker's certificate is not verified (tls.insecureSkipVerify)");
-            }
-            message.push_str(&backlog.notes.iter().find_map(held).unwrap_or_default());
-            draft("True", reason.into(), message)
-        }
-        Some(Reading::AtLeast(_, problem) | Reading::Unknown(problem)) => {
-            draft("False", problem.reason.to_string(), problem.message.clone())
-        }
+    let Some(reading) = &subject.assessment.reading else {
+        return draft("Unknown", "NotYetObserved".into(), "the backlog has not been read yet".into());
+    };
+    if let Some(problem) = &reading.problem {
+        return draft("False", problem.reason.to_string(), problem.message.clone());
     }
+    let noted = reading.notes.iter().find_map(source_note);
+    let (reason, mut message) =
+        noted.unwrap_or_else(|| ("Observed", "the backlog is read completely".to_owned()));
+    if reading.notes.contains(&Note::TlsNotVerified) {
+        message.push_str("; the broker's certificate is not verified (tls.insecureSkipVerify)");
+    }
+    message.push_str(&reading.notes.iter().find_map(held).unwrap_or_default());
+    draft("True", reason.into(), message)
 }
 
 /// What a complete reading leaves open about messages: a reason and a sentence.
@@ -163,8 +161,8 @@ fn held(note: &Note) -> Option<String> {
     ))
 }
 
-fn target_scalable(situation: &Situation<'_>) -> ConditionDraft {
-    match situation.target {
+fn target_scalable(subject: &Subject<'_>) -> ConditionDraft {
+    match subject.target {
         Ok(_) => {
             ConditionDraft::new(TARGET_SCALABLE, "True", "ScaleAllowed", "the target's scale can be set")
         }
@@ -182,12 +180,12 @@ fn target_scalable(situation: &Situation<'_>) -> ConditionDraft {
     }
 }
 
-fn target_healthy(situation: &Situation<'_>) -> ConditionDraft {
-    match situation.target.ok().or(situation.observed_target) {
+fn target_healthy(subject: &Subject<'_>) -> ConditionDraft {
+    match subject.target.ok().or(subject.observed_target) {
         None => {
             ConditionDraft::new(TARGET_HEALTHY, "Unknown", "TargetUnknown", "the target could not be read")
         }
-        Some(workload) => match (&workload.trouble, situation.missing_pods) {
+        Some(workload) => match (&workload.trouble, subject.assessment.missing_pods) {
             (Some(trouble), _) => ConditionDraft::new(
                 TARGET_HEALTHY,
                 "False",
@@ -208,19 +206,19 @@ fn target_healthy(situation: &Situation<'_>) -> ConditionDraft {
     }
 }
 
-fn consumers_healthy(situation: &Situation<'_>, before: &[Condition]) -> ConditionDraft {
+fn consumers_healthy(subject: &Subject<'_>, before: &[Condition]) -> ConditionDraft {
     let draft = |status, reason: String, message: String| {
         ConditionDraft::new(CONSUMERS_HEALTHY, status, reason, message)
     };
-    let reading = situation.observation.map(|observation| &observation.reading);
-    let readable = reading.is_some_and(|reading| reading.backlog().is_some());
-    let consumers = situation.consumers.filter(|_| readable);
+    let Assessment { reading, consumers, consumers_are_new, .. } = subject.assessment;
+    let readable = reading.as_ref().is_some_and(|reading| reading.messages.is_some());
+    let consumers = consumers.as_deref().filter(|_| readable);
     // What was wrong before a restart is not over because nothing has been seen of it since then.
-    let nothing_new = reading.is_none() || consumers == Some(&[]) && situation.consumers_are_new;
+    let nothing_new = reading.is_none() || consumers == Some(&[]) && *consumers_are_new;
     let was_wrong = |known: &&Condition| {
         known.type_ == CONSUMERS_HEALTHY
             && known.status == "False"
-            && known.observed_generation == situation.generation
+            && known.observed_generation == subject.generation
     };
     if let Some(known) = before.iter().find(was_wrong).filter(|_| nothing_new) {
         return draft("False", known.reason.clone(), known.message.clone());
@@ -240,8 +238,8 @@ fn consumers_healthy(situation: &Situation<'_>, before: &[Condition]) -> Conditi
     }
 }
 
-fn scaling_limited(situation: &Situation<'_>) -> ConditionDraft {
-    let limit = situation.decision.and_then(|decision| decision.limited_by.map(|limit| (limit, decision)));
+fn scaling_limited(subject: &Subject<'_>) -> ConditionDraft {
+    let limit = subject.decision().and_then(|decision| decision.limited_by.map(|limit| (limit, decision)));
     let Some((limit, decision)) = limit else {
         return ConditionDraft::new(SCALING_LIMITED, "False", "WithinLimits", "nothing limits the replicas");
     };
@@ -259,12 +257,12 @@ fn scaling_limited(situation: &Situation<'_>) -> ConditionDraft {
     ConditionDraft::new(SCALING_LIMITED, "True", reason, decision.message.clone())
 }
 
-fn backlog_healthy(situation: &Situation<'_>) -> ConditionDraft {
-    let reading = situation.observation.map(|observation| &observation.reading);
-    let Some(backlog) = reading.and_then(Reading::backlog) else {
+fn backlog_healthy(subject: &Subject<'_>) -> ConditionDraft {
+    let Assessment { reading, expiring, .. } = subject.assessment;
+    let Some(reading) = reading.as_ref().filter(|reading| reading.messages.is_some()) else {
         return ConditionDraft::new(BACKLOG_HEALTHY, "Unknown", "SourceUnknown", "the backlog is not known");
     };
-    let wrong = losses::found(&backlog.notes, situation.expiring.as_ref());
+    let wrong = losses::found(&reading.notes, expiring.as_ref());
     match wrong {
         Some((reason, message)) => ConditionDraft::new(BACKLOG_HEALTHY, "False", reason, message),
         None => ConditionDraft::new(
@@ -276,8 +274,8 @@ fn backlog_healthy(situation: &Situation<'_>) -> ConditionDraft {
     }
 }
 
-fn fallback(situation: &Situation<'_>) -> ConditionDraft {
-    match situation.decision {
+fn fallback(subject: &Subject<'_>) -> ConditionDraft {
+    match subject.decision() {
         Some(decision) if decision.fallback => {
             ConditionDraft::new(FALLBACK, "True", "SourceUnknown", decision.message.clone())
         }

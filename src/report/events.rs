@@ -7,8 +7,8 @@ use crate::api::condition::{
     BACKLOG_HEALTHY, CONSUMERS_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED, TARGET_HEALTHY,
     TARGET_SCALABLE,
 };
-use crate::brokers::{Note, Observation};
-use crate::engine::{Decision, ScaleEvent};
+use crate::brokers::Note;
+use crate::engine::{AssessedReading, Decision, ScaleEvent};
 
 use super::conditions::SPEC_INVALID;
 
@@ -49,7 +49,7 @@ pub fn scaled(event: ScaleEvent, decision: &Decision) -> Event {
 pub fn events(
     before: &QueueScalerStatus,
     after: &QueueScalerStatus,
-    new_reading: Option<&Observation>,
+    new_reading: Option<&AssessedReading>,
 ) -> Vec<Event> {
     let turned = after.conditions.iter().filter_map(|now| {
         let earlier = before.conditions.iter().find(|earlier| earlier.type_ == now.type_);
@@ -95,9 +95,8 @@ fn transition(earlier: Option<&Condition>, now: &Condition) -> Option<Event> {
     }
 }
 
-fn of_reading(observation: &Observation) -> impl Iterator<Item = Event> {
-    let notes = observation.reading.backlog().map(|backlog| backlog.notes.as_slice()).unwrap_or_default();
-    notes.iter().filter_map(|note| {
+fn of_reading(reading: &AssessedReading) -> impl Iterator<Item = Event> {
+    reading.notes.iter().filter_map(|note| {
         let Note::PartitionsChanged { topic, from, to } = note else { return None };
         let message = format!("topic {topic} has {to} partitions now, before it had {from}");
         Some(Event::new(false, "PartitionsChanged", message, "Observe"))

@@ -1,4 +1,4 @@
-//! From what a visit found to what users read: status, conditions and events. Pure; writing them is `cluster`'s.
+//! From an assessment to what users read: status, conditions and events. Pure; writing them is `cluster`'s.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -10,7 +10,6 @@ mod service_rate;
 
 pub use events::{Event, events, scaled};
 pub use numbers::{Change, change};
-pub use service_rate::{remembered, remembered_saturation};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -18,46 +17,29 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::api::condition::{CONSUMERS_HEALTHY, TARGET_SCALABLE};
 use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
-use crate::brokers::{Backlog, Observation, Reading};
-use crate::engine::{
-    Age, Decision, Expiring, Finding, MissingPods, Saturated, ScaleEvent, ServiceRate, UnhealthyReason,
-};
+use crate::engine::{Age, AssessedReading, Assessment, Decision, Saved, ScaleEvent, UnhealthyReason};
 use crate::plan::Invalid;
 use crate::workload::Workload;
 
-/// Everything that one visit of an object found out.
+/// What status and conditions are made of: the assessment, and of the object and its target what that does not say.
 #[derive(Clone, Debug)]
-pub struct Situation<'a> {
-    /// The generation of the specification that was visited.
+pub struct Subject<'a> {
+    /// The generation of the specification that was reconciled.
     pub generation: Option<i64>,
-    /// What the operator may do.
+    /// What the operator is allowed to do.
     pub mode: Mode,
     /// The workload, or why it is not scaled.
     pub target: Result<&'a Workload, &'a TargetProblem>,
-    /// The workload where it is there but not ours to scale, to be shown all the same.
+    /// The workload where it is there but not for the operator to scale, to be shown all the same.
     pub observed_target: Option<&'a Workload>,
-    /// The newest reading of the backlog.
-    pub observation: Option<&'a Observation>,
-    /// How long the oldest message has waited, as of the last complete reading.
-    pub oldest_age: Option<Age>,
-    /// Messages that arrive per second.
-    pub arrival_rate: Option<f64>,
-    /// What one replica processes.
-    pub service_rate: Option<ServiceRate>,
-    /// What speaks against more replicas.
-    pub saturated: Option<Saturated>,
-    /// Seconds until the backlog is gone with the ready replicas.
-    pub estimated_drain: Option<f64>,
-    /// What is wrong with the consumers, the worst first. Absent: not known.
-    pub consumers: Option<&'a [Finding]>,
-    /// Nothing could be found wrong with them yet: since the start of the process there were too few readings.
-    pub consumers_are_new: bool,
-    /// Replicas that should be ready by now.
-    pub missing_pods: Option<MissingPods>,
-    /// Messages that the broker will delete before they are processed.
-    pub expiring: Option<Expiring>,
-    /// What was decided. Absent while nothing may be decided.
-    pub decision: Option<&'a Decision>,
+    /// What is known of the workload and its backlog.
+    pub assessment: &'a Assessment,
+}
+
+impl Subject<'_> {
+    fn decision(&self) -> Option<&Decision> {
+        self.assessment.decision.as_ref()
+    }
 }
 
 /// Why a target is not scaled.
@@ -88,30 +70,32 @@ pub enum TargetReason {
     ApiServerUnavailable,
 }
 
-/// The status after a visit. `before` is the status as it was last written.
+/// The status after a reconcile. `before` is the status as it was last written.
 #[must_use]
-pub fn status(situation: &Situation<'_>, before: &QueueScalerStatus, now: Timestamp) -> QueueScalerStatus {
-    let reading = situation.observation.map(|observation| &observation.reading);
-    let backlog = reading.and_then(Reading::backlog);
-    let target = situation.target.ok().or(situation.observed_target);
+pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp) -> QueueScalerStatus {
+    let Assessment { reading, oldest_age, arrival_rate, service_rate, saturation, estimated_drain, .. } =
+        subject.assessment;
+    let quality = reading.as_ref().map(AssessedReading::quality);
+    let target = subject.target.ok().or(subject.observed_target);
     QueueScalerStatus {
-        observed_generation: situation.generation,
+        observed_generation: subject.generation,
         target: target.map(target_status),
-        desired_replicas: situation.decision.map(|decision| decision.desired),
-        backlog: backlog.map(|backlog| numbers::rounded(backlog.messages)),
-        quality: reading.map(quality),
-        oldest_message_age_seconds: situation
-            .oldest_age
-            .map(|age| numbers::rounded_seconds(age.time.as_secs_f64())),
-        oldest_message_age_basis: situation.oldest_age.map(|age| age_basis(age, reading)),
-        arrival_rate_per_minute: situation.arrival_rate.map(numbers::rounded_per_minute),
-        service_rate: situation.service_rate.map(service_rate::shown),
-        saturation: situation.saturated.map(service_rate::shown_saturation),
-        estimated_drain_seconds: situation.estimated_drain.map(numbers::rounded_seconds),
-        partitions: backlog.and_then(Backlog::partitions).and_then(|count| i32::try_from(count).ok()),
-        decision: Some(decision_status(situation)),
+        desired_replicas: subject.decision().map(|decision| decision.desired),
+        backlog: reading.as_ref().and_then(|reading| reading.messages).map(numbers::rounded),
+        quality,
+        oldest_message_age_seconds: oldest_age.map(|age| numbers::rounded_seconds(age.time.as_secs_f64())),
+        oldest_message_age_basis: oldest_age.map(|age| age_basis(age, quality)),
+        arrival_rate_per_minute: arrival_rate.map(numbers::rounded_per_minute),
+        service_rate: service_rate.map(service_rate::shown),
+        saturation: saturation.map(service_rate::shown_saturation),
+        estimated_drain_seconds: estimated_drain.map(numbers::rounded_seconds),
+        partitions: reading
+            .as_ref()
+            .and_then(|reading| reading.partitions)
+            .and_then(|count| i32::try_from(count).ok()),
+        decision: Some(decision_status(subject)),
         last_scale: before.last_scale.clone(),
-        conditions: conditions::conditions(situation, &before.conditions, now),
+        conditions: conditions::conditions(subject, &before.conditions, now),
     }
 }
 
@@ -141,33 +125,39 @@ pub fn status_of_invalid(
 
 /// Whether the status says that the target does not exist.
 #[must_use]
-pub fn is_told_missing(status: &QueueScalerStatus) -> bool {
+pub fn says_target_is_missing(status: &QueueScalerStatus) -> bool {
     let missing = format!("{:?}", TargetReason::TargetNotFound);
-    status.conditions.iter().any(|told| told.type_ == TARGET_SCALABLE && told.reason == missing)
+    status.conditions.iter().any(|it| it.type_ == TARGET_SCALABLE && it.reason == missing)
 }
 
 /// Whether the status says that the consumers process nothing.
-#[must_use]
-pub fn is_told_still(status: &QueueScalerStatus) -> bool {
-    let still = [UnhealthyReason::Stalled, UnhealthyReason::NoConsumers].map(|reason| reason.to_string());
-    let told = |told: &Condition| told.type_ == CONSUMERS_HEALTHY && told.status == "False";
-    status.conditions.iter().any(|condition| told(condition) && still.contains(&condition.reason))
+fn says_nothing_is_processed(status: &QueueScalerStatus) -> bool {
+    let reasons = [UnhealthyReason::Stalled, UnhealthyReason::NoConsumers].map(|reason| reason.to_string());
+    let is_unhealthy =
+        |condition: &Condition| condition.type_ == CONSUMERS_HEALTHY && condition.status == "False";
+    let mut conditions = status.conditions.iter();
+    conditions.any(|condition| is_unhealthy(condition) && reasons.contains(&condition.reason))
 }
 
-/// How sure a reading is.
+/// What the engine goes on from after a restart, as the status keeps it.
 #[must_use]
-pub fn quality(reading: &Reading) -> Quality {
-    match reading {
-        Reading::Known(_) => Quality::Known,
-        Reading::AtLeast(..) => Quality::AtLeast,
-        Reading::Unknown(_) => Quality::Unknown,
+pub fn saved(status: &QueueScalerStatus) -> Saved {
+    Saved {
+        service_rate: status.service_rate.as_ref().and_then(service_rate::saved),
+        saturation: status.saturation.as_ref().and_then(service_rate::saved_saturation),
+        nothing_processed: says_nothing_is_processed(status),
+        last_scale: status.last_scale.as_ref().map(|last| ScaleEvent {
+            at: last.time.0,
+            from: last.from,
+            to: last.to,
+        }),
     }
 }
 
 /// How sure an age is. What was known when everything was last read is an estimate while a part is missing.
-fn age_basis(age: Age, reading: Option<&Reading>) -> AgeBasis {
-    match reading {
-        Some(Reading::Known(_)) => age.basis,
+fn age_basis(age: Age, quality: Option<Quality>) -> AgeBasis {
+    match quality {
+        Some(Quality::Known) => age.basis,
         _ => AgeBasis::Estimated,
     }
 }
@@ -180,8 +170,8 @@ fn target_status(workload: &Workload) -> TargetStatus {
     }
 }
 
-fn decision_status(situation: &Situation<'_>) -> DecisionStatus {
-    match (situation.decision, situation.target) {
+fn decision_status(subject: &Subject<'_>) -> DecisionStatus {
+    match (subject.decision(), subject.target) {
         (Some(decision), _) => DecisionStatus {
             reason: decision.reason.to_string(),
             message: decision.message.clone(),
@@ -220,30 +210,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::brokers::{Problem, SourceReason};
+    use crate::brokers::{Backlog, Observation, Problem, Reading, SourceReason};
 
     fn aged(basis: AgeBasis, reading: &Reading) -> QueueScalerStatus {
         let missing = TargetProblem { reason: TargetReason::TargetNotFound, message: String::new() };
         let taken_at = Timestamp::UNIX_EPOCH;
         let observation = Observation { taken_at, reading: reading.clone(), failed_polls: 0 };
-        let situation = Situation {
+        let assessment = Assessment {
+            reading: Some(AssessedReading::of(&observation)),
+            oldest_age: Some(Age { time: Duration::from_secs(1234), basis }),
+            ..Assessment::default()
+        };
+        let subject = Subject {
             generation: None,
             mode: Mode::Active,
             target: Err(&missing),
             observed_target: None,
-            observation: Some(&observation),
-            oldest_age: Some(Age { time: Duration::from_secs(1234), basis }),
-            arrival_rate: None,
-            service_rate: None,
-            saturated: None,
-            estimated_drain: None,
-            consumers: None,
-            consumers_are_new: false,
-            missing_pods: None,
-            expiring: None,
-            decision: None,
+            assessment: &assessment,
         };
-        status(&situation, &QueueScalerStatus::default(), taken_at)
+        status(&subject, &QueueScalerStatus::default(), taken_at)
     }
 
     #[test]

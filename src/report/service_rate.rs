@@ -27,8 +27,7 @@ pub(super) fn shown(rate: ServiceRate) -> ServiceRateStatus {
 }
 
 /// From status: what was measured, not what was assumed or given.
-#[must_use]
-pub fn remembered(status: &ServiceRateStatus) -> Option<SavedServiceRate> {
+pub(super) fn saved(status: &ServiceRateStatus) -> Option<SavedServiceRate> {
     let ServiceRateStatus { basis, observed_at, pod_template_hash, .. } = status;
     if *basis != RateBasis::Learned || status.microseconds_per_message < 1 {
         return None;
@@ -67,8 +66,7 @@ pub(super) fn shown_saturation(found: Saturated) -> SaturationStatus {
 }
 
 /// From status.
-#[must_use]
-pub fn remembered_saturation(status: &SaturationStatus) -> Option<Saturated> {
+pub(super) fn saved_saturation(status: &SaturationStatus) -> Option<Saturated> {
     Some(Saturated {
         replicas: u32::try_from(status.replicas).ok().filter(|replicas| *replicas > 0)?,
         until: status.retry_at.0,
@@ -113,10 +111,10 @@ mod tests {
     fn what_was_learned_comes_back_from_status_whether_it_is_slow_or_fast() {
         for per_second in [1.0 / 86_400.0, 0.001, 0.5, 10.0, 1234.5, 500_000.0] {
             let status = shown(rate(per_second, RateBasis::Learned));
-            let remembered = remembered(&status).unwrap();
-            let error = remembered.per_second / per_second - 1.0;
-            assert!(error.abs() < 0.001, "{per_second}: {remembered:?}");
-            assert_eq!((remembered.samples, remembered.template), (14, Some(0x5f7b_9c00)));
+            let saved = saved(&status).unwrap();
+            let error = saved.per_second / per_second - 1.0;
+            assert!(error.abs() < 0.001, "{per_second}: {saved:?}");
+            assert_eq!((saved.samples, saved.template), (14, Some(0x5f7b_9c00)));
         }
     }
 
@@ -126,7 +124,7 @@ mod tests {
             ServiceRate { scalability: 0.834, measured_with: Some(4), ..rate(10.0, RateBasis::Learned) };
         let status = shown(known);
         assert_eq!((status.scalability_percent, status.measured_with_replicas), (Some(83), Some(4)));
-        let recalled = |status: &ServiceRateStatus| remembered(status).unwrap().scaling;
+        let recalled = |status: &ServiceRateStatus| saved(status).unwrap().scaling;
         assert_eq!(recalled(&status), Some(Scalability { part: 0.83, above: 4 }));
         for (percent, replicas) in
             [(None, Some(4)), (Some(83), None), (Some(49), Some(4)), (Some(83), Some(0))]
@@ -147,18 +145,18 @@ mod tests {
         let until = Timestamp::from_second(1_800_000_000).unwrap();
         for times in [0, 3] {
             let found = Saturated { replicas: 17, until, times };
-            assert_eq!(remembered_saturation(&shown_saturation(found)), Some(found));
+            assert_eq!(saved_saturation(&shown_saturation(found)), Some(found));
         }
         let odd = |replicas, times| SaturationStatus { replicas, times, retry_at: Time(until) };
         for status in [odd(0, 1), odd(-1, 1), odd(17, -1)] {
-            assert_eq!(remembered_saturation(&status), None, "{status:?}");
+            assert_eq!(saved_saturation(&status), None, "{status:?}");
         }
     }
 
     #[test]
     fn a_hint_and_a_guess_are_not_remembered() {
         for basis in [RateBasis::Hint, RateBasis::Assumed] {
-            assert_eq!(remembered(&shown(rate(10.0, basis))), None);
+            assert_eq!(saved(&shown(rate(10.0, basis))), None);
         }
     }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::brokers::observation::Observation;
-use crate::engine::{State, Target, decide};
+use crate::engine::{State, Target, assess};
 use crate::plan::ScalingPlan;
 
 /// Something that sets the replicas of a workload.
@@ -30,18 +30,18 @@ pub struct Verdict {
     pub limited_by: Option<String>,
 }
 
-/// The engine: the operator's own [`decide`] with its own [`State`].
+/// The engine: the operator's own [`assess`] with its own [`State`].
 #[derive(Debug)]
 pub struct Engine<'p> {
     plan: &'p ScalingPlan,
-    history: State,
+    state: State,
 }
 
 impl<'p> Engine<'p> {
     /// The engine as it is after a start.
     #[must_use]
     pub fn new(plan: &'p ScalingPlan) -> Self {
-        Self { plan, history: State::new(None) }
+        Self { plan, state: State::default() }
     }
 }
 
@@ -52,9 +52,12 @@ impl Autoscaler for Engine<'_> {
 
     fn look(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Verdict {
         let replicas = target.replicas;
-        let decision = decide(self.plan, target, Some(observation), &mut self.history, now);
+        let assessment = assess(self.plan, target, Some(observation), &mut self.state, now);
+        let Some(decision) = assessment.decision else {
+            return Verdict { replicas, desired: replicas, ..Verdict::default() };
+        };
         if decision.replicas != replicas {
-            self.history.scaled(replicas, decision.replicas, now);
+            self.state.scaled(replicas, decision.replicas, now);
         }
         Verdict {
             replicas: decision.replicas,

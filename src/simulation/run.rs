@@ -109,7 +109,8 @@ pub fn play(
         let before = world.replicas();
         let ready = i32::try_from(world.ready()).ok();
         let (template, rolling_out) = (Some(world.template()), world.is_rolling_out());
-        let target = Target { replicas: before, ready, template, rolling_out, trouble: false };
+        let target =
+            Target { replicas: before, ready, template, rolling_out, trouble: false, scalable: true };
         let verdict = autoscaler.look(target, &observation, after(script.begin, second));
         if verdict.replicas != before {
             books.scaled(&world, verdict.replicas);

@@ -48,15 +48,12 @@ fn left() -> QueueScalerStatus {
 #[test]
 fn a_removal_of_replicas_that_were_known_is_no_try_after_a_restart() {
     let mut memory = Memory { status: left(), ..Memory::default() };
+    let saved = report::saved(&memory.status);
+    assert!(saved.service_rate.is_some() && saved.saturation.is_some() && saved.nothing_processed);
     let at = memory.status.last_scale.as_ref().unwrap().time.0;
-    let mut expected = State::default();
-    expected.recall(
-        memory.status.service_rate.as_ref().and_then(report::remembered),
-        memory.status.saturation.as_ref().and_then(report::remembered_saturation),
-    );
-    expected.recall_stall(true);
+    let mut expected = State::restored(Saved { last_scale: None, ..saved });
     expected.scaled(8, 4, at);
-    assert_eq!(*memory.history(), expected);
+    assert_eq!(*memory.engine(), expected);
 }
 
 /// An object with this queue, and what status says of what was learned before.
@@ -75,12 +72,13 @@ fn object(queue: &str, generation: i64) -> QueueScaler {
     object
 }
 
-/// A history that begins with the service rate and maybe the last scale, and with nothing that was seen of others.
+/// A state that begins with the service rate and maybe the last scale, and with nothing that was seen of others.
 fn with_the_rate_alone(last_scale: Option<ScaleEvent>) -> State {
-    let mut history = State::default();
-    history.recall(left().service_rate.as_ref().and_then(report::remembered), None);
-    history.replay(last_scale);
-    history
+    State::restored(Saved {
+        service_rate: report::saved(&left()).service_rate,
+        last_scale,
+        ..Saved::default()
+    })
 }
 
 #[test]
@@ -88,11 +86,11 @@ fn another_source_inherits_neither_saturation_nor_a_stall() {
     let mut memory = Memory::default();
     memory.recall(&object("orders", 1));
     memory.plan(&object("orders", 1)).unwrap();
-    let recalled = memory.history().clone();
-    let last_scale = memory.last_scale();
+    let recalled = memory.engine().clone();
+    let last_scale = report::saved(&memory.status).last_scale;
     assert_ne!(recalled, with_the_rate_alone(last_scale), "a restart is no other source");
     memory.plan(&object("invoices", 2)).unwrap();
-    assert_eq!(*memory.history(), with_the_rate_alone(last_scale));
+    assert_eq!(*memory.engine(), with_the_rate_alone(last_scale));
 
     // Also where it could not be understood in between; what is asked for again is the same source.
     for (queue, expected) in [("orders", with_the_rate_alone(last_scale)), ("invoices", recalled)] {
@@ -100,7 +98,7 @@ fn another_source_inherits_neither_saturation_nor_a_stall() {
         (invalid.spec.min_replicas, invalid.spec.max_replicas) = (9, 3);
         assert!(memory.plan(&invalid).is_err());
         memory.plan(&object(queue, 4)).unwrap();
-        assert_eq!(*memory.history(), expected, "{queue}");
+        assert_eq!(*memory.engine(), expected, "{queue}");
         memory.plan(&object("invoices", 5)).unwrap();
     }
 }
@@ -119,9 +117,9 @@ fn another_target_inherits_neither_saturation_nor_a_stall() {
     };
     let mut memory = Memory { status: left(), ..Memory::default() };
     memory.latest_target(workload("1"));
-    assert_ne!(*memory.history(), with_the_rate_alone(None), "the first that is seen is no other");
+    assert_ne!(*memory.engine(), with_the_rate_alone(None), "the first that is seen is no other");
     memory.latest_target(workload("2"));
-    assert_eq!(*memory.history(), with_the_rate_alone(None));
+    assert_eq!(*memory.engine(), with_the_rate_alone(None));
 }
 
 #[test]

@@ -55,7 +55,7 @@ mod tests {
         Dated, Observation, PartitionOffsets, Partitioned, Reading, Retention, TopicOffsets,
     };
     use crate::engine::tests::plan;
-    use crate::engine::{Target, observe};
+    use crate::engine::{Target, assess};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -84,7 +84,7 @@ mod tests {
         let mut history = State::default();
         let reading = Reading::Known(backlog.clone());
         let observation = Observation { taken_at: at(0), reading, failed_polls: 0 };
-        observe(&plan(), Target::default(), Some(&observation), &mut history, at(0));
+        assess(&plan(), Target::missing(), Some(&observation), &mut history, at(0));
         expiring(&history, &backlog, drain)
     }
 

@@ -132,11 +132,8 @@ impl Health {
         self.stood_still = stood_still;
     }
 
-    /// Takes a complete reading into account, once.
+    /// Takes a complete reading into account that is later than the last.
     pub(in crate::engine) fn diagnose(&mut self, facts: &Facts) {
-        if self.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.at >= facts.taken_at) {
-            return;
-        }
         let fresh = |diagnosis: &Diagnosis| elapsed(diagnosis.at, facts.taken_at) <= freshness(facts.plan);
         let before = self.diagnosis.take().filter(fresh);
         if before.is_none() {

@@ -65,7 +65,7 @@ impl Rates {
         self.saturation.found(now)
     }
 
-    /// Takes a complete reading into account, once.
+    /// Takes a complete reading into account that is later than the last.
     pub(in crate::engine) fn observe(
         &mut self,
         taken_at: Timestamp,
@@ -73,9 +73,6 @@ impl Rates {
         target: Target,
         poll_period: Duration,
     ) {
-        if self.seen.is_some_and(|seen| seen >= taken_at) {
-            return;
-        }
         let watched = |seen: Timestamp| elapsed(seen, taken_at) <= longest_age(poll_period);
         if !self.seen.is_some_and(watched) {
             self.startup.observation_gap();

@@ -110,7 +110,7 @@ fn a_change_by_somebody_else_is_no_scale_event() {
 #[test]
 fn the_policies_hold_over_a_restart() {
     let mut world = World::new(with(rules(0, &[pods(4, 60)]), rules(0, &[])), 9);
-    world.history = State::new(Some(ScaleEvent { at: world.now, from: 5, to: 9 }));
+    world.history = restored(ScaleEvent { at: world.now, from: 5, to: 9 });
     assert_eq!(world.polls_for(seconds(55), &known(24_000)), 9);
     assert_eq!(world.polls(known(24_000)).replicas, 13);
 }

@@ -127,6 +127,11 @@ fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
+/// After a restart, with the last scale that status has.
+fn restored(last_scale: ScaleEvent) -> State {
+    State::restored(Saved { last_scale: Some(last_scale), ..Saved::default() })
+}
+
 impl World {
     fn new(plan: ScalingPlan, replicas: i32) -> Self {
         Self {
@@ -153,7 +158,8 @@ impl World {
 
     /// A decision on the last observation.
     fn decides(&mut self) -> Decision {
-        decide(&self.plan, self.target, self.last.as_ref(), &mut self.history, self.now)
+        let assessment = assess(&self.plan, self.target, self.last.as_ref(), &mut self.history, self.now);
+        assessment.decision.unwrap()
     }
 
     /// The next poll, and the write that follows.

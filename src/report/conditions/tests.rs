@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::brokers::{Backlog, Observation, Problem, SourceReason};
-use crate::engine::{Decision, Finding, MissingPods, UnhealthyReason};
+use crate::brokers::{Backlog, Observation, Problem, Reading, SourceReason};
+use crate::engine::{AssessedReading, Decision, Finding, MissingPods, UnhealthyReason};
 use crate::report::TargetProblem;
 use crate::workload::{Trouble, TroubleReason, Workload};
 
@@ -49,29 +49,24 @@ impl Scene {
     }
 
     fn conditions(&self) -> Vec<Condition> {
-        let observation = self.reading.clone().map(|reading| Observation {
-            taken_at: Timestamp::UNIX_EPOCH,
+        let observation = |reading| Observation { taken_at: Timestamp::UNIX_EPOCH, reading, failed_polls: 0 };
+        let reading = self.reading.clone().map(|reading| AssessedReading::of(&observation(reading)));
+        let assessment = Assessment {
             reading,
-            failed_polls: 0,
-        });
-        let situation = Situation {
+            consumers: self.consumers.clone(),
+            consumers_are_new: self.consumers_are_new,
+            missing_pods: self.missing_pods,
+            decision: self.decision.clone(),
+            ..Assessment::default()
+        };
+        let subject = Subject {
             generation: Some(1),
             mode: Mode::Active,
             target: self.target.as_ref(),
             observed_target: None,
-            observation: observation.as_ref(),
-            oldest_age: None,
-            arrival_rate: None,
-            service_rate: None,
-            saturated: None,
-            estimated_drain: None,
-            consumers: self.consumers.as_deref(),
-            consumers_are_new: self.consumers_are_new,
-            missing_pods: self.missing_pods,
-            expiring: None,
-            decision: self.decision.as_ref(),
+            assessment: &assessment,
         };
-        conditions(&situation, &self.before, Timestamp::UNIX_EPOCH)
+        conditions(&subject, &self.before, Timestamp::UNIX_EPOCH)
     }
 
     /// Status, reason and message of a condition.

@@ -152,8 +152,8 @@ fn stood_still() -> Group {
         template: None,
         scaling: None,
     };
-    group.world.history.recall(Some(learned), None);
-    group.world.history.recall_stall(true);
+    group.world.history =
+        State::restored(Saved { service_rate: Some(learned), nothing_processed: true, ..Saved::default() });
     group
 }
 
