@@ -53,12 +53,8 @@ const NOT_YET_CLEAN: &[&str] = &[
     "src/cluster",
     "src/controllers",
     "src/engine",
-    "src/record",
     "src/report",
     "src/run.rs",
-    "src/scaling",
-    "src/simulate",
-    "src/simulation",
     "src/telemetry",
 ];
 

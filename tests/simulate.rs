@@ -1,4 +1,4 @@
-//! The command `simulate` as people use it: what it prints, what it writes, and what it says of bad files.
+//! The command `simulate` as people use it: what it prints and writes, and its errors about bad files.
 
 // Helpers of an integration test are not seen as tests by the lints.
 #![allow(clippy::unwrap_used)]
@@ -110,8 +110,8 @@ fn the_page_and_the_table_of_a_slow_load_do_not_say_that_there_is_none() {
     let folder = Folder::new(SCALER, "timestamp,value\n0,72\n7200,36\n14400,0\n");
     let text = folder.prints(&[&CERTAIN[..], &["--report=report.html"]].concat());
     let page = std::fs::read_to_string(folder.path("report.html")).unwrap();
-    for said in [&text, &page] {
-        assert!(said.contains(" 0.005 messages/s in the mean, 0.01 at the peak"), "{said}");
+    for output in [&text, &page] {
+        assert!(output.contains(" 0.005 messages/s in the mean, 0.01 at the peak"), "{output}");
     }
 }
 

@@ -18,7 +18,7 @@ pub use scaling::{
 };
 pub use source::{
     CredentialsRef, KafkaInterest, KafkaSource, NameSelector, RabbitMqInterest, RabbitMqSource, SaslRef,
-    Source, TlsRef,
+    Sharing, Source, TlsRef,
 };
 
 use crate::api::{QueueScaler, ScaleTargetRef};

@@ -73,13 +73,13 @@ pub struct DrainTime {
     pub target: Duration,
     /// Longest time that a message may wait, 1 s or more.
     pub max_age: Option<Duration>,
-    /// What one replica processes, as the user says.
+    /// What one replica processes, as the user estimates it.
     pub hint: Option<ServiceRateHint>,
     /// Spare capacity on arrivals.
     pub headroom_percent: u32,
 }
 
-/// What one replica processes, as the user says.
+/// What one replica processes, as the user estimates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceRateHint {
     /// Messages per minute, 1 or more.

@@ -20,6 +20,24 @@ pub enum Source {
 }
 
 impl Source {
+    /// The broker's name, as people write it.
+    #[must_use]
+    pub fn broker(&self) -> &'static str {
+        match self {
+            Self::Kafka(_) => "Kafka",
+            Self::RabbitMq(_) => "RabbitMQ",
+        }
+    }
+
+    /// How consumers share the messages unless a reading shows otherwise (Kafka's share groups).
+    #[must_use]
+    pub fn sharing(&self) -> Sharing {
+        match self {
+            Self::Kafka(_) => Sharing::Partitioned,
+            Self::RabbitMq(_) => Sharing::Shared,
+        }
+    }
+
     /// Time in which the broker renews its numbers; zero where every reading is a new one.
     #[must_use]
     pub fn statistics_interval(&self) -> Duration {
@@ -29,6 +47,15 @@ impl Source {
             Self::RabbitMq(_) => Duration::from_secs(5),
         }
     }
+}
+
+/// How the consumers of a source share its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each partition is read by one consumer of a group.
+    Partitioned,
+    /// Any consumer may get any message.
+    Shared,
 }
 
 /// A Kafka cluster and what is read of it.
@@ -268,7 +295,7 @@ fn full_address(address: &str, namespace: &str) -> Result<String, String> {
 }
 
 /// A host without a dot means a Service of the object's namespace, as it does for the pods there; the operator runs
-/// elsewhere and would look for it in its own.
+/// elsewhere and would resolve it in its own.
 fn full_host(host: &str, namespace: &str) -> String {
     let complete = host.contains(['.', ':']) || host.eq_ignore_ascii_case("localhost");
     if complete { host.to_owned() } else { format!("{host}.{namespace}.svc") }

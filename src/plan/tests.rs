@@ -1,4 +1,4 @@
-//! Every field that the schema cannot judge is refused with its path and the way out; the rest gets its defaults.
+//! Every field that the schema cannot check is refused with its path and the way out; the rest gets its defaults.
 
 use std::time::Duration;
 

@@ -8,21 +8,21 @@ use crate::plan::ScalingPlan;
 
 /// Something that sets the replicas of a workload.
 pub trait Autoscaler {
-    /// Seconds between two looks at the backlog, 1 or more.
+    /// Seconds between two readings of the backlog, 1 or more.
     fn period(&self) -> u32;
 
-    /// What to do after this reading. To have the answer carried out is certain.
-    fn look(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Verdict;
+    /// The replicas that this reading calls for. The answer is always carried out.
+    fn recommend(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Recommendation;
 }
 
-/// What an autoscaler wants.
+/// What an autoscaler recommends after a reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Recommendation {
     /// Replicas from now on.
     pub replicas: i32,
     /// Replicas that it would want without what holds it.
     pub desired: i32,
-    /// Why, in one word. Empty: it does not say.
+    /// Why, in one word. Empty: no reason is given.
     pub reason: String,
     /// Why, as a sentence.
     pub message: String,
@@ -50,16 +50,16 @@ impl Autoscaler for Engine<'_> {
         u32::try_from(self.plan.poll_period.as_secs()).unwrap_or(u32::MAX).max(1)
     }
 
-    fn look(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Verdict {
+    fn recommend(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Recommendation {
         let replicas = target.replicas;
         let assessment = assess(self.plan, target, Some(observation), &mut self.state, now);
         let Some(decision) = assessment.decision else {
-            return Verdict { replicas, desired: replicas, ..Verdict::default() };
+            return Recommendation { replicas, desired: replicas, ..Recommendation::default() };
         };
         if decision.replicas != replicas {
             self.state.scaled(replicas, decision.replicas, now);
         }
-        Verdict {
+        Recommendation {
             replicas: decision.replicas,
             desired: decision.desired,
             reason: decision.reason.to_string(),

@@ -1,4 +1,4 @@
-//! Comparing autoscalers fairly: each tuned on the same training, judged on what it has not seen, over several seeds.
+//! Comparing autoscalers fairly: each tuned on the same training, evaluated on other loads, over several seeds.
 
 use super::metrics::Metrics;
 
@@ -132,11 +132,11 @@ pub fn choose(trials: &[Vec<Metrics>], late_goal: f64) -> Option<usize> {
     let mean = |runs: &[Metrics], number: fn(&Metrics) -> f64| {
         Estimate::of(&runs.iter().map(number).collect::<Vec<_>>()).mean
     };
-    let judged = trials.iter().enumerate().map(|(place, runs)| {
+    let rated = trials.iter().enumerate().map(|(place, runs)| {
         let (late, hours) = (mean(runs, Metrics::late_percent), mean(runs, |run| run.pod_hours));
         (place, if late <= late_goal { 0.0 } else { late }, hours)
     });
-    let best = judged.min_by(|one, two| one.1.total_cmp(&two.1).then(one.2.total_cmp(&two.2)));
+    let best = rated.min_by(|one, two| one.1.total_cmp(&two.1).then(one.2.total_cmp(&two.2)));
     best.map(|(place, ..)| place)
 }
 

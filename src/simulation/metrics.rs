@@ -1,4 +1,4 @@
-//! What a run is judged by.
+//! The metrics of a run.
 
 use super::model::{Fault, FaultKind, Load, World};
 use super::rises::{Rise, rises};
@@ -56,29 +56,29 @@ impl Metrics {
     }
 }
 
-/// Keeps the books of a run.
+/// Records the metrics of a run.
 #[derive(Debug)]
-pub(super) struct Bookkeeper<'a> {
+pub(super) struct MetricsRecorder<'a> {
     faults: &'a [Fault],
     late_after: u32,
     pod_seconds: u64,
     last_action: Option<(u32, bool)>,
     highest: i32,
     most: i32,
-    /// The rises of the load that are looked at.
+    /// The rises of the load that are evaluated.
     rises: Vec<Rise>,
     /// What follows the last end of an outage: when it ended.
     recovering_since: Option<u32>,
     metrics: Metrics,
 }
 
-/// Age of the oldest message at which a backlog counts as gone: what consumers that keep up have at hand.
+/// Age of the oldest message at which a backlog counts as gone: what consumers that keep up are processing.
 const CAUGHT_UP: u32 = 10;
 
 /// From when on a fault can be known.
 const KNOWN_AFTER: u32 = 60;
 
-impl<'a> Bookkeeper<'a> {
+impl<'a> MetricsRecorder<'a> {
     /// `most` replicas are all that there may be.
     pub(super) fn new(load: &Load, faults: &'a [Fault], late_after: u32, most: i32) -> Self {
         let rises = rises(load);

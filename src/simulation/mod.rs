@@ -13,7 +13,7 @@
 //! | [`trace`] | recorded loads: CSV, Prometheus answers |
 //! | [`scenario`] | made loads and faults |
 //! | [`observer`], [`autoscaler`], [`run`] | readings of the model, what decides on them, and the loop of both |
-//! | [`metrics`], [`comparison`] | what a run is judged by |
+//! | [`metrics`], [`comparison`] | what runs are compared by |
 //! | [`baselines`] | other ways to scale: KEDA, target tracking, fixed replicas |
 //! | [`command`] | `simulate` and `record`: the only I/O |
 //!

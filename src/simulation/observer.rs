@@ -1,4 +1,4 @@
-//! What the operator would read of the world: through the judgement of the real Kafka reader, with the staircase of
+//! What the operator would read of the world: with the calculation of the real Kafka reader, the staircase of
 //! commits, and with statistics as stale as those of RabbitMQ's management API.
 
 use std::sync::Arc;
@@ -34,8 +34,8 @@ impl Observer {
     pub fn poll(&mut self, world: &World, settings: &Settings, begin: Timestamp) -> Observation {
         let reading = if world.is_readable() {
             match settings.queue {
-                Queue::Kafka { protocol, .. } => self.kafka(world, protocol),
-                Queue::RabbitMq { prefetch, statistics_seconds, single_active } => {
+                Queue::Partitioned { protocol, .. } => self.kafka(world, protocol),
+                Queue::Shared { prefetch, statistics_seconds, single_active } => {
                     Reading::Known(self.rabbitmq(world, prefetch, statistics_seconds, single_active))
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::model::Load;
 
-/// The load is looked at in means of so many seconds: what chance does within them is no change.
+/// The load is averaged over so many seconds: random variation within them is no change.
 const MINUTE: u32 = 60;
 /// Minutes before a rise whose mean it is compared with.
 const BEFORE: usize = 10;
@@ -62,7 +62,7 @@ fn mean(rates: &[f64]) -> f64 {
     rates.iter().sum::<f64>() / count
 }
 
-/// Messages per second, by minute. What is left at the end is none.
+/// Messages per second, by minute. An incomplete minute at the end is left out.
 fn minutes(load: &Load) -> Vec<f64> {
     let mut minutes = vec![0.0; usize::try_from(load.seconds / MINUTE).unwrap_or_default()];
     let ends = load.steps.iter().skip(1).map(|(from, _)| *from).chain([load.seconds]);

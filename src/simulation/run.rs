@@ -1,9 +1,9 @@
-//! One run: the world goes on, the autoscaler looks at it and acts, and the books are kept.
+//! One run: the world advances, the autoscaler reads it and scales, and metrics are recorded.
 
 use jiff::Timestamp;
 
-use super::autoscaler::{Autoscaler, Verdict};
-use super::metrics::{Bookkeeper, Metrics};
+use super::autoscaler::{Autoscaler, Recommendation};
+use super::metrics::{Metrics, MetricsRecorder};
 use super::model::{Fault, Load, Settings, World};
 use super::observer::{Observer, after};
 use crate::engine::Target;
@@ -45,11 +45,11 @@ pub struct Outcome {
     pub metrics: Metrics,
     /// The course of it. Empty unless it was asked for.
     pub samples: Vec<Sample>,
-    /// What was decided, where it changed: replicas or the reason. Empty unless it was asked for.
-    pub decisions: Vec<Decided>,
+    /// The decisions at which replicas or the reason changed. Empty unless it was asked for.
+    pub decisions: Vec<DecisionChange>,
 }
 
-/// The world at a look of the autoscaler.
+/// The world at a reading of the autoscaler.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
     /// Seconds since the beginning.
@@ -72,17 +72,17 @@ pub struct Sample {
 
 /// A decision that differs from the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided {
+pub struct DecisionChange {
     /// Seconds since the beginning.
     pub second: u32,
     /// Replicas before.
     pub from: i32,
-    /// What was decided.
-    pub verdict: Verdict,
+    /// What the autoscaler recommended.
+    pub recommendation: Recommendation,
 }
 
 /// Plays a script. `late_after` is the delay in seconds that no message should exceed. With `keep`, the course of it is
-/// kept. `progress` gets the seconds that have passed since its last call, now and then.
+/// recorded. `progress` gets the seconds that have passed since its last call, now and then.
 pub fn play(
     script: &Script,
     settings: &Settings,
@@ -94,13 +94,13 @@ pub fn play(
 ) -> Outcome {
     let mut world = World::new(settings, &script.load, &script.faults, seed);
     let mut observer = Observer::new();
-    let mut books = Bookkeeper::new(&script.load, &script.faults, late_after, settings.most());
+    let mut recorder = MetricsRecorder::new(&script.load, &script.faults, late_after, settings.most());
     let mut outcome = Outcome::default();
-    let (mut arrived, mut told) = (0, 0);
+    let (mut arrived, mut reported) = (0, 0);
     let period = autoscaler.period().max(1);
     while world.now() < script.load.seconds {
         world.advance();
-        books.second(&world);
+        recorder.second(&world);
         let second = world.now();
         if !second.is_multiple_of(period) {
             continue;
@@ -111,31 +111,37 @@ pub fn play(
         let (template, rolling_out) = (Some(world.template()), world.is_rolling_out());
         let target =
             Target { replicas: before, ready, template, rolling_out, trouble: false, scalable: true };
-        let verdict = autoscaler.look(target, &observation, after(script.begin, second));
-        if verdict.replicas != before {
-            books.scaled(&world, verdict.replicas);
-            world.scale(verdict.replicas);
+        let recommendation = autoscaler.recommend(target, &observation, after(script.begin, second));
+        if recommendation.replicas != before {
+            recorder.scaled(&world, recommendation.replicas);
+            world.scale(recommendation.replicas);
         }
         if keep {
             let observed = observation.reading.backlog().map(|backlog| backlog.messages);
             let arrivals = world.arrived() - std::mem::replace(&mut arrived, world.arrived());
-            outcome.samples.push(sample(&world, arrivals, period, observed, &verdict));
-            let last = outcome.decisions.last().map(|decided| &decided.verdict.reason);
-            if verdict.replicas != before || last != Some(&verdict.reason) {
-                outcome.decisions.push(Decided { second, from: before, verdict });
+            outcome.samples.push(sample(&world, arrivals, period, observed, &recommendation));
+            let last = outcome.decisions.last().map(|change| &change.recommendation.reason);
+            if recommendation.replicas != before || last != Some(&recommendation.reason) {
+                outcome.decisions.push(DecisionChange { second, from: before, recommendation });
             }
         }
         // A thousand polls take some milliseconds.
         if (second / period).is_multiple_of(1000) {
-            progress(second - std::mem::replace(&mut told, second));
+            progress(second - std::mem::replace(&mut reported, second));
         }
     }
-    progress(world.now() - told);
-    outcome.metrics = books.close(&world);
+    progress(world.now() - reported);
+    outcome.metrics = recorder.close(&world);
     outcome
 }
 
-fn sample(world: &World, arrivals: u64, period: u32, observed: Option<u64>, verdict: &Verdict) -> Sample {
+fn sample(
+    world: &World,
+    arrivals: u64,
+    period: u32,
+    observed: Option<u64>,
+    recommendation: &Recommendation,
+) -> Sample {
     #[allow(clippy::cast_precision_loss)] // Far below what a f64 holds exactly.
     let arrival_rate = arrivals as f64 / f64::from(period);
     Sample {
@@ -144,8 +150,8 @@ fn sample(world: &World, arrivals: u64, period: u32, observed: Option<u64>, verd
         backlog: world.backlog(),
         observed,
         age: world.oldest_age().unwrap_or_default(),
-        desired: verdict.desired,
-        replicas: verdict.replicas,
+        desired: recommendation.desired,
+        replicas: recommendation.replicas,
         ready: u32::try_from(world.ready()).unwrap_or(u32::MAX),
     }
 }

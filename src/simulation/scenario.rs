@@ -24,7 +24,7 @@ pub enum Scenario {
     MetricLoss,
     /// Half of the pods die with their nodes.
     NodeLoss,
-    /// Consumers process nothing for 10 minutes, and are updated while they work off what is left.
+    /// Consumers process nothing for 10 minutes, and are updated while they process the backlog.
     Rollout,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::autoscaler::{Autoscaler, Engine, Verdict};
+use super::autoscaler::{Autoscaler, Engine, Recommendation};
 use super::model::{ArrivalKind, Load, PodStart, Protocol, Queue, Settings, World};
 use super::observer::Observer;
 use super::run::{Outcome, Script, play};
@@ -45,7 +45,7 @@ fn default_policy() -> Policy {
 
 pub(super) fn settings() -> Settings {
     Settings {
-        queue: Queue::Kafka {
+        queue: Queue::Partitioned {
             partitions: 12,
             protocol: Protocol::Cooperative,
             commit_seconds: 5,
@@ -80,7 +80,7 @@ fn run(scenario: Scenario, settings: &Settings, seed: u64) -> Outcome {
 #[test]
 fn every_scenario_runs_and_keeps_its_books() {
     let rabbitmq = Settings {
-        queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5, single_active: false },
+        queue: Queue::Shared { prefetch: 10, statistics_seconds: 5, single_active: false },
         ..settings()
     };
     for scenario in Scenario::ALL {
@@ -106,12 +106,12 @@ fn a_seed_makes_a_run_and_another_one_another() {
 fn an_unreadable_broker_scales_nothing_and_is_told_as_unknown() {
     let outcome = run(Scenario::MetricLoss, &settings(), 1);
     let lost = 1800..2400;
-    // A poll at second 1800 looks at the second before it.
+    // A poll at second 1800 observes the second before it.
     let during: Vec<_> =
         outcome.samples.iter().filter(|sample| lost.contains(&(sample.second - 1))).collect();
     assert_eq!(during.len(), 120);
     assert!(during.iter().all(|sample| sample.observed.is_none() && sample.replicas == during[0].replicas));
-    assert!(outcome.decisions.iter().any(|decided| decided.verdict.reason == "SourceUnknown"));
+    assert!(outcome.decisions.iter().any(|change| change.recommendation.reason == "SourceUnknown"));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn the_observed_backlog_goes_up_and_down_with_the_commits_though_the_true_one_is
 fn of_consumers_of_which_one_is_active_only_that_one_holds_messages() {
     let load = Load { steps: vec![(0, 500.0)], seconds: 60 };
     for (single_active, held) in [(false, 50), (true, 10)] {
-        let queue = Queue::RabbitMq { prefetch: 10, statistics_seconds: 5, single_active };
+        let queue = Queue::Shared { prefetch: 10, statistics_seconds: 5, single_active };
         let settings = Settings { queue, replicas: 5, ..settings() };
         let mut world = World::new(&settings, &load, &[], 1);
         (0..60).for_each(|_| world.advance());
@@ -155,7 +155,7 @@ fn recovery_is_counted_from_the_end_of_the_outage_until_the_backlog_is_gone() {
     assert!((300..=600).contains(&recovery), "{recovery}");
 }
 
-/// Looks on.
+/// Changes nothing.
 #[derive(Default)]
 struct Witness(Vec<Target>);
 
@@ -164,9 +164,9 @@ impl Autoscaler for Witness {
         5
     }
 
-    fn look(&mut self, target: Target, _: &Observation, _: Timestamp) -> Verdict {
+    fn recommend(&mut self, target: Target, _: &Observation, _: Timestamp) -> Recommendation {
         self.0.push(target);
-        Verdict { replicas: target.replicas, ..Verdict::default() }
+        Recommendation { replicas: target.replicas, ..Recommendation::default() }
     }
 }
 
@@ -177,9 +177,9 @@ fn an_autoscaler_is_told_of_a_rolling_update_and_of_the_new_template() {
     let (settings, mut witness) = (Settings { replicas: 8, ..settings() }, Witness::default());
     play(&script, &settings, &mut witness, 1, 60, false, |_| ());
     // Readings every 5 s; the update begins at second 2520.
-    let told: Vec<_> = witness.0.iter().map(|target| (target.template, target.rolling_out)).collect();
-    assert!(told[..504].iter().all(|told| *told == (Some(0), false)));
-    assert_eq!((told[504], told[1439]), ((Some(1), true), (Some(1), false)));
+    let seen: Vec<_> = witness.0.iter().map(|target| (target.template, target.rolling_out)).collect();
+    assert!(seen[..504].iter().all(|seen| *seen == (Some(0), false)));
+    assert_eq!((seen[504], seen[1439]), ((Some(1), true), (Some(1), false)));
 }
 
 /// An engine, and the seconds at which a rolling update went on.
@@ -190,9 +190,9 @@ impl Autoscaler for Updated<'_> {
         self.0.period()
     }
 
-    fn look(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Verdict {
+    fn recommend(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Recommendation {
         self.1.extend(target.rolling_out.then(|| now.as_second() - BEGIN));
-        self.0.look(target, observation, now)
+        self.0.recommend(target, observation, now)
     }
 }
 
@@ -231,7 +231,7 @@ fn steps_are_counted_after_a_rise_that_stays() {
 fn a_reading_tells_who_reads_what_as_the_real_one_does_and_nothing_of_it_during_a_rebalance() {
     let load = Load { steps: vec![(0, 30.0)], seconds: 600 };
     for (protocol, assignor) in [(Protocol::Eager, "range"), (Protocol::Cooperative, "cooperative-sticky")] {
-        let queue = Queue::Kafka { partitions: 12, protocol, commit_seconds: 5, rebalance_seconds: 3 };
+        let queue = Queue::Partitioned { partitions: 12, protocol, commit_seconds: 5, rebalance_seconds: 3 };
         let settings = Settings { queue, replicas: 5, pod_start: PodStart::Fixed(10), ..settings() };
         let mut world = World::new(&settings, &load, &[], 1);
         let mut observer = Observer::new();

@@ -237,7 +237,7 @@ fn assemble(rows: &[Row], interval: i64, gaps: Gaps) -> Result<Trace, BadLine> {
                 (next.map_or(row.line, |next| next.line), (until - from - usual).div_ceil(60));
             let problem = format!(
                 "{minutes} min are missing before this line, where a line comes every {usual} s; \
-                 add them, or say what happened: --gaps zero (nothing arrived) or --gaps hold (as before)"
+                 add them, or choose how to fill the gap: --gaps zero (nothing arrived) or --gaps hold (as before)"
             );
             return bad(line, problem);
         }
@@ -261,7 +261,10 @@ fn assemble(rows: &[Row], interval: i64, gaps: Gaps) -> Result<Trace, BadLine> {
         }
     }
     let Some(first_rate) = first_rate else {
-        return bad(first.line, "no line has a value; at least one must say how much arrived");
+        return bad(
+            first.line,
+            "no line has a value; at least one must have the number of messages that arrived",
+        );
     };
     let steps = steps.into_iter().map(|(from, rate)| (from, rate.unwrap_or(first_rate))).collect();
     Ok(Trace { begin: first.at, load: Load { steps, seconds }, unknown })

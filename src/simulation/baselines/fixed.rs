@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::brokers::observation::Observation;
 use crate::engine::Target;
 use crate::plan::Bounds;
-use crate::simulation::autoscaler::{Autoscaler, Verdict};
+use crate::simulation::autoscaler::{Autoscaler, Recommendation};
 
 #[derive(Debug)]
 pub(super) struct Fixed {
@@ -23,7 +23,7 @@ impl Autoscaler for Fixed {
         15
     }
 
-    fn look(&mut self, _: Target, _: &Observation, _: Timestamp) -> Verdict {
-        Verdict { replicas: self.replicas, desired: self.replicas, ..Verdict::default() }
+    fn recommend(&mut self, _: Target, _: &Observation, _: Timestamp) -> Recommendation {
+        Recommendation { replicas: self.replicas, desired: self.replicas, ..Recommendation::default() }
     }
 }

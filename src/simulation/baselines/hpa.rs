@@ -10,7 +10,7 @@ const TOLERANCE: f64 = 0.1;
 const DOWN_WINDOW: SignedDuration = SignedDuration::from_secs(300);
 const UP_PERIOD: SignedDuration = SignedDuration::from_secs(15);
 
-/// What the controller remembers.
+/// What the controller saves between two readings.
 #[derive(Debug, Default)]
 pub(super) struct Hpa {
     recommendations: Vec<(Timestamp, i32)>,

@@ -13,7 +13,7 @@ use super::seen;
 use crate::brokers::observation::Observation;
 use crate::engine::Target;
 use crate::plan::Bounds;
-use crate::simulation::autoscaler::{Autoscaler, Verdict};
+use crate::simulation::autoscaler::{Autoscaler, Recommendation};
 
 const COOLDOWN: SignedDuration = SignedDuration::from_secs(300);
 
@@ -57,8 +57,8 @@ impl Autoscaler for Keda {
         SYNC_SECONDS
     }
 
-    fn look(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Verdict {
+    fn recommend(&mut self, target: Target, observation: &Observation, now: Timestamp) -> Recommendation {
         let replicas = self.replicas(target.replicas, observation, now);
-        Verdict { replicas, desired: replicas, ..Verdict::default() }
+        Recommendation { replicas, desired: replicas, ..Recommendation::default() }
     }
 }

@@ -73,8 +73,8 @@ impl Baseline {
                 counts.filter_map(|replicas| u64::try_from(replicas).ok()).collect()
             }
             Self::KedaDefault => match settings.queue {
-                Queue::Kafka { .. } => vec![10],
-                Queue::RabbitMq { .. } => vec![20],
+                Queue::Partitioned { .. } => vec![10],
+                Queue::Shared { .. } => vec![20],
             },
             Self::Keda | Self::TargetTracking | Self::BacklogPerReplica => {
                 let seconds = [1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0];

@@ -7,7 +7,7 @@ use super::{div_ceil, seen};
 use crate::brokers::observation::Observation;
 use crate::engine::Target;
 use crate::plan::Bounds;
-use crate::simulation::autoscaler::{Autoscaler, Verdict};
+use crate::simulation::autoscaler::{Autoscaler, Recommendation};
 
 /// Data points of a minute that must agree.
 const HIGH: u32 = 3;
@@ -32,9 +32,9 @@ impl Autoscaler for TargetTracking {
         60
     }
 
-    fn look(&mut self, target: Target, observation: &Observation, _: Timestamp) -> Verdict {
+    fn recommend(&mut self, target: Target, observation: &Observation, _: Timestamp) -> Recommendation {
         let replicas = target.replicas;
-        let hold = Verdict { replicas, desired: replicas, ..Verdict::default() };
+        let hold = Recommendation { replicas, desired: replicas, ..Recommendation::default() };
         let Some((messages, _)) = seen(observation) else {
             (self.high, self.low) = (0, 0);
             return hold;
@@ -50,6 +50,6 @@ impl Autoscaler for TargetTracking {
             return hold;
         }
         (self.high, self.low) = (0, 0);
-        Verdict { replicas: wanted, desired: wanted, ..Verdict::default() }
+        Recommendation { replicas: wanted, desired: wanted, ..Recommendation::default() }
     }
 }

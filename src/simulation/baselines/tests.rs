@@ -1,4 +1,4 @@
-//! Baselines do what their documentation says: nobody gains by comparing with a straw man.
+//! Baselines behave as documented: a comparison with a weaker version would prove nothing.
 
 use std::time::Duration;
 
@@ -23,16 +23,16 @@ impl Trial {
         Self { autoscaler: Box::new(autoscaler), replicas, now }
     }
 
-    fn looks(&mut self, reading: Reading) -> i32 {
+    fn reads(&mut self, reading: Reading) -> i32 {
         self.now += SignedDuration::from_secs(i64::from(self.autoscaler.period()));
         let observation = Observation { taken_at: self.now, reading, failed_polls: 0 };
         let target = Target { replicas: self.replicas, ..Target::default() };
-        self.replicas = self.autoscaler.look(target, &observation, self.now).replicas;
+        self.replicas = self.autoscaler.recommend(target, &observation, self.now).replicas;
         self.replicas
     }
 
     fn sees(&mut self, messages: u64) -> i32 {
-        self.looks(Reading::Known(Backlog {
+        self.reads(Reading::Known(Backlog {
             messages,
             shape: Partitioned { assignable: Some(12), ..Partitioned::default() }.into(),
             ..Backlog::default()
@@ -62,7 +62,7 @@ fn keda_comes_down_at_once_after_five_minutes() {
 fn keda_ignores_a_tenth_and_what_it_cannot_read() {
     let mut trial = Trial::of(Keda::new(BOUNDS, 0, 100), 10);
     assert_eq!(trial.sees(1090), 10);
-    assert_eq!(trial.looks(Reading::Unknown(Problem::new(SourceReason::Timeout, "late"))), 10);
+    assert_eq!(trial.reads(Reading::Unknown(Problem::new(SourceReason::Timeout, "late"))), 10);
     assert_eq!(trial.sees(1110), 12);
 }
 
@@ -77,7 +77,7 @@ fn keda_goes_to_zero_after_its_cooldown_and_comes_back_with_one() {
     let mut trial = Trial::of(Keda::new(Bounds { min: 0, max: 50 }, 5, 100), 1);
     trial.sees(50);
     let seen: Vec<i32> = (0..21).map(|_| trial.sees(5)).collect();
-    assert_eq!((seen[18], seen[20]), (1, 0), "300 s are 20 looks");
+    assert_eq!((seen[18], seen[20]), (1, 0), "300 s are 20 readings");
     assert_eq!(trial.sees(5), 0);
     assert_eq!(trial.sees(5000), 1);
 }
@@ -138,8 +138,8 @@ proptest! {
             let observation = Observation { taken_at: now, reading, failed_polls: 0 };
             let expected = hpa.sync(messages as f64, 100.0, replicas, (1, 50), now);
             let target = Target { replicas, ..Target::default() };
-            let verdict = engine.look(target, &observation, now);
-            prop_assert_eq!(verdict.replicas, expected, "{}", verdict.message);
+            let recommendation = engine.recommend(target, &observation, now);
+            prop_assert_eq!(recommendation.replicas, expected, "{}", recommendation.message);
             replicas = expected;
         }
     }

@@ -1,7 +1,7 @@
 //! The commands `simulate` and `record`: the I/O around the simulation. Nothing of the operator uses them.
 //!
 //! `simulate` reads files and writes tables and a report page; `record` reads an operator's metrics and writes a
-//! trace. What happens in a run is decided in the pure modules next to this one.
+//! trace. The simulation itself is in the pure modules next to this one.
 
 pub mod record;
 pub mod simulate;

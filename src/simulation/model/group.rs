@@ -1,10 +1,10 @@
-//! The consumer group: who owns which partition, and what handing them out anew costs.
+//! The consumer group: who owns which partition, and what a rebalance costs.
 
 use super::partition::Partition;
 use super::pods::{Pod, Pods};
 use super::settings::Protocol;
 
-/// Until a member that says nothing counts as gone (`session.timeout.ms`).
+/// Seconds until a silent member counts as gone (`session.timeout.ms`).
 const SESSION_TIMEOUT: u32 = 45;
 
 /// A consumer group.
@@ -15,10 +15,10 @@ pub(super) struct Group {
     partitions: usize,
     /// Dead members of whom the group does not know yet: until when, and what they own.
     ghosts: Vec<(u32, Vec<usize>)>,
-    /// Partitions are handed out then.
+    /// When the partitions are assigned.
     settles_at: Option<u32>,
     changed: bool,
-    /// Grows with whatever a broker would tell differently.
+    /// Grows with each change that a broker would report.
     version: u64,
 }
 
@@ -28,7 +28,7 @@ impl Group {
         Self { protocol, pause, partitions, ghosts, settles_at, changed: false, version: 0 }
     }
 
-    /// A member leaves and commits first, as a pod does that is told to end.
+    /// A member leaves and commits first, as a pod does on SIGTERM.
     pub(super) fn leave(&mut self, pod: &Pod, partitions: &mut [Partition]) {
         each(&pod.partitions, partitions, Partition::commit);
         self.changed |= pod.joined;
@@ -48,14 +48,14 @@ impl Group {
         pods.all.iter().filter(|pod| pod.joined).count() + self.ghosts.len()
     }
 
-    /// What each member owns, as a broker tells it: nothing while it is handed out anew, and the dead what they had.
+    /// What each member owns, as a broker reports it: nothing during a rebalance; dead members still own what they had.
     pub(super) fn owned<'a>(&'a self, pods: &'a Pods) -> impl Iterator<Item = &'a [usize]> {
         let living = pods.all.iter().filter(|pod| pod.joined).map(|pod| pod.partitions.as_slice());
         let dead = self.ghosts.iter().map(|(_, partitions)| partitions.as_slice());
         living.chain(dead).filter(|_| !self.rebalances())
     }
 
-    /// Partitions are being handed out.
+    /// A rebalance is in progress.
     pub(super) fn rebalances(&self) -> bool {
         self.settles_at.is_some()
     }
@@ -83,25 +83,25 @@ impl Group {
         if self.settles_at.is_some_and(|at| at <= now) {
             self.settles_at = None;
             self.version += 1;
-            self.hand_out(pods);
+            self.assign(pods);
         }
     }
 
-    /// Members give up what they may not keep, and commit it first.
+    /// Members give up the partitions that the protocol revokes, and commit them first.
     fn release(&self, pods: &mut Pods, partitions: &mut [Partition]) {
         let quotas = self.quotas(pods);
         for (pod, quota) in joined(pods).zip(quotas) {
-            let kept = match self.protocol {
+            let retained = match self.protocol {
                 Protocol::Eager => 0,
                 Protocol::Cooperative => quota.min(pod.partitions.len()),
             };
-            let given_up = pod.partitions.split_off(kept);
+            let given_up = pod.partitions.split_off(retained);
             each(&given_up, partitions, Partition::commit);
         }
     }
 
     /// Gives what nobody owns to those who have too little: in order with the eager protocol.
-    fn hand_out(&self, pods: &mut Pods) {
+    fn assign(&self, pods: &mut Pods) {
         let mut owned = vec![false; self.partitions];
         let owners = pods.all.iter().map(|pod| &pod.partitions);
         for index in owners.chain(self.ghosts.iter().map(|(_, partitions)| partitions)).flatten() {

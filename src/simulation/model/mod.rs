@@ -1,6 +1,6 @@
 //! The modelled world: partitions, arrivals, consumers, pods and what goes wrong with them, second by second.
 //!
-//! It knows nothing of replica counts being decided: it is told one, and can be looked at. Messages are counted, never
+//! It decides no replica count: it is given one, and is observed. Messages are counted, never
 //! made up one by one; a consumer's work is random in its total (a renewal process has a normal number of events with
 //! the variance `time · variation² / mean`), not in each message. What happens within a second has no order but this:
 //! faults, arrivals, pods and group, work, commits, retention.
@@ -54,10 +54,10 @@ impl<'a> World<'a> {
         let shares = load::shares(number, settings.key_skew, &mut Random::new(seed, stream::KEYS));
         let partitions = vec![Partition::default(); shares.len()];
         let group = match settings.queue {
-            Queue::Kafka { protocol, rebalance_seconds, .. } => {
+            Queue::Partitioned { protocol, rebalance_seconds, .. } => {
                 Some(Group::new(protocol, rebalance_seconds, partitions.len()))
             }
-            Queue::RabbitMq { .. } => None,
+            Queue::Shared { .. } => None,
         };
         Self {
             settings,
@@ -141,8 +141,8 @@ impl<'a> World<'a> {
             group.advance(&mut self.pods, &mut self.partitions, self.now);
             return;
         }
-        let single = matches!(self.settings.queue, Queue::RabbitMq { single_active: true, .. });
-        // Whoever came first stays the active one.
+        let single = matches!(self.settings.queue, Queue::Shared { single_active: true, .. });
+        // The first consumer stays the active one.
         let mut taken = single && self.pods.all.iter().any(|pod| !pod.partitions.is_empty());
         let ready = self.pods.all.iter_mut().filter(|pod| pod.ready_at <= self.now);
         for pod in ready.filter(|pod| !pod.joined || single) {
@@ -198,7 +198,7 @@ impl<'a> World<'a> {
     }
 
     fn commit(&mut self) {
-        let Queue::Kafka { commit_seconds, .. } = self.settings.queue else {
+        let Queue::Partitioned { commit_seconds, .. } = self.settings.queue else {
             // Acknowledged one by one.
             return self.partitions.iter_mut().for_each(Partition::commit);
         };
@@ -219,7 +219,7 @@ impl<'a> World<'a> {
     /// The backlog can be read.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        // Looked at after the second that has passed.
+        // Observed after the second that has passed.
         let second = self.now.saturating_sub(1);
         let lost = |fault: &&Fault| {
             fault.kind == FaultKind::MetricLoss && (fault.from..fault.until).contains(&second)
@@ -303,7 +303,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The partitions of each member of the group, as far as the broker tells. Empty without a group.
+    /// The partitions of each member of the group, as far as the broker reports them. Empty without a group.
     pub fn owned(&self) -> impl Iterator<Item = &[usize]> {
         self.group.iter().flat_map(|group| group.owned(&self.pods))
     }
@@ -314,14 +314,14 @@ impl<'a> World<'a> {
         self.group.as_ref().map_or(0, Group::version)
     }
 
-    /// The group is handing out its partitions.
+    /// The group is rebalancing.
     #[must_use]
     pub fn rebalances(&self) -> bool {
         self.group.as_ref().is_some_and(Group::rebalances)
     }
 }
 
-/// A pod is told to end.
+/// A pod is terminated.
 fn leave(group: Option<&mut Group>, partitions: &mut [Partition], pod: &Pod) {
     if let Some(group) = group {
         group.leave(pod, partitions);

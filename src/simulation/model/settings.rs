@@ -1,4 +1,4 @@
-//! What the modelled world is like. Every default is a usual value, and says whose.
+//! Settings of the modelled world. Every default is a usual value, with its source.
 
 /// The world in which a `QueueScaler` is tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,22 +23,23 @@ pub struct Settings {
     pub max_replicas: i32,
 }
 
-/// What kind of queue is read.
+/// How consumers share the messages of the modelled source: the same two ways as those of a reading's
+/// [`Shape`](crate::brokers::observation::Shape).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Queue {
-    /// Partitions that the members of a group share out.
-    Kafka {
+    /// Partitions, each read by one member of a group.
+    Partitioned {
         /// Partitions, 1 or more.
         partitions: u32,
-        /// How the group hands them out anew.
+        /// How the group rebalances.
         protocol: Protocol,
         /// Seconds between two commits of a member, 1 or more (`auto.commit.interval.ms` is 5 s).
         commit_seconds: u32,
-        /// Seconds that handing them out takes, from a change of the members on.
+        /// Seconds that a rebalance takes, from the change of the members.
         rebalance_seconds: u32,
     },
     /// One queue with competing consumers.
-    RabbitMq {
+    Shared {
         /// Messages that a consumer may hold without having acknowledged them.
         prefetch: u32,
         /// Seconds between two collections of the numbers that the management API shows (5 s unless configured).
@@ -48,17 +49,17 @@ pub enum Queue {
     },
 }
 
-/// How a consumer group hands out its partitions anew.
+/// How a consumer group rebalances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Everybody stops until all partitions are handed out.
+    /// All members stop until all partitions are assigned.
     Eager,
     /// Only partitions that change their owner stop.
     Cooperative,
 }
 
 impl Protocol {
-    /// The assignor of Kafka that deals out as the modelled group does.
+    /// The assignor of Kafka that assigns partitions as the modelled group does.
     #[must_use]
     pub fn assignor(self) -> &'static str {
         match self {
@@ -102,7 +103,7 @@ pub struct Fault {
 pub enum FaultKind {
     /// Consumers are there and process nothing, because something that they need is down.
     Outage,
-    /// What consumers need (a database) serves no more than so many messages per second, whoever asks.
+    /// What consumers need (a database) serves no more than so many messages per second, all consumers together.
     Saturation {
         /// Messages per second, all consumers together.
         limit: f64,
@@ -159,9 +160,9 @@ impl Settings {
     #[must_use]
     pub fn workers(&self) -> i32 {
         match self.queue {
-            Queue::Kafka { partitions, .. } => i32::try_from(partitions).unwrap_or(i32::MAX),
-            Queue::RabbitMq { single_active: true, .. } => 1,
-            Queue::RabbitMq { single_active: false, .. } => i32::MAX,
+            Queue::Partitioned { partitions, .. } => i32::try_from(partitions).unwrap_or(i32::MAX),
+            Queue::Shared { single_active: true, .. } => 1,
+            Queue::Shared { single_active: false, .. } => i32::MAX,
         }
     }
 
@@ -169,8 +170,8 @@ impl Settings {
     #[must_use]
     pub fn partitions(&self) -> Option<u32> {
         match self.queue {
-            Queue::Kafka { partitions, .. } => Some(partitions),
-            Queue::RabbitMq { .. } => None,
+            Queue::Partitioned { partitions, .. } => Some(partitions),
+            Queue::Shared { .. } => None,
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The world keeps its books, and does what the settings say.
+//! The world counts its messages correctly and follows its settings.
 
 use super::*;
 
 fn settings() -> Settings {
     Settings {
-        queue: Queue::Kafka {
+        queue: Queue::Partitioned {
             partitions: 12,
             protocol: Protocol::Cooperative,
             commit_seconds: 5,
@@ -23,7 +23,7 @@ fn settings() -> Settings {
 
 fn rabbitmq() -> Settings {
     Settings {
-        queue: Queue::RabbitMq { prefetch: 10, statistics_seconds: 5, single_active: false },
+        queue: Queue::Shared { prefetch: 10, statistics_seconds: 5, single_active: false },
         ..settings()
     }
 }
@@ -51,7 +51,7 @@ fn what_arrived_is_processed_waits_or_is_lost_whatever_happens() {
         Fault { from: 1600, until: 1900, kind: FaultKind::HotKey { share: 0.7 } },
     ];
     for protocol in [Protocol::Eager, Protocol::Cooperative] {
-        let kafka = Queue::Kafka { partitions: 7, protocol, commit_seconds: 5, rebalance_seconds: 4 };
+        let kafka = Queue::Partitioned { partitions: 7, protocol, commit_seconds: 5, rebalance_seconds: 4 };
         for queue in [kafka, rabbitmq().queue] {
             let settings =
                 Settings { queue, retention_seconds: Some(120), pod_start: PodStart::Usual, ..settings() };
@@ -129,7 +129,7 @@ fn a_new_pod_works_only_after_its_start_and_the_rebalance() {
 fn an_eager_rebalance_stops_everybody_and_a_cooperative_one_only_what_moves() {
     let load = steady(1000.0, 200);
     let idle_seconds = |protocol| {
-        let queue = Queue::Kafka { partitions: 12, protocol, commit_seconds: 5, rebalance_seconds: 4 };
+        let queue = Queue::Partitioned { partitions: 12, protocol, commit_seconds: 5, rebalance_seconds: 4 };
         let settings = Settings { queue, ..settings() };
         let mut world = World::new(&settings, &load, &[], 1);
         run(&mut world, 50);
@@ -203,7 +203,7 @@ fn replicas_can_change_during_a_rolling_update() {
 
 #[test]
 fn a_single_active_consumer_works_alone_and_another_takes_its_place() {
-    let queue = Queue::RabbitMq { prefetch: 10, statistics_seconds: 5, single_active: true };
+    let queue = Queue::Shared { prefetch: 10, statistics_seconds: 5, single_active: true };
     let settings = Settings { queue, service_variation: 0.0, arrivals: ArrivalKind::Even, ..settings() };
     let load = steady(100.0, 200);
     let faults = [Fault { from: 100, until: 101, kind: FaultKind::NodeLoss { share: 0.25 } }];

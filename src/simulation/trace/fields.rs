@@ -83,7 +83,7 @@ pub(super) fn time(text: &str) -> Option<Timestamp> {
     since_1970(text).or_else(zoned).or_else(civil)
 }
 
-/// Seconds since 1970, or thousandths of them: which is told by their size. Parts of a second may follow.
+/// Seconds or milliseconds since 1970; their size distinguishes them. Parts of a second may follow.
 fn since_1970(text: &str) -> Option<Timestamp> {
     let (whole, part) = text.split_once('.').map_or((text, None), |(whole, part)| (whole, Some(part)));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
@@ -114,7 +114,7 @@ mod tests {
         let of = |separator, text| Separator(separator).fields(3, text).map_err(|bad| bad.to_string());
         assert_eq!(of(',', "a, b ,c").unwrap(), ["a", "b", "c"]);
         assert_eq!(of(',', "\"a\", \" b \" ,\"\",").unwrap(), ["a", "b", "", ""]);
-        assert_eq!(of(';', "\"a;b\";\"say \"\"no\"\"\"\r").unwrap(), ["a;b", "say \"no\""]);
+        assert_eq!(of(';', "\"a;b\";\"call \"\"no\"\"\"\r").unwrap(), ["a;b", "call \"no\""]);
         assert_eq!(of(',', "\"a,b").unwrap_err(), "3: a quote is not closed; close it, or remove it");
         assert_eq!(
             of(',', "\"a\"b,c").unwrap_err(),

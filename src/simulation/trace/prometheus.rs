@@ -32,7 +32,7 @@ pub(super) fn rows(text: &str) -> Result<Vec<Row>, BadLine> {
         Err(error) => return bad(error.line(), format!("is not valid JSON: {error}")),
     };
     let Some(data) = answer.data.filter(|_| answer.status == "success") else {
-        return bad(1, "the query failed, as its status says; ask again and save the answer");
+        return bad(1, "the query failed (see its status); run it again and save the response");
     };
     let [series] = data.result.as_slice() else {
         let number = data.result.len();

@@ -1,4 +1,4 @@
-//! What a trace may look like, and what is said of one that does not.
+//! Which forms a trace can have, and how others are refused.
 
 use super::*;
 
@@ -67,7 +67,7 @@ fn where_nobody_saw_how_much_arrived_it_is_as_much_as_before_and_at_the_beginnin
     assert_eq!(rates, [1.0, 1.0, 1.0, 1.0, 8.0, 8.0, 0.0]);
     let gap = "timestamp,value,quality\n0,,Unknown\n5,,Unknown\n25,10,Known\n30,10,Known\n";
     let steps = parse(gap, Gaps::Zero).unwrap().load.steps;
-    assert_eq!(steps, [(0, 2.0), (5, 2.0), (10, 0.0), (25, 2.0), (30, 2.0)], "a gap is what --gaps says");
+    assert_eq!(steps, [(0, 2.0), (5, 2.0), (10, 0.0), (25, 2.0), (30, 2.0)], "--gaps fills the gap");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn gaps_are_refused_unless_it_is_said_what_happened_in_them() {
     let text = "timestamp,value\n0,60\n60,60\n120,60\n600,60\n660,60\n";
     assert_eq!(
         error(text),
-        "5: 7 min are missing before this line, where a line comes every 60 s; add them, or say what happened: \
+        "5: 7 min are missing before this line, where a line comes every 60 s; add them, or choose how to fill the gap: \
          --gaps zero (nothing arrived) or --gaps hold (as before)"
     );
     let steps = |gaps| parse(text, gaps).unwrap().load.steps;
@@ -132,7 +132,7 @@ fn each_mistake_has_its_line_and_its_way_out() {
         ),
         (
             "timestamp,value,quality\n0,,Unknown\n5,,Unknown\n",
-            "2: no line has a value; at least one must say how much arrived",
+            "2: no line has a value; at least one must have the number of messages that arrived",
         ),
         ("timestamp,value,quality\n0,1,Good\n", "2: quality \"Good\" is none of Known, AtLeast, Unknown"),
     ];

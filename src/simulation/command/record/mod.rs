@@ -76,7 +76,7 @@ pub enum RecordError {
     Write(#[from] std::io::Error),
 }
 
-/// Records to `record` and tells what went wrong on the way to `words`, until the time is over or Ctrl-C.
+/// Writes the record to `record` and problems on the way to `words`, until the time is over or Ctrl-C.
 ///
 /// # Errors
 /// The operator does not answer at the beginning, does not know the object, or the record cannot be written.
@@ -200,7 +200,7 @@ mod tests {
     fn a_record_is_a_trace() {
         let args = args("http://localhost");
         let mut recorder = Recorder { args: &args, rate: None };
-        let looks = [
+        let readings = [
             (None, "Known"),
             (Some(8.0), "Known"),
             (None, "Unknown"),
@@ -208,7 +208,7 @@ mod tests {
             (Some(2.5), "Known"),
         ];
         let mut text = format!("{HEADER}\n");
-        for (second, (rate, quality)) in (0..).zip(looks) {
+        for (second, (rate, quality)) in (0..).zip(readings) {
             let now = Timestamp::from_second(1_800_000_000 + second * 5).unwrap();
             if let Some(line) = recorder.line(&seen(rate, quality), now) {
                 text.push_str(&format!("{line}\n"));

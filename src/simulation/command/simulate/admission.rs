@@ -125,7 +125,7 @@ fn text_problem(schema: &JSONSchemaProps, text: &str) -> Option<String> {
     (!fits).then(|| format!("is {text:?}, must match {pattern}"))
 }
 
-/// Whether an object breaks one of those rules that say which fields go together. The others are left to
+/// Whether an object breaks one of the rules about fields that go together. The others are left to
 /// `plan::validate`, which has them all.
 fn breaks(rule: &str, object: &Value) -> bool {
     let has = |term: &str| {

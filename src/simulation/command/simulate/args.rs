@@ -27,9 +27,9 @@ Examples:
     queuescaler simulate -f orders.yaml --trace week.csv --service-seconds 0.2 --partitions 24
   The same at ten times the load, for a program to read:
     queuescaler simulate -f orders.yaml --trace week.csv --factor 10 --output json
-  Against other autoscalers, which are tuned on the weeks before and judged on this one:
+  Against other autoscalers, tuned on the weeks before and evaluated on this one:
     queuescaler simulate -f orders.yaml --trace week.csv --compare --train week-1.csv --train week-2.csv
-  On several loads, each judged with the others as training:
+  On several loads, each evaluated with the others as training:
     queuescaler simulate -f orders.yaml --trace a.csv --trace b.csv --trace c.csv --compare
 
 The model: partitions with their commits, polls, pod starts, rebalances and faults; the decisions are those that the
@@ -100,7 +100,7 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 5, value_name = "SECONDS", help_heading = "Queue",
           value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub commit_seconds: u32,
-    /// How the group hands out its partitions anew (Kafka)
+    /// How the group rebalances (Kafka)
     #[arg(long, default_value = "cooperative", value_name = "PROTOCOL", help_heading = "Queue")]
     pub rebalance: ProtocolArg,
     /// How long that takes (Kafka)
@@ -123,12 +123,12 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "NAME,…", help_heading = "Comparison", num_args = 0..,
           value_delimiter = ',', value_parser = baselines())]
     pub compare: Option<Vec<Baseline>>,
-    /// Tune them on this trace; may be given several times. It is scaled to the mean rate of what they are judged on
-    /// [default: the other traces; of a single one the first half, and judge on the second; a scenario itself with
+    /// Tune them on this trace; may be given several times. It is scaled to the mean rate of what they are evaluated on
+    /// [default: the other traces; of a single one the first half, and evaluate on the second; a scenario itself with
     /// other seeds]
     #[arg(long, value_name = "FILE", help_heading = "Comparison", requires = "compare")]
     pub train: Vec<PathBuf>,
-    /// Judge on so many seeds
+    /// Evaluate on so many seeds
     #[arg(long, default_value_t = 5, value_name = "NUMBER", help_heading = "Comparison", requires = "compare",
           value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
@@ -182,10 +182,10 @@ impl From<GapsArg> for Gaps {
     }
 }
 
-/// How a consumer group hands out its partitions anew.
+/// How a consumer group rebalances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProtocolArg {
-    /// Everybody stops until all are handed out (assignors range, roundrobin, sticky)
+    /// All members stop until all partitions are assigned (assignors range, roundrobin, sticky)
     Eager,
     /// Only those stop that change their owner (cooperative-sticky, and the protocol of KIP-848)
     Cooperative,

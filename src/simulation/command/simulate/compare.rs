@@ -16,7 +16,7 @@ use crate::simulation::metrics::Metrics;
 use crate::simulation::model::Settings;
 use crate::simulation::run::{Script, play};
 
-/// Seeds of the training are none that anybody is judged on.
+/// Seeds of the training are none of the evaluation.
 const TRAINING_SEEDS: [u64; 3] = [1_000_003, 1_000_033, 1_000_037];
 
 /// What is compared on what.
@@ -25,8 +25,8 @@ pub(super) struct Contest<'a> {
     baselines: Vec<Baseline>,
     training: Vec<Script>,
     trained_on: String,
-    /// What everybody is judged on.
-    pub(super) judged: Script,
+    /// The load that all autoscalers are evaluated on.
+    pub(super) evaluated: Script,
 }
 
 /// The result of a comparison.
@@ -91,22 +91,23 @@ impl From<Estimate> for Measured {
 }
 
 impl<'a> Contest<'a> {
-    /// Without `--compare` there is nobody to train, and all of the script is judged.
+    /// Without `--compare` nothing is trained, and the whole script is evaluated.
     pub(super) fn new(args: &'a SimulateArgs, script: Script, input: Input) -> Result<Self, SimulateError> {
         let baselines = match args.compare.as_deref() {
             None => {
                 let (baselines, training) = (Vec::new(), Vec::new());
-                return Ok(Self { args, baselines, training, trained_on: String::new(), judged: script });
+                return Ok(Self { args, baselines, training, trained_on: String::new(), evaluated: script });
             }
             Some([]) => Baseline::ALL.to_vec(),
             Some(named) => named.to_vec(),
         };
-        let others = |path: &&PathBuf| !matches!(input, Input::Trace(judged) if judged == path.as_path());
+        let others =
+            |path: &&PathBuf| !matches!(input, Input::Trace(evaluated) if evaluated == path.as_path());
         let train: Vec<&PathBuf> = match args.train.as_slice() {
             [] => args.trace.iter().filter(others).collect(),
             given => given.iter().collect(),
         };
-        let (training, trained_on, judged) = if !train.is_empty() {
+        let (training, trained_on, evaluated) = if !train.is_empty() {
             let mean = script.load.mean();
             let mut training = Vec::new();
             for path in train {
@@ -119,15 +120,15 @@ impl<'a> Contest<'a> {
             (training, trained_on, script)
         } else if matches!(input, Input::Trace(_)) {
             let half = script.load.seconds / 2;
-            let (training, judged) = (script.part(0, half), script.part(half, script.load.seconds));
-            (vec![training], "the first half of the trace (judged on the second)".to_owned(), judged)
+            let (training, evaluated) = (script.part(0, half), script.part(half, script.load.seconds));
+            (vec![training], "the first half of the trace (evaluated on the second)".to_owned(), evaluated)
         } else {
             (vec![script.clone()], "the same scenario with other seeds".to_owned(), script)
         };
-        Ok(Self { args, baselines, training, trained_on, judged })
+        Ok(Self { args, baselines, training, trained_on, evaluated })
     }
 
-    /// Tunes and judges.
+    /// Tunes and evaluates.
     pub(super) fn hold(&self, plan: &ScalingPlan, settings: &Settings, late_after: u32) -> Comparison {
         let grids: Vec<(Baseline, u64)> = self
             .baselines
@@ -144,14 +145,14 @@ impl<'a> Contest<'a> {
             .flat_map(|script| TRAINING_SEEDS.iter().take(trained).map(move |seed| (script, *seed)))
             .collect();
         let training: u64 = lessons.iter().map(|(script, _)| u64::from(script.load.seconds)).sum();
-        let judging = u64::from(self.judged.load.seconds) * self.args.seeds;
+        let evaluation = u64::from(self.evaluated.load.seconds) * self.args.seeds;
         let contenders = u64::try_from(self.baselines.len() + 1).unwrap_or(u64::MAX);
         let tries = u64::try_from(grids.len()).unwrap_or(u64::MAX);
-        let progress = Mutex::new(Progress::new(training * tries + judging * contenders));
+        let progress = Mutex::new(Progress::new(training * tries + evaluation * contenders));
 
         let run = |autoscaler: &mut dyn Autoscaler, script: &Script, seed| {
-            let tell = |more| progress.lock().unwrap_or_else(PoisonError::into_inner).advance(more);
-            play(script, settings, autoscaler, seed, late_after, false, tell).metrics
+            let advance = |more| progress.lock().unwrap_or_else(PoisonError::into_inner).advance(more);
+            play(script, settings, autoscaler, seed, late_after, false, advance).metrics
         };
         let trials: Vec<Vec<Metrics>> = in_parallel(&grids, |(baseline, number)| {
             let plan = baseline.plan(plan, *number);
@@ -161,8 +162,9 @@ impl<'a> Contest<'a> {
             lessons.iter().map(train).collect()
         });
         let goal = unavoidable(&trials) + self.args.late_goal_percent;
-        let ours = Summary::of(&in_parallel(&seeds, |seed| run(&mut Engine::new(plan), &self.judged, *seed)));
-        let days = f64::from(self.judged.load.seconds.max(1)) / 86_400.0;
+        let ours =
+            Summary::of(&in_parallel(&seeds, |seed| run(&mut Engine::new(plan), &self.evaluated, *seed)));
+        let days = f64::from(self.evaluated.load.seconds.max(1)) / 86_400.0;
         let mut rows = vec![row("this QueueScaler", None, ours, days, false)];
         for baseline in &self.baselines {
             let tried = grids.iter().zip(&trials).filter(|((tried, _), _)| tried == baseline);
@@ -171,8 +173,8 @@ impl<'a> Contest<'a> {
             let chosen = choose(&trials, goal);
             let Some(number) = chosen.and_then(|place| numbers.get(place).copied()) else { continue };
             let plan = baseline.plan(plan, number);
-            let judge = |seed: &u64| run(baseline.start(&plan, number).as_mut(), &self.judged, *seed);
-            let summary = Summary::of(&in_parallel(&seeds, judge));
+            let evaluate = |seed: &u64| run(baseline.start(&plan, number).as_mut(), &self.evaluated, *seed);
+            let summary = Summary::of(&in_parallel(&seeds, evaluate));
             rows.push(row(baseline.name(), Some(number), summary, days, summary.dominates(&ours)));
         }
         progress.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
@@ -284,7 +286,7 @@ impl Comparison {
     pub(super) fn summary(&self) -> String {
         let better: Vec<&str> =
             self.rows.iter().filter(|row| row.dominates_ours).map(|row| row.name).collect();
-        let verdict = match better.as_slice() {
+        let result = match better.as_slice() {
             [] => {
                 "None of the others has fewer late messages or pod hours and no more of the other".to_owned()
             }
@@ -294,7 +296,7 @@ impl Comparison {
         };
         format!(
             "Tuned on {}, for the fewest pod hours with at most {} % late besides those that none could avoid. \
-             Mean ± 95 % confidence over {} seeds. {verdict}",
+             Mean ± 95 % confidence over {} seeds. {result}",
             self.trained_on, self.late_goal_percent, self.seeds
         )
     }

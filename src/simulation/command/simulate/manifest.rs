@@ -103,7 +103,7 @@ pub fn read(text: &str, name: Option<&str>) -> Result<Manifest, BadManifest> {
 /// What a document of a file is.
 enum Kind {
     QueueScaler,
-    /// It was meant to be a `QueueScaler`; why its kind says something else.
+    /// It was meant to be a `QueueScaler`; why its kind differs.
     Mistaken(String),
     Other,
 }

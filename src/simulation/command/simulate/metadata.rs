@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// Fields of an object. What `status` says is ignored, as it is when an object is applied.
+/// Fields of an object. `status` is ignored, as it is when an object is applied.
 const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 
 /// Fields of its metadata.
@@ -99,7 +99,7 @@ fn annotations(metadata: &Value) -> Option<(String, String)> {
     })
 }
 
-/// Looks at a mapping of qualified names to strings.
+/// Checks a mapping of qualified names to strings.
 fn strings(
     metadata: &Value,
     field: &str,
@@ -212,12 +212,12 @@ mod tests {
             ),
         ];
         for (metadata, field, problem) in cases {
-            let (found, said) = of(&metadata).unwrap_or_else(|| panic!("{field} was taken"));
+            let (found, message) = of(&metadata).unwrap_or_else(|| panic!("{field} was taken"));
             assert_eq!(found, field);
-            assert!(said.starts_with(problem), "{field}: {said}");
+            assert!(message.starts_with(problem), "{field}: {message}");
         }
-        let (field, said) = refusal(&json!({"metadata": {"name": "a"}, "specs": {}})).unwrap();
-        assert_eq!((field.as_str(), said.starts_with("is no field of an object")), ("specs", true));
+        let (field, message) = refusal(&json!({"metadata": {"name": "a"}, "specs": {}})).unwrap();
+        assert_eq!((field.as_str(), message.starts_with("is no field of an object")), ("specs", true));
         assert_eq!(refusal(&json!({"spec": {}})).unwrap().0, "metadata.name");
     }
 }

@@ -1,6 +1,6 @@
 //! The command `simulate`: reads the files, runs the simulation, and shows what came of it.
 //!
-//! Files and the terminal are its only I/O; no cluster and no broker is asked. What happens in a run is decided in
+//! Files and the terminal are its only I/O; no cluster and no broker is read. A run itself is in
 //! [`simulation`](crate::simulation) alone.
 
 mod admission;
@@ -25,7 +25,7 @@ use progress::Progress;
 use report::Report;
 
 use crate::api::Mode;
-use crate::plan::{Bounds, Source};
+use crate::plan::{Bounds, Sharing};
 use crate::simulation::autoscaler::Engine;
 use crate::simulation::model::{ArrivalKind, PodStart, Queue, Settings};
 use crate::simulation::run::{Script, play};
@@ -35,8 +35,11 @@ use crate::simulation::trace;
 /// When scenarios begin: a time like any other, so that a run is the same tomorrow.
 const SCENARIOS_BEGIN: i64 = 1_767_225_600; // 2026-01-01T00:00:00Z
 
-/// When a message is late if neither options nor policy say so, in seconds: the default of `drainTime`.
+/// Seconds after which a message is late, where neither options nor policy set them: the default of `drainTime`.
 const LATE_AFTER: u32 = 300;
+
+/// How often a broker with shared queues renews its numbers: the default of RabbitMQ's management API.
+const STATISTICS_SECONDS: u32 = 5;
 
 /// Longest time that is simulated: a bit more than a year.
 const LONGEST_DAYS: u32 = 400;
@@ -79,7 +82,7 @@ pub enum SimulateError {
 /// What cannot be read, used or written.
 pub fn run(args: &SimulateArgs) -> Result<String, SimulateError> {
     let mut manifest = read_manifest(args)?;
-    // Whoever only looks on in the cluster wants to see here what would happen.
+    // DryRun and Paused would show nothing here.
     manifest.plan.scaling.mode = Mode::Active;
     let traces = args.trace.iter().map(|path| Input::Trace(path));
     let scenarios = args.scenario.iter().map(|scenario| Input::Scenario(*scenario));
@@ -112,7 +115,7 @@ fn simulate(args: &SimulateArgs, manifest: &Manifest, input: Input) -> Result<Re
     let contest = compare::Contest::new(args, script, input)?;
     // What cannot be written is found before the work, and after all that can be wrong with the files that are read.
     let page = args.report.as_ref().map(|path| create(path)).transpose()?;
-    let script = &contest.judged;
+    let script = &contest.evaluated;
     settings.replicas = args.replicas.unwrap_or_else(|| first_replicas(script, &settings, plan.bounds));
     let comparison = args.compare.as_ref().map(|_| contest.hold(plan, &settings, late_after));
     let mut progress = Progress::new(u64::from(script.load.seconds));
@@ -143,16 +146,16 @@ fn first_replicas(script: &Script, settings: &Settings, bounds: Bounds) -> i32 {
 }
 
 fn settings(args: &SimulateArgs, manifest: &Manifest) -> Settings {
-    let queue = match manifest.plan.source {
-        Source::Kafka(_) => Queue::Kafka {
+    let queue = match manifest.plan.source.sharing() {
+        Sharing::Partitioned => Queue::Partitioned {
             partitions: args.partitions,
             protocol: args.rebalance.into(),
             commit_seconds: args.commit_seconds,
             rebalance_seconds: args.rebalance_seconds,
         },
-        Source::RabbitMq(_) => Queue::RabbitMq {
+        Sharing::Shared => Queue::Shared {
             prefetch: args.prefetch,
-            statistics_seconds: 5,
+            statistics_seconds: STATISTICS_SECONDS,
             single_active: args.single_active_consumer,
         },
     };

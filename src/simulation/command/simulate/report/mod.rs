@@ -11,11 +11,11 @@ use serde::Serialize;
 use super::compare::Comparison;
 use super::manifest::Manifest;
 use super::thin::thin;
-use crate::simulation::model::{Queue, Settings};
+use crate::simulation::model::Settings;
 use crate::simulation::observer::after;
 use crate::simulation::run::{Outcome, Script};
 
-/// Points of a run that are kept: more than a chart has pixels.
+/// Points of a run in the report: more than a chart has pixels.
 const POINTS: usize = 1200;
 
 /// The report of a run.
@@ -169,10 +169,7 @@ impl Report {
                 faults: faults.collect(),
             },
             world: World {
-                broker: match settings.queue {
-                    Queue::Kafka { .. } => "Kafka",
-                    Queue::RabbitMq { .. } => "RabbitMQ",
-                },
+                broker: manifest.plan.source.broker(),
                 partitions: settings.partitions(),
                 service_seconds: settings.service_seconds,
                 service_variation: settings.service_variation,
@@ -231,17 +228,17 @@ fn sums(outcome: &Outcome) -> Sums {
 }
 
 fn steps(script: &Script, outcome: &Outcome) -> Vec<Step> {
-    let step = |decided: &crate::simulation::run::Decided| {
-        let verdict = decided.verdict.clone();
+    let step = |change: &crate::simulation::run::DecisionChange| {
+        let recommendation = change.recommendation.clone();
         Step {
-            time: after(script.begin, decided.second),
-            second: decided.second,
-            from: decided.from,
-            to: verdict.replicas,
-            desired: verdict.desired,
-            reason: verdict.reason,
-            message: verdict.message,
-            limited_by: verdict.limited_by,
+            time: after(script.begin, change.second),
+            second: change.second,
+            from: change.from,
+            to: recommendation.replicas,
+            desired: recommendation.desired,
+            reason: recommendation.reason,
+            message: recommendation.message,
+            limited_by: recommendation.limited_by,
         }
     };
     outcome.decisions.iter().map(step).collect()
