@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo down test lint unit real bench generate images sbom pin-images
 
-UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile docs examples generated kafka_reader_faults \
+UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile docs examples fields generated kafka_reader_faults \
   kafka_reader_probes kafka_reader_memory kafka_reader_tls language monitoring rabbitmq_reader_faults simulate)
 
 help: ## List the targets

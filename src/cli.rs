@@ -12,19 +12,19 @@ use crate::telemetry::logs::LogFormat;
 #[derive(Debug, Parser)]
 #[command(name = "queuescaler", version, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// The command
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the program can do.
+/// The commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator: watch QueueScalers, read backlogs, set replicas
     Run(Box<RunArgs>),
-    /// Try a QueueScaler on a modelled queue: a recorded trace or a scenario, without a cluster
+    /// Try a QueueScaler without a cluster: on a recorded trace or a scenario
     Simulate(Box<crate::simulation::command::simulate::SimulateArgs>),
-    /// Write down what an operator sees of a QueueScaler, as a trace for simulate
+    /// Record the load of a QueueScaler from a running operator, as a trace for simulate
     Record(Box<crate::simulation::command::record::RecordArgs>),
     /// Print the custom resource definitions as YAML
     Crd,
@@ -32,29 +32,39 @@ pub enum Command {
     Version,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  Serve all namespaces of the cluster of KUBECONFIG, as the only process:
+    queuescaler run --namespace queuescaler-system
+  Serve two namespaces, with a broker on this machine:
+    queuescaler run --watch-namespaces shop,billing --allow-addresses 127.0.0.0/8
+
+Every option can be given as the environment variable in brackets.";
+
 /// Options of `run`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct RunArgs {
-    /// Serve only these namespaces; none means all
+    /// Serve only the QueueScalers of these namespaces [default: all namespaces]
     #[arg(long, env = "QUEUESCALER_WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE,…")]
     pub watch_namespaces: Vec<String>,
-    /// Serve only the QueueScalers that this label selector matches, such as team=a
+    /// Serve only the QueueScalers that this label selector matches, such as team=a [default: all]
     #[arg(long, env = "QUEUESCALER_WATCH_LABEL_SELECTOR", value_name = "SELECTOR")]
     pub watch_label_selector: Option<String>,
     /// Namespace of the lease
     #[arg(long, env = "QUEUESCALER_NAMESPACE", default_value = "queuescaler", value_name = "NAMESPACE")]
     pub namespace: String,
-    /// Name of this process among those that compete for the lease [default: host name and process id]
+    /// Name of this process in the lease; unique among the processes that share it [default: host name and process id]
     #[arg(long, env = "QUEUESCALER_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
-    /// Name of the lease that one of several processes holds
+    /// Name of the lease; the process that holds it works, the others wait
     #[arg(long, env = "QUEUESCALER_LEASE_NAME", default_value = "queuescaler", value_name = "NAME")]
     pub lease_name: String,
-    /// How long the lease holds without being renewed, in seconds
+    /// Seconds after which a lease that is not renewed expires, 5 to 300
     #[arg(long, env = "QUEUESCALER_LEASE_SECONDS", default_value_t = 15, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(5..=300))]
     pub lease_seconds: u64,
-    /// Where /livez, /readyz and /metrics are served
+    /// Address at which /livez, /readyz and /metrics are served
     #[arg(
         long,
         env = "QUEUESCALER_HTTP_ADDRESS",
@@ -62,22 +72,22 @@ pub struct RunArgs {
         value_name = "ADDRESS:PORT"
     )]
     pub http_address: SocketAddr,
-    /// Form of log lines
+    /// Format of log lines
     #[arg(long, env = "QUEUESCALER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
-    /// What is logged, such as info or queuescaler=debug,warn
+    /// Log level or filter, such as info or queuescaler=debug,warn
     #[arg(long, env = "QUEUESCALER_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
-    /// Address ranges that brokers may be in although they are refused otherwise: loopback and the API server
+    /// Address ranges that brokers are allowed to have although they are refused by default: loopback, the API server
     #[arg(long, env = "QUEUESCALER_ALLOW_ADDRESSES", default_value = "", hide_default_value = true,
           value_parser = ranges, value_name = "CIDR,…")]
     // With its path, as clap would take `Vec` for an option that is given several times.
     pub allow_addresses: std::vec::Vec<IpNet>,
-    /// Status writes per second for numbers alone; changes of state are written at once
+    /// Most status writes per second that only refresh numbers, 1 to 1000; changes of state are written at once
     #[arg(long, env = "QUEUESCALER_STATUS_WRITES_PER_SECOND", default_value_t = 10, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub status_writes_per_second: u32,
-    /// How much of a broker is read.
+    /// Limits of what is read from brokers
     #[command(flatten)]
     pub budget: BudgetArgs,
 }
@@ -85,23 +95,23 @@ pub struct RunArgs {
 /// Options of `run` that limit what brokers can make the operator hold.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct BudgetArgs {
-    /// Partitions that one QueueScaler may read, of all its topics; some 500 bytes of memory each
+    /// Most partitions of one QueueScaler, over all its topics; about 500 bytes of memory each
     #[arg(long, env = "QUEUESCALER_MAX_PARTITIONS", default_value_t = Budget::default().partitions,
           value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_partitions: u32,
-    /// Brokers that one Kafka cluster may have
+    /// Most brokers of one Kafka cluster
     #[arg(long, env = "QUEUESCALER_MAX_BROKERS", default_value_t = Budget::default().brokers,
           value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_brokers: u32,
-    /// Queues of a virtual host, or topics of a Kafka cluster, that a pattern is matched with
+    /// Most queues of a virtual host, or topics of a Kafka cluster, that a pattern is matched with
     #[arg(long, env = "QUEUESCALER_MAX_QUEUES", default_value_t = Budget::default().queues,
           value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_queues: u32,
-    /// Bytes of answers that are held at once for one broker cluster, in MiB
+    /// Most memory for the answers of one broker cluster at a time, in MiB
     #[arg(long, env = "QUEUESCALER_MAX_ANSWER_MIB", default_value_t = Budget::default().answer_bytes >> 20,
           value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub max_answer_mib: u32,
-    /// Connections to one broker cluster; its other brokers wait for their turn
+    /// Most connections to one broker cluster; its other brokers are read in turn
     #[arg(long, env = "QUEUESCALER_MAX_CONNECTIONS", default_value_t = Budget::default().connections,
           value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_connections: u32,

@@ -1,23 +1,22 @@
-//! The documents agree with the code: their QueueScalers are valid, and each field, condition, reason, event, metric
-//! and alert is explained, and none that does not exist. Links lead somewhere, `make` knows the targets, and the case
-//! catalogue has every case number of a test.
+//! The documents agree with the code: their QueueScalers are valid, and each condition, reason, event, metric and
+//! alert is explained, and none that does not exist. Links lead somewhere, `make` knows the targets, and the case
+//! catalogue has every case number of a test. `fields.rs` checks the fields.
 
 // clippy.toml allows this in tests, but not in what they share.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+#[path = "support/documents.rs"]
+mod documents;
 #[path = "support/exposition.rs"]
 mod exposition;
 #[path = "support/manifests.rs"]
 mod manifests;
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray,
-};
-use queuescaler::api::{QueueScaler, condition, definition};
+use documents::{Words, assert_same, found, pages, read, root, rows, section, words};
+use queuescaler::api::{QueueScaler, condition};
 use queuescaler::plan;
 use regex::Regex;
 use serde::Deserialize;
@@ -26,63 +25,6 @@ use serde_json::Value;
 const CONDITIONS: &str = "docs/conditions.md";
 const FIELDS: &str = "docs/fields.md";
 const METRICS: &str = "docs/metrics.md";
-
-type Words = BTreeSet<String>;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: impl AsRef<Path>) -> String {
-    let path = root().join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// Every document, by its path from the root.
-fn pages() -> Vec<PathBuf> {
-    let folders = ["", "docs", "charts/queuescaler", "examples", "tests/cases", "tests/testbed"];
-    let files = folders.into_iter().flat_map(|folder| {
-        let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
-        entries.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-    });
-    let mut pages: Vec<_> = files.map(|path| path.strip_prefix(root()).unwrap().to_owned()).collect();
-    pages.sort();
-    assert!(pages.len() >= 9, "only {pages:?} found: did the documents move?");
-    pages
-}
-
-/// What the first group of the pattern matches.
-fn found(pattern: &str, text: &str) -> Words {
-    let pattern = Regex::new(pattern).unwrap();
-    pattern.captures_iter(text).map(|captures| captures[1].to_owned()).collect()
-}
-
-fn words(words: &[&str]) -> Words {
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-fn assert_same(in_code: &Words, in_docs: &Words, where_: &str) {
-    let missing: Vec<_> = in_code.difference(in_docs).collect();
-    let invented: Vec<_> = in_docs.difference(in_code).collect();
-    assert!(
-        missing.is_empty() && invented.is_empty(),
-        "{where_} misses {missing:?}, and has {invented:?}, which the code has not"
-    );
-}
-
-/// The text below a heading, up to the next one of its level or above.
-fn section<'a>(text: &'a str, heading: &str) -> &'a str {
-    let start = text.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading}"));
-    let body = &text[start + heading.len() + 2..];
-    let level = heading.bytes().take_while(|byte| *byte == b'#').count();
-    let next = Regex::new(&format!(r"(?m)^#{{1,{level}}} ")).unwrap();
-    next.find(body).map_or(body, |next| &body[..next.start()])
-}
-
-/// What the rows of the tables are about: first cells that are one word of code.
-fn rows(text: &str) -> Words {
-    found(r"(?m)^\| `([A-Za-z_]+)` \|", text)
-}
 
 /// The text of a source file without its tests.
 fn source(path: &str) -> String {
@@ -216,52 +158,6 @@ fn every_alert_of_the_chart_is_explained_and_no_other() {
     let alerts = found(r"(?m)- alert: (\w+)$", &read("charts/queuescaler/files/alerts.yaml"));
     assert!(!alerts.is_empty());
     assert_same(&alerts, &rows(section(&read(METRICS), "## Alerts")), "the alerts");
-}
-
-/// Paths of the fields below a schema, such as `policy.steps.rules[].backlogAbove`, each with whether it has fields of
-/// its own.
-fn fields(schema: &JSONSchemaProps, path: &str, all: &mut Vec<(String, bool)>) {
-    let (inner, path) = match &schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(items)) => (items.as_ref(), format!("{path}[]")),
-        _ => (schema, path.to_owned()),
-    };
-    for (name, field) in inner.properties.iter().flatten() {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        let before = all.len();
-        fields(field, &path, all);
-        let is_group = all.len() > before;
-        all.push((path, is_group));
-    }
-}
-
-#[test]
-fn every_field_of_the_specification_and_of_status_is_explained_and_no_other() {
-    let page = read(FIELDS);
-    let rows = found(r"(?m)^\| `([^`]+)` \|", &page);
-    let (_, crd) = definition::definitions().remove(0);
-    let schema = crd.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
-    let properties = schema.properties.unwrap();
-    let (mut spec, mut status) = (Vec::new(), Vec::new());
-    fields(&properties["spec"], "", &mut spec);
-    fields(&properties["status"], "", &mut status);
-    assert!(spec.len() > 60 && status.len() > 15, "only {spec:?} and {status:?}");
-
-    // A row gives the end of a path; its section says the rest.
-    let is_end = |path: &str, end: &str| path == end || path.ends_with(&format!(".{end}"));
-    for (field, _) in spec.iter().filter(|(_, is_group)| !is_group) {
-        assert!(rows.iter().any(|row| is_end(field, row)), "{FIELDS} misses {field}");
-    }
-    // The conditions' own fields are those of every Kubernetes object.
-    for (field, _) in status.iter().filter(|(path, is_group)| !is_group && !path.starts_with("conditions[]"))
-    {
-        let last = field.rsplit('.').next().unwrap();
-        let explained = page.contains(&format!("`{last}`")) || rows.iter().any(|row| is_end(field, row));
-        assert!(explained, "{FIELDS} misses {field} of status");
-    }
-    for row in &rows {
-        let exists = spec.iter().chain(&status).any(|(path, _)| is_end(path, row));
-        assert!(exists, "{FIELDS} explains {row}, which does not exist");
-    }
 }
 
 /// The names that a page's headings can be linked by.
