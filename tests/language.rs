@@ -44,18 +44,25 @@ const WORDS: &[(&str, &str)] = &[
 /// Places where one of the words above is right: the end of a path, words around it, and why.
 const ALLOWED: &[(&str, &str, &str)] = &[("examples/demo", "say", "the name of a shell function")];
 
-/// Files and folders that still have such words.
+/// Files that still have such words. The list only becomes shorter.
 const NOT_YET_CLEAN: &[&str] = &[
-    "charts/queuescaler",
     "docs/metrics.md",
-    "examples/worker/src",
-    "src/brokers",
-    "src/cluster",
-    "src/controllers",
-    "src/engine",
-    "src/report",
+    "src/brokers/kafka/connection.rs",
+    "src/brokers/kafka/topics.rs",
+    "src/brokers/rabbitmq/amqp.rs",
+    "src/brokers/rabbitmq/backlog.rs",
+    "src/brokers/rabbitmq/management.rs",
+    "src/cluster/scale.rs",
+    "src/cluster/secrets.rs",
+    "src/controllers/queue_scaler.rs",
+    "src/engine/diagnose/sentence.rs",
+    "src/engine/size/drain_time/mod.rs",
+    "src/engine/size/mod.rs",
+    "src/report/conditions.rs",
     "src/run.rs",
-    "src/telemetry",
+    "src/telemetry/logs.rs",
+    "src/telemetry/metrics.rs",
+    "src/telemetry/objects.rs",
 ];
 
 fn root() -> &'static Path {
