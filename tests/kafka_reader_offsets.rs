@@ -11,6 +11,7 @@ mod support;
 use queuescaler::api::OffsetReset::{self, Earliest, Latest};
 use queuescaler::brokers::kafka::KafkaReader;
 use queuescaler::brokers::{Backlog, Note};
+use support::kafka_admin::Member;
 use support::kafka_queue::KafkaQueue;
 use support::kafka_reading::{One, known, plain, poll_one, watch};
 
@@ -19,6 +20,8 @@ struct Case {
     queue: KafkaQueue,
     reader: KafkaReader,
     one: One,
+    /// Who commits.
+    member: Member,
 }
 
 impl Case {
@@ -29,17 +32,23 @@ impl Case {
         let (mut reader, mut one) = (plain(&queue.bootstrap), watch(&queue.group, &[&queue.topic], reset));
         let first = poll_one(&mut reader, &mut one).await;
         assert_eq!(known(&first).messages, 0);
-        Some(Self { queue, reader, one })
+        Some(Self { queue, reader, one, member: Member::none() })
     }
 
     async fn read(&mut self) -> Backlog {
         known(&poll_one(&mut self.reader, &mut self.one).await).clone()
     }
 
-    /// A consumer that has all these partitions and commits nothing by itself.
+    /// Starts a consumer that has all these partitions, and commits nothing by itself.
     async fn consumer(&mut self, partitions: &[i32]) {
         let KafkaQueue { admin, group, topic, .. } = &mut self.queue;
-        admin.join_to_read(group, topic, partitions).await;
+        self.member = admin.join_to_read(group, topic, partitions).await;
+    }
+
+    /// Commits, as the consumer if there is one.
+    async fn commit(&mut self, partition: i32, offset: i64) {
+        let KafkaQueue { admin, group, topic, .. } = &mut self.queue;
+        admin.commit_as(&self.member, group, topic, &[(partition, offset)]).await;
     }
 
     fn skipped(&self, backlog: &Backlog) -> u64 {
@@ -63,7 +72,7 @@ async fn committed_partitions_count_from_their_commit_at_zero_replicas() {
     for reset in [Latest, Earliest] {
         let Some(mut case) = Case::new(reset).await else { return };
         for partition in [1, 2] {
-            case.queue.commit(partition, 0).await;
+            case.commit(partition, 0).await;
         }
         case.queue.produce(0, 5).await;
         case.queue.produce(1, 500).await;
@@ -83,8 +92,8 @@ async fn uncommitted_partitions_keep_a_consumer_with_latest() {
     assert_eq!(uncommitted(&backlog), Some((named, 500)));
 
     // A Java consumer commits the position of all its partitions, and one may be missing no longer.
-    case.queue.commit(1, 500).await;
-    case.queue.commit(2, 0).await;
+    case.commit(1, 500).await;
+    case.commit(2, 0).await;
     let backlog = case.read().await;
     assert_eq!((backlog.messages, backlog.needs_consumer(), uncommitted(&backlog)), (0, false, None));
 }
@@ -104,7 +113,7 @@ async fn a_consumer_that_commits_only_messages_keeps_uncommitted_partitions() {
     let Some(mut case) = Case::new(Latest).await else { return };
     case.consumer(&[0, 1, 2]).await;
     case.queue.produce(1, 20).await;
-    case.queue.commit(1, 20).await;
+    case.commit(1, 20).await;
     let backlog = case.read().await;
     assert_eq!((backlog.messages, backlog.needs_consumer()), (0, true));
     assert_eq!(uncommitted(&backlog), Some((vec![format!("{}-2", case.queue.topic)], 0)));
@@ -115,7 +124,7 @@ async fn new_partitions_count_from_their_start_at_zero_replicas() {
     for (reset, needs_consumer) in [(Latest, true), (Earliest, false)] {
         let Some(mut case) = Case::new(reset).await else { return };
         for partition in [1, 2] {
-            case.queue.commit(partition, 0).await;
+            case.commit(partition, 0).await;
         }
         let KafkaQueue { admin, topic, .. } = &mut case.queue;
         admin.add_partitions(topic, 4).await;
@@ -132,7 +141,7 @@ async fn messages_that_a_new_consumer_skips_are_reported() {
     for java in [true, false] {
         let Some(mut case) = Case::new(Latest).await else { return };
         for partition in [1, 2] {
-            case.queue.commit(partition, 0).await;
+            case.commit(partition, 0).await;
         }
         let KafkaQueue { admin, topic, .. } = &mut case.queue;
         admin.add_partitions(topic, 4).await;
@@ -140,7 +149,7 @@ async fn messages_that_a_new_consumer_skips_are_reported() {
         assert_eq!(case.read().await.messages, 300);
         case.consumer(&[0, 1, 2, 3]).await;
         if java {
-            case.queue.commit(3, 300).await;
+            case.commit(3, 300).await;
         }
         for _ in 0..2 {
             let backlog = case.read().await;
@@ -148,7 +157,7 @@ async fn messages_that_a_new_consumer_skips_are_reported() {
             assert_eq!(backlog.needs_consumer(), !java);
         }
         case.queue.produce(3, 5).await;
-        case.queue.commit(3, 302).await;
+        case.commit(3, 302).await;
         assert_eq!(case.read().await.messages, 3);
     }
 }
@@ -159,14 +168,14 @@ async fn new_partitions_are_counted_while_consumers_run() {
         let Some(mut case) = Case::new(reset).await else { return };
         case.consumer(&[0, 1, 2]).await;
         for partition in [1, 2] {
-            case.queue.commit(partition, 0).await;
+            case.commit(partition, 0).await;
         }
         let KafkaQueue { admin, topic, .. } = &mut case.queue;
         admin.add_partitions(topic, 4).await;
         case.queue.produce(3, 30).await;
         let backlog = case.read().await;
         assert_eq!((backlog.messages, case.skipped(&backlog)), (30, 0), "{reset:?}: nobody has it yet");
-        case.queue.commit(3, if reset == Latest { 30 } else { 12 }).await;
+        case.commit(3, if reset == Latest { 30 } else { 12 }).await;
         let backlog = case.read().await;
         let expected = if reset == Latest { (0, 30) } else { (18, 0) };
         assert_eq!((backlog.messages, case.skipped(&backlog)), expected, "{reset:?}");

@@ -5,6 +5,8 @@
 
 mod members;
 
+pub use members::Member;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -156,6 +158,11 @@ impl KafkaAdmin {
 
     /// Commits as a consumer that assigns itself its partitions.
     pub async fn commit(&mut self, group: &str, topic: &str, offsets: &[(i32, i64)]) {
+        self.commit_as(&Member::none(), group, topic, offsets).await;
+    }
+
+    /// Commits as a member of the group.
+    pub async fn commit_as(&mut self, member: &Member, group: &str, topic: &str, offsets: &[(i32, i64)]) {
         let partition = |(partition, offset): &(i32, i64)| {
             OffsetCommitRequestPartition::default()
                 .with_partition_index(*partition)
@@ -167,7 +174,8 @@ impl KafkaAdmin {
             .with_partitions(offsets.iter().map(partition).collect());
         let request = OffsetCommitRequest::default()
             .with_group_id(GroupId(text(group)))
-            .with_generation_id_or_member_epoch(-1)
+            .with_generation_id_or_member_epoch(member.generation)
+            .with_member_id(text(&member.id))
             .with_topics(vec![topic]);
         let coordinator = self.coordinator(group, 0).await;
         let codes = until(async || {

@@ -18,14 +18,17 @@ impl KafkaTool {
         };
         let mut command = Command::new(testbed);
         command.args(["kafka", "tool", &cluster]).args(arguments);
-        Some(Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()))
+        Some(Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()))
     }
 }
 
 impl Drop for KafkaTool {
     fn drop(&mut self) {
-        // The tool has replaced the shell that started it.
-        self.0.kill().ok();
+        // The tool has replaced the shell that started it. A consumer that ends by this signal leaves its group.
+        let signalled = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        if !signalled.is_ok_and(|status| status.success()) {
+            self.0.kill().ok();
+        }
         self.0.wait().ok();
     }
 }

@@ -8,13 +8,14 @@
 mod new_partitions;
 mod totals;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use self::new_partitions::NewPartitions;
 use self::totals::Totals;
 use super::metadata::TopicId;
+use super::topic_map::TopicMap;
 use crate::api::OffsetReset;
 use crate::brokers::observation::{MemberHosts, Partitioned, Shape};
 use crate::brokers::{Backlog, Problem, Reading};
@@ -70,7 +71,7 @@ pub struct Assigned {
 /// What earlier polls of the same interest found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    topics: BTreeMap<Arc<str>, SeenTopic>,
+    topics: TopicMap<SeenTopic>,
     /// The assignor that was last seen: while a group rebalances there is none.
     assignor: Option<Arc<str>>,
     /// The last reading left nothing over, so that the start of the log did not matter.
@@ -153,7 +154,7 @@ pub fn evaluate(
         progress.extend(found.add_topic(topic, owners, offset_reset, history));
     }
     let before = history.topics.len();
-    history.topics.retain(|name, _| topics.iter().any(|topic| topic.name == name));
+    history.topics.retain(|name| topics.iter().any(|topic| topic.name == name));
     history.arrivals.stale |= before != history.topics.len() || found.new_topics;
     history.caught_up = found.is_caught_up(offset_reset);
     if let Some(problem) = found.disturbance(group, history) {

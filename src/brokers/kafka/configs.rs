@@ -1,6 +1,6 @@
 //! DescribeConfigs: for how long topics keep their records.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use super::connection::Call;
+use super::topic_map::TopicMap;
 use super::wire::{Fields, Malformed};
 use crate::brokers::Backlog;
 use crate::brokers::observation::{self, TopicOffsets};
@@ -95,7 +96,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(600);
 /// What is known of the topics of one interest.
 #[derive(Debug, Default)]
 pub(super) struct Retentions {
-    topics: BTreeMap<Arc<str>, (Instant, Option<Duration>)>,
+    topics: TopicMap<(Instant, Option<Duration>)>,
 }
 
 impl Retentions {
@@ -111,9 +112,10 @@ impl Retentions {
 
     /// These were asked for, whatever comes of it. What was known of them counts until there is an answer.
     pub(super) fn tried(&mut self, asked: &BTreeSet<Arc<str>>, backlog: &Backlog, now: Instant) {
-        self.topics.retain(|name, _| backlog.topics().iter().any(|topic| topic.name == *name));
+        self.topics.retain(|name| backlog.topics().iter().any(|topic| topic.name == *name));
         for topic in backlog.topics().iter().filter(|topic| asked.contains(&topic.name)) {
-            self.topics.entry(Arc::clone(&topic.name)).or_insert((now, None)).0 = now;
+            let known = self.topics.get_or_insert_with(&topic.name, || (now, None));
+            known.into_iter().for_each(|(tried, _)| *tried = now);
         }
     }
 

@@ -129,10 +129,11 @@ fn positions_of_share_groups_are_read_with_their_lag() {
         let frame = frame.int16(0).none().none().none();
         let found = whole(&share_offsets(), &frame.0, version);
         let (name, partitions) = &found[0].topics[0];
-        let first = if version == 1 { SharePosition::Lag(30) } else { SharePosition::NoLag };
-        let expected = [Ok(first), Ok(SharePosition::NeverRead), Ok(SharePosition::NoLag), Err(3)]
-            .into_iter()
-            .enumerate();
+        let expected = match version {
+            0 => [Ok(SharePosition::NoLag), Ok(SharePosition::NoLag), Ok(SharePosition::NoLag), Err(3)],
+            _ => [Ok(SharePosition::Lag(30)), Ok(SharePosition::NeverRead), Ok(SharePosition::NoLag), Err(3)],
+        };
+        let expected = expected.into_iter().enumerate();
         let expected: Vec<_> = expected.map(|(index, one)| (i32::try_from(index).unwrap(), one)).collect();
         assert_eq!((name.as_str(), partitions), ("orders", &expected));
     }

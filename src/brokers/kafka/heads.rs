@@ -8,16 +8,16 @@
 //! record is found or the end is reached. What a probe found is saved, so that a partition is probed again only when its
 //! head has moved on, and not within a minute.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::backlog::{Offsets, TopicOffsets};
 use super::fetch::{Fetch, Fetched};
 use super::metadata::TopicId;
-use super::records::Head;
+use super::topic_map::TopicMap;
 use crate::api::{IsolationLevel, OffsetReset};
 use crate::brokers::Note;
 use crate::brokers::observation::{Dated, PartitionId};
@@ -35,15 +35,15 @@ const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 /// The heads of one interest.
 #[derive(Debug, Default)]
 pub(super) struct Heads {
-    topics: BTreeMap<Arc<str>, Topic>,
+    topics: TopicMap<Topic>,
 }
 
 #[derive(Debug, Default)]
 struct Topic {
     id: TopicId,
     seen: Vec<Option<Seen>>,
-    /// Of partitions of unknown age, and of those that may have no messages, or have none. They are few.
-    probes: BTreeMap<usize, Probe>,
+    /// Of partitions of unknown age, and of those that may have no messages, or have none; by partition.
+    probes: Vec<Probe>,
     /// The user is not allowed to read records, and when to try again.
     denied_until: Option<Instant>,
 }
@@ -58,16 +58,24 @@ struct Seen {
     both_still: u8,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is known of the head of one partition's backlog. Compact: there can be one for each partition of each interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Probe {
+    partition: u32,
+    /// The last probe found nothing and did not reach the end: the next one need not wait.
+    goes_on: bool,
     /// Where the log ended at the first reading, or when the group was last set back: what lies below is older than that.
     old_until: i64,
-    /// From the first of these offsets on there is nothing to process up to the second.
-    empty: Option<(i64, i64)>,
-    head: Option<Head>,
+    /// From the first of these offsets on there is nothing to process up to the second. Equal: not known.
+    empty: (i64, i64),
+    /// Offset of the first record, and when it was written, in milliseconds since 1970. [`NONE`]: not known.
+    head: i64,
+    written: i64,
     last: Option<Instant>,
-    not_before: Option<Instant>,
 }
+
+/// Stands for an offset or a time that is not known.
+const NONE: i64 = i64::MIN;
 
 impl Heads {
     /// The offsets, with what is known to be no message taken for processed.
@@ -81,7 +89,7 @@ impl Heads {
     ) -> Offsets {
         let next = found.commit.unwrap_or(found.base(reset));
         let known = self.topics.get(topic).filter(|topic| topic.id == id);
-        let empty = known.and_then(|topic| topic.probes.get(&partition)?.empty);
+        let empty = known.and_then(|topic| Some(topic.probe(partition)?.empty));
         match empty.filter(|(from, to)| (*from..*to).contains(&next) && *to <= found.end) {
             Some((_, to)) if found.commit.is_some() => Offsets { commit: Some(to), ..found },
             Some((_, to)) => Offsets { start: to, ..found },
@@ -91,11 +99,11 @@ impl Heads {
 
     /// Takes a reading into account, which [`pass_over`](Self::pass_over) has seen.
     pub(super) fn observe(&mut self, topics: &[TopicOffsets<'_>], reset: OffsetReset) {
-        self.topics.retain(|name, _| topics.iter().any(|found| found.name == name));
+        self.topics.retain(|name| topics.iter().any(|found| found.name == name));
         for found in topics {
             // What could not be read now stays as it was, and says nothing of other topics.
             let Ok(partitions) = &found.partitions else { continue };
-            let topic = self.topics.entry(Arc::clone(found.name)).or_default();
+            let Some(topic) = self.topics.get_or_insert_with(found.name, Topic::default) else { continue };
             // A topic never loses partitions: one that has fewer than before is another one.
             if topic.id != found.id || topic.seen.len() > partitions.len() {
                 *topic = Topic { id: found.id, ..Topic::default() };
@@ -123,9 +131,9 @@ impl Heads {
         let allowed =
             self.topics.iter().filter(move |(_, topic)| topic.denied_until.is_none_or(|at| at <= now));
         allowed.flat_map(move |(name, topic)| {
-            topic.probes.iter().filter_map(move |(index, probe)| {
-                let seen = topic.seen.get(*index).copied().flatten()?;
-                let partition = i32::try_from(*index).ok()?;
+            topic.probes.iter().filter_map(move |probe| {
+                let seen = topic.seen(probe)?;
+                let partition = i32::try_from(probe.partition).ok()?;
                 let from = probe.next(seen);
                 let fetch = || Fetch {
                     topic: Arc::clone(name),
@@ -150,12 +158,14 @@ impl Heads {
         let Some(probe) = self.asked(&fetched.asked) else { return };
         let from = fetched.asked.from;
         let Ok(found) = fetched.found else { return };
-        probe.head = found.head;
+        probe.head = found.head.map_or(NONE, |head| head.offset);
+        let written = found.head.and_then(|head| head.written);
+        probe.written = written.map_or(NONE, |written| written.as_millisecond());
         if found.reached > from {
-            let since = probe.empty.filter(|(_, to)| *to == from).map_or(from, |(since, _)| since);
-            probe.empty = Some((since, found.reached));
+            let since = if probe.empty.1 == from { probe.empty.0 } else { from };
+            probe.empty = (since, found.reached);
             // Without a record there may be more to probe, and the next probe goes on from there.
-            probe.not_before = probe.not_before.filter(|_| found.head.is_some());
+            probe.goes_on = found.head.is_none();
         }
         let topic = self.topics.get_mut(&fetched.asked.topic);
         topic.into_iter().for_each(|topic| topic.denied_until = None);
@@ -164,7 +174,7 @@ impl Heads {
     /// A probe was sent, whatever comes of it.
     pub(super) fn tried(&mut self, fetch: &Fetch, now: Instant) {
         if let Some(probe) = self.asked(fetch) {
-            (probe.last, probe.not_before) = (Some(now), Some(now + PROBE_AGAIN));
+            (probe.last, probe.goes_on) = (Some(now), false);
         }
     }
 
@@ -173,21 +183,20 @@ impl Heads {
         let topic = self.topics.get_mut(&fetch.topic)?;
         let index = usize::try_from(fetch.partition).ok()?;
         let seen = topic.seen.get(index).copied().flatten()?;
-        topic.probes.get_mut(&index).filter(|probe| probe.next(seen) == fetch.from)
+        topic.probe_mut(index).filter(|probe| probe.next(seen) == fetch.from)
     }
 
     /// When the records at the heads of old backlogs were written, as far as it was found out.
     pub(super) fn dated(&self) -> Vec<Dated> {
         let of_topic = |(name, topic): (&Arc<str>, &Topic)| {
-            let of_one = |(partition, probe): (&usize, &Probe)| {
-                let seen = topic.seen.get(*partition).copied().flatten()?;
-                let head =
-                    probe.head.filter(|head| seen.base <= head.offset && seen.base < probe.old_until)?;
-                Some(Dated {
+            let of_one = |probe: &Probe| {
+                let seen = topic.seen(probe)?;
+                let written = Timestamp::from_millisecond(probe.written).ok()?;
+                (seen.base <= probe.head && seen.base < probe.old_until).then_some(Dated {
                     topic: Arc::clone(name),
-                    partition: *partition,
-                    offset: u64::try_from(head.offset).ok()?,
-                    written: head.written?,
+                    partition: usize::try_from(probe.partition).ok()?,
+                    offset: u64::try_from(probe.head).ok()?,
+                    written,
                     certain: true,
                 })
             };
@@ -237,27 +246,48 @@ impl Topic {
         };
         // When messages came that are in front of a group that was set back is not known.
         let first = place.replace(now).is_none_or(|before| base < before.base);
-        if base < end && (first || now.may_be_residue()) {
-            let probe = self.probes.entry(index).or_default();
-            if first {
-                // What was found at the old place says nothing of the new one.
-                (probe.old_until, probe.head) = (end, None);
+        let found = self.probes.binary_search_by_key(&index, Probe::index);
+        let position = match found {
+            Ok(position) => position,
+            Err(position) if base < end && (first || now.may_be_residue()) => {
+                self.probes.insert(position, Probe::of(index));
+                position
             }
+            Err(_) => return,
+        };
+        let Some(probe) = self.probes.get_mut(position) else { return };
+        if first && base < end {
+            // What was found at the old place says nothing of the new one.
+            (probe.old_until, probe.head, probe.written) = (end, NONE, NONE);
         }
-        if let Some(probe) = self.probes.get_mut(&index) {
-            // A consumer that went on has passed it, and one that was set back may find something before it.
-            probe.empty = probe.empty.filter(|(_, to)| *to == base);
-            if base >= probe.old_until && probe.empty.is_none() && !now.may_be_residue() {
-                self.probes.remove(&index);
-            }
+        // A consumer that went on has passed it, and one that was set back may find something before it.
+        if probe.empty.1 != base {
+            probe.empty = (base, base);
+        }
+        if base >= probe.old_until && !probe.knows_empty() && !now.may_be_residue() {
+            self.probes.remove(position);
         }
     }
 
+    fn probe(&self, index: usize) -> Option<&Probe> {
+        self.probes.get(self.probes.binary_search_by_key(&index, Probe::index).ok()?)
+    }
+
+    fn probe_mut(&mut self, index: usize) -> Option<&mut Probe> {
+        let position = self.probes.binary_search_by_key(&index, Probe::index).ok()?;
+        self.probes.get_mut(position)
+    }
+
+    /// The partition of a probe as the last reading had it.
+    fn seen(&self, probe: &Probe) -> Option<Seen> {
+        self.seen.get(probe.index()).copied().flatten()
+    }
+
     fn possible_residue(&self) -> impl Iterator<Item = (usize, Seen)> {
-        self.probes.iter().filter_map(|(index, probe)| {
-            let seen = self.seen.get(*index).copied().flatten()?;
+        self.probes.iter().filter_map(|probe| {
+            let seen = self.seen(probe)?;
             let possible = seen.both_still >= STILL && seen.base < seen.end && probe.knows_no_record(seen);
-            possible.then_some((*index, seen))
+            possible.then_some((probe.index(), seen))
         })
     }
 }
@@ -269,18 +299,41 @@ impl Seen {
 }
 
 impl Probe {
+    /// Of a partition of which nothing is known.
+    fn of(index: usize) -> Self {
+        Self {
+            partition: u32::try_from(index).unwrap_or(u32::MAX),
+            goes_on: false,
+            old_until: NONE,
+            empty: (NONE, NONE),
+            head: NONE,
+            written: NONE,
+            last: None,
+        }
+    }
+
+    fn index(&self) -> usize {
+        usize::try_from(self.partition).unwrap_or(usize::MAX)
+    }
+
+    fn knows_empty(&self) -> bool {
+        self.empty.0 < self.empty.1
+    }
+
     /// Where the next probe begins: where the last one stopped, if that is not processed.
     fn next(&self, seen: Seen) -> i64 {
-        self.empty.filter(|(from, to)| (*from..=*to).contains(&seen.base)).map_or(seen.base, |(_, to)| to)
+        let (from, to) = self.empty;
+        if (from..=to).contains(&seen.base) { to } else { seen.base }
     }
 
     fn knows_no_record(&self, seen: Seen) -> bool {
-        self.head.is_none_or(|head| head.offset < seen.base)
+        self.head < seen.base
     }
 
     fn is_due(&self, seen: Seen, now: Instant) -> bool {
         let of_use = seen.base < self.old_until || seen.may_be_residue();
-        let due = self.not_before.is_none_or(|at| at <= now);
+        let again = |last: Instant| now.saturating_duration_since(last) >= PROBE_AGAIN;
+        let due = self.goes_on || self.last.is_none_or(again);
         self.knows_no_record(seen) && of_use && self.next(seen) < seen.end && due
     }
 }

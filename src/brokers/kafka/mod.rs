@@ -41,6 +41,7 @@ mod share_backlog;
 mod share_groups;
 mod skipped;
 mod streams_groups;
+mod topic_map;
 mod topics;
 mod transactions;
 mod versions;

@@ -178,14 +178,16 @@ fn partition(fields: &mut Fields<'_>, version: i16) -> Result<(i32, ShareOffset)
     let partition = fields.i32()?;
     let start = fields.i64()?;
     fields.i32()?; // leader epoch
-    let lag = if version >= LAG_SINCE { fields.i64()? } else { -1 };
+    let lag = if version >= LAG_SINCE { Some(fields.i64()?) } else { None };
     let error = fields.i16()?;
     fields.nullable_string()?; // the error's words
     fields.tags()?;
     let position = match (start, lag) {
+        // Also of partitions that were never read: they do not stay so.
+        (_, None) => SharePosition::NoLag,
         (..0, _) => SharePosition::NeverRead,
-        (_, ..0) => SharePosition::NoLag,
-        (_, lag) => SharePosition::Lag(lag),
+        (_, Some(lag)) if lag < 0 => SharePosition::NoLag,
+        (_, Some(lag)) => SharePosition::Lag(lag),
     };
     Ok((partition, if error == 0 { Ok(position) } else { Err(error) }))
 }

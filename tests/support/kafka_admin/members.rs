@@ -7,14 +7,27 @@ use kafka_protocol::messages::*;
 
 use super::{KafkaAdmin, Plain, call, open, settling, text, until};
 
+/// A member of a group of the classic protocol.
+pub struct Member {
+    pub id: String,
+    pub generation: i32,
+}
+
+impl Member {
+    /// Stands for a consumer that is no member.
+    pub fn none() -> Self {
+        Self { id: String::new(), generation: -1 }
+    }
+}
+
 impl KafkaAdmin {
     /// Joins a group as a member of the classic protocol, alone or as the first; returns its name.
     pub async fn join(&mut self, group: &str, assignor: &str) -> String {
-        self.join_with(group, assignor, Bytes::new()).await
+        self.join_with(group, assignor, Bytes::new()).await.id
     }
 
     /// The same, to read these partitions.
-    pub async fn join_to_read(&mut self, group: &str, topic: &str, partitions: &[i32]) {
+    pub async fn join_to_read(&mut self, group: &str, topic: &str, partitions: &[i32]) -> Member {
         let mut assignment = BytesMut::new();
         assignment.put_i16(0); // version
         assignment.put_i32(1); // topics
@@ -23,10 +36,10 @@ impl KafkaAdmin {
         assignment.put_i32(i32::try_from(partitions.len()).unwrap());
         partitions.iter().for_each(|partition| assignment.put_i32(*partition));
         assignment.put_i32(-1); // no data of the user's
-        self.join_with(group, "range", assignment.freeze()).await;
+        self.join_with(group, "range", assignment.freeze()).await
     }
 
-    async fn join_with(&mut self, group: &str, assignor: &str, assignment: Bytes) -> String {
+    async fn join_with(&mut self, group: &str, assignor: &str, assignment: Bytes) -> Member {
         let coordinator = self.coordinator(group, 0).await;
         let protocol =
             JoinGroupRequestProtocol::default().with_name(text(assignor)).with_metadata(Bytes::new());
@@ -53,7 +66,7 @@ impl KafkaAdmin {
             .with_assignments(vec![assignment]);
         assert_eq!(call::<_, 2>(&mut connection, request).await.error_code, 0);
         self.members.push(connection);
-        joined.member_id.to_string()
+        Member { id: joined.member_id.to_string(), generation: joined.generation_id }
     }
 
     /// Joins a group as a member of the new protocol (KIP-848). False: the broker does not offer it.

@@ -67,8 +67,8 @@ impl Totals {
         let owners = owners(assigned, partitions.len());
 
         let History { topics, skipped, .. } = history;
-        let first = !topics.contains_key(topic.name);
-        let seen = topics.entry(Arc::clone(topic.name)).or_default();
+        let first = !topics.contains(topic.name);
+        let seen = topics.get_or_insert_with(topic.name, SeenTopic::default)?;
         self.compare(topic, partitions.len(), first, offset_reset, seen);
         let mut progress = Vec::with_capacity(partitions.len());
         for (index, partition) in partitions.iter().enumerate() {

@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 
-use super::super::records::Scan;
+use super::super::records::{Head, Scan};
 use super::*;
 use crate::brokers::{Problem, SourceReason};
 
@@ -59,7 +59,7 @@ impl Partition {
     }
 
     fn probes(&self) -> usize {
-        self.heads.topics.values().map(|topic| topic.probes.len()).sum()
+        self.heads.topics.iter().map(|(_, topic)| topic.probes.len()).sum()
     }
 }
 
