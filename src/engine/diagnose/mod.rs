@@ -5,6 +5,7 @@
 
 mod expiring;
 mod hot;
+mod left_out;
 mod pace;
 mod pods;
 mod sentence;
@@ -18,13 +19,15 @@ use crate::brokers::observation::Backlog;
 use crate::engine::Target;
 use crate::engine::decision::count;
 use crate::engine::evidence::freshness;
-use crate::engine::learn::{Rates, ServiceRate, StuckPartition};
+use crate::engine::learn::{Rates, ServiceRate, StuckCause, StuckPartition};
 use crate::engine::size::drain_time::capacity;
 use crate::engine::units::elapsed;
 use crate::plan::ScalingPlan;
 pub use expiring::Expiring;
 pub(in crate::engine) use expiring::expiring;
 use hot::Hot;
+use left_out::NotConsumed;
+pub(in crate::engine) use left_out::{clauses as left_out, workable};
 use pace::Pace;
 pub use pods::MissingPods;
 use pods::Pods;
@@ -48,6 +51,8 @@ pub enum UnhealthyReason {
     PodStuck,
     /// A partition stands still while others are processed.
     PoisonMessage,
+    /// Partitions have no consumer while others of the same group have one.
+    NotConsumed,
     /// Something that all replicas share is at its limit.
     DownstreamSaturated,
     /// One partition gets more than one replica can process.
@@ -116,6 +121,8 @@ struct Diagnosis {
     /// Since when none of them has been in the group, or at the queue, although there is work.
     absent_since: Option<Timestamp>,
     hot: Option<Hot>,
+    not_consumed: NotConsumed,
+    /// Partitions that are left out of sizing.
     stuck: Vec<StuckPartition>,
     findings: Vec<Finding>,
     /// Why more would not help, as a clause.
@@ -182,7 +189,7 @@ impl Health {
                 .is_none_or(|diagnosis| elapsed(diagnosis.since, diagnosis.at) < PATIENCE)
     }
 
-    /// Partitions that no replica helps.
+    /// Partitions that no replica helps, and that are left out of sizing.
     pub(in crate::engine) fn stuck(&self) -> &[StuckPartition] {
         self.diagnosis.as_ref().map(|diagnosis| diagnosis.stuck.as_slice()).unwrap_or_default()
     }
@@ -235,8 +242,8 @@ impl Diagnosis {
         let was = |reason| before.as_ref().is_some_and(|before| before.finds(reason));
         let since = before.as_ref().map_or(at, |before| before.since);
         let (was_stalled, was_absent) = (was(UnhealthyReason::Stalled), was(UnhealthyReason::NoConsumers));
-        let (present_since, absent_since, hot, known) = before.map_or((None, None, None, Vec::new()), |it| {
-            (it.present_since, it.absent_since, it.hot, it.stuck)
+        let (present_since, absent_since, hot, not_consumed, known) = before.map_or_else(Default::default, |it| {
+            (it.present_since, it.absent_since, it.hot, it.not_consumed, it.stuck)
         });
         let away = backlog.members == Some(0);
         // Of a workload that does not tell how many are ready, only members show that somebody could work.
@@ -249,6 +256,7 @@ impl Diagnosis {
             present_since: is_present.then(|| present_since.filter(|_| !was_absent || away).unwrap_or(at)),
             absent_since: is_absent.then(|| absent_since.unwrap_or(at)),
             hot: None,
+            not_consumed: not_consumed.follow(backlog, at),
             stuck: Vec::new(),
             findings: Vec::new(),
             hold: None,
@@ -265,11 +273,15 @@ impl Diagnosis {
             diagnosis.guessed = !pace.is_known();
         }
         diagnosis.limit = limit;
-        diagnosis.stuck = rates.stuck(backlog, &known, limit_of_one);
+        let blocked: Vec<_> = known.into_iter().filter(StuckPartition::is_blocked).collect();
+        let blocked = rates.stuck(backlog, &blocked, limit_of_one);
+        diagnosis.stuck = left_out::partitions(blocked, &diagnosis.not_consumed, backlog, rates, at);
         let still = rates.moved().map(|moved| elapsed(moved, at));
         let lasts = |since: Option<Timestamp>, limit| since.is_some_and(|since| elapsed(since, at) >= limit);
 
-        if lasts(diagnosis.absent_since, PATIENCE) && still.is_none_or(|still| still >= PATIENCE) {
+        let pauses = pace.is_known().then(|| pace.patience(at));
+        let absence = left_out::absence_limit(rates.commit_interval(), pauses);
+        if lasts(diagnosis.absent_since, absence) && still.is_none_or(|still| still >= absence) {
             diagnosis.hold =
                 Some(format!("none of {} consumes, and more would not either", ready_ones(ready)));
             let time = diagnosis.absent_since.map_or(PATIENCE, |since| elapsed(since, at));
@@ -306,11 +318,15 @@ impl Diagnosis {
                 .find(UnhealthyReason::Stalled, sentence::stalled(ready, still, rates.stillest().as_ref()));
             return diagnosis;
         }
-        let (hanging, poisoned): (Vec<_>, Vec<_>) = diagnosis.stuck.iter().partition(|stuck| stuck.hangs);
-        let hanging = sentence::pod_stuck(&hanging).map(|words| (UnhealthyReason::PodStuck, words));
-        let poisoned =
-            sentence::poison_message(&poisoned).map(|words| (UnhealthyReason::PoisonMessage, words));
-        hanging.into_iter().chain(poisoned).for_each(|(reason, words)| diagnosis.find(reason, words));
+        let of = |cause| diagnosis.stuck.iter().filter(|stuck| stuck.cause == cause).collect::<Vec<_>>();
+        let found = [
+            (UnhealthyReason::PodStuck, sentence::pod_stuck(&of(StuckCause::Consumer))),
+            (UnhealthyReason::PoisonMessage, sentence::poison_message(&of(StuckCause::Message))),
+            (UnhealthyReason::NotConsumed, sentence::not_consumed(&of(StuckCause::NotConsumed))),
+        ];
+        for (reason, words) in found {
+            words.into_iter().for_each(|words| diagnosis.find(reason, words));
+        }
 
         let saturated = rates.useful(at).filter(|useful| i64::from(target.replicas) >= i64::from(*useful));
         if let Some(useful) = saturated.filter(|_| facts.working_off) {
@@ -339,29 +355,6 @@ fn stall_limit(rates: &Rates, rate: Option<ServiceRate>) -> Duration {
         Duration::try_from_secs_f64(MISSING_MESSAGES / capacity(rate)).unwrap_or(Duration::MAX)
     });
     PATIENCE.max(commits).max(messages)
-}
-
-/// Messages that replicas can help: those of partitions that are stuck are left out.
-pub(in crate::engine) fn workable(backlog: &Backlog, stuck: &[StuckPartition]) -> u64 {
-    let of = |stuck: &StuckPartition| {
-        let topic = backlog.topics().iter().find(|topic| topic.name == stuck.name)?;
-        topic.partitions.get(stuck.partition)?.map(|partition| partition.backlog)
-    };
-    let left_out = stuck.iter().filter_map(of).fold(0, u64::saturating_add);
-    backlog.messages.saturating_sub(left_out)
-}
-
-/// Says of partitions that are stuck that they do not count.
-pub(in crate::engine) fn left_out(stuck: &[StuckPartition]) -> Option<String> {
-    let first = stuck.first()?;
-    let more = if stuck.len() > 1 { format!(" and {} more", stuck.len() - 1) } else { String::new() };
-    Some(format!(
-        "partition {}-{}{more} got no further than offset {} for {} s while others did, and is left out",
-        first.name,
-        first.partition,
-        first.offset,
-        first.time.as_secs()
-    ))
 }
 
 fn ready_ones(ready: i32) -> String {

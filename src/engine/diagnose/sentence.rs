@@ -56,6 +56,20 @@ pub(in crate::engine) fn poison_message(stuck: &[&StuckPartition]) -> Option<Str
     ))
 }
 
+pub(in crate::engine) fn not_consumed(stuck: &[&StuckPartition]) -> Option<String> {
+    let first = stuck.first()?;
+    let shown: Vec<_> = stuck.iter().take(SHOWN).map(|it| format!("{}-{}", it.name, it.partition)).collect();
+    let more = stuck.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let (noun, verb) = if stuck.len() > 1 { ("partitions", "have") } else { ("partition", "has") };
+    Some(format!(
+        "{noun} {}{more} {verb} no consumer while others of the group have one; the backlog there is left out of sizing; \
+         let the consumers subscribe to {}, or exclude the topic with spec.source.kafka.topicExcludePattern",
+        shown.join(", "),
+        first.name
+    ))
+}
+
 pub(in crate::engine) fn saturated(useful: u32) -> String {
     format!(
         "replicas that were added processed little more, so that something all of them share (a database, a limit of \
@@ -96,6 +110,7 @@ pub(in crate::engine) fn over(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::learn::StuckCause;
 
     #[test]
     fn times_grow_in_large_steps() {
@@ -113,7 +128,7 @@ mod tests {
             partition,
             offset: 7,
             time: Duration::from_secs(75),
-            hangs: false,
+            cause: StuckCause::Message,
         };
         let all: Vec<_> = (0..5).map(stuck).collect();
         let all: Vec<_> = all.iter().collect();

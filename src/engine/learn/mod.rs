@@ -27,7 +27,7 @@ use crate::brokers::observation::{Backlog, longest_age};
 use crate::engine::Target;
 use crate::engine::units::elapsed;
 use progress::Progress;
-pub(in crate::engine) use progress::StuckPartition;
+pub(in crate::engine) use progress::{StuckCause, StuckPartition};
 use saturation::Saturation;
 pub(in crate::engine) use saturation::{Brake, Why};
 use service::Service;
@@ -53,6 +53,11 @@ impl Rates {
     ) {
         self.service = remembered.map_or_else(Service::default, Service::recall);
         self.recall_saturation(saturated);
+    }
+
+    /// Begins with the commit interval that was saved.
+    pub(in crate::engine) fn restore_commit_interval(&mut self, interval: Duration) {
+        self.progress.restore_commit_interval(interval.as_secs_f64());
     }
 
     fn recall_saturation(&mut self, found: Option<Saturated>) {
@@ -108,7 +113,11 @@ impl Rates {
         let found = self.saturation.found(seen);
         let found = found.map(|found| Saturated { until: left(found.until), ..found });
         let service = std::mem::take(&mut self.service);
+        let commit_interval = self.commit_interval();
         *self = Self { service, ..Self::default() };
+        if let Some(interval) = commit_interval {
+            self.restore_commit_interval(interval);
+        }
         self.recall_saturation(found);
     }
 
@@ -132,6 +141,16 @@ impl Rates {
         limit: Duration,
     ) -> Vec<StuckPartition> {
         self.seen.map_or_else(Vec::new, |seen| self.progress.stuck(backlog, known, seen, limit))
+    }
+
+    /// A partition that has something to process, as one that makes no progress for this cause.
+    pub(in crate::engine) fn waiting_at(
+        &self,
+        topic: &str,
+        partition: usize,
+        cause: StuckCause,
+    ) -> Option<StuckPartition> {
+        self.progress.waiting_at(topic, partition, self.seen?, cause)
     }
 
     /// The partition that has stood still for the longest time although something is left.

@@ -18,7 +18,7 @@ use crate::api::status::AgeBasis;
 use crate::brokers::observation::{Backlog, PartitionOffsets, Shape};
 use crate::engine::Target;
 use crate::engine::units::elapsed;
-pub(in crate::engine) use stuck::StuckPartition;
+pub(in crate::engine) use stuck::{StuckCause, StuckPartition};
 
 /// Time after a change of the workers in which nothing is measured: what was processed twice, or not yet, is over.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -120,6 +120,11 @@ impl Progress {
             .iter()
             .map(|(_, partitions)| partitions.iter().map(PartitionProgress::arrivals).collect())
             .collect()
+    }
+
+    /// Begins with the commit interval that was saved, in seconds.
+    pub(in crate::engine) fn restore_commit_interval(&mut self, seconds: f64) {
+        self.commit_interval = Some(seconds);
     }
 
     /// Seconds between two commits of a consumer that has work.
@@ -241,7 +246,8 @@ impl Progress {
         let mut intervals: Vec<f64> =
             self.partitions().filter_map(|progress| progress.commit_interval()).collect();
         intervals.sort_by(f64::total_cmp);
-        self.commit_interval = intervals.get(intervals.len() / 2).copied();
+        // A restored one holds until there is a measured one.
+        self.commit_interval = intervals.get(intervals.len() / 2).copied().or(self.commit_interval);
     }
 }
 

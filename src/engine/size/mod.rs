@@ -112,7 +112,7 @@ pub(in crate::engine) fn propose(situation: &Situation) -> Proposal {
 
 /// What is the user's own arithmetic gives nothing back that was added in vain, but adds no more of it.
 fn arithmetic(situation: &Situation, mut proposal: Proposal) -> Proposal {
-    if let Some(clause) = diagnose::left_out(situation.history.health.stuck()) {
+    for clause in diagnose::left_out(situation.history.health.stuck()) {
         proposal.message.push_str(&format!("; {clause}"));
     }
     saturated(situation, proposal, situation.current)

@@ -23,8 +23,27 @@ pub(in crate::engine) struct StuckPartition {
     pub(in crate::engine) offset: u64,
     /// For how long.
     pub(in crate::engine) time: Duration,
-    /// Its member gets on with nothing of all that it has.
-    pub(in crate::engine) hangs: bool,
+    pub(in crate::engine) cause: StuckCause,
+}
+
+/// Why a partition makes no progress, as far as readings show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum StuckCause {
+    /// Its consumer makes progress in other partitions: a message fails or takes long.
+    Message,
+    /// Its consumer makes progress in none of its partitions.
+    Consumer,
+    /// It has no consumer, while other partitions have.
+    NotConsumed,
+    /// What is left may be no message (markers of transactions, aborted or compacted records).
+    PossibleResidue,
+}
+
+impl StuckPartition {
+    /// Whether something is wrong with a message or a consumer, so that its messages are late.
+    pub(in crate::engine) fn is_blocked(&self) -> bool {
+        matches!(self.cause, StuckCause::Message | StuckCause::Consumer)
+    }
 }
 
 impl Progress {
@@ -89,11 +108,26 @@ impl Progress {
         let streams = self.streams().zip(owners(backlog));
         let stuck = streams
             .filter(|((_, name, partition, progress), owner)| stuck(name, *partition, progress, *owner));
-        let stuck = stuck.map(|((topic, name, partition, progress), owner)| StuckPartition {
-            hangs: owner.is_some_and(hangs),
-            ..stuck_at(topic, name, partition, progress, at)
+        let stuck = stuck.map(|((topic, name, partition, progress), owner)| {
+            let cause = if owner.is_some_and(hangs) { StuckCause::Consumer } else { StuckCause::Message };
+            stuck_at(topic, name, partition, progress, at, cause)
         });
         stuck.collect()
+    }
+
+    /// The partition of this name and number as one that makes no progress. Absent: it has nothing to process, or is not
+    /// known.
+    pub(in crate::engine) fn waiting_at(
+        &self,
+        name: &str,
+        partition: usize,
+        at: Timestamp,
+        cause: StuckCause,
+    ) -> Option<StuckPartition> {
+        let (topic, (name, partitions)) =
+            self.topics.iter().enumerate().find(|(_, (known, _))| **known == *name)?;
+        let progress = partitions.get(partition).filter(|progress| progress.waits())?;
+        Some(stuck_at(topic, name, partition, progress, at, cause))
     }
 
     /// The stream that has stood still for the longest time although something is left. Absent: there is none, or the
@@ -101,7 +135,7 @@ impl Progress {
     pub(in crate::engine) fn stillest(&self, at: Timestamp) -> Option<StuckPartition> {
         let waiting = self.streams().filter(|(_, name, _, progress)| progress.waits() && !name.is_empty());
         let (topic, name, partition, progress) = waiting.min_by_key(|(.., progress)| progress.moved())?;
-        Some(stuck_at(topic, name, partition, progress, at))
+        Some(stuck_at(topic, name, partition, progress, at, StuckCause::Message))
     }
 }
 
@@ -111,7 +145,8 @@ fn stuck_at(
     partition: usize,
     progress: &PartitionProgress,
     at: Timestamp,
+    cause: StuckCause,
 ) -> StuckPartition {
     let (name, time) = (Arc::clone(name), elapsed(progress.moved(), at));
-    StuckPartition { topic, name, partition, offset: progress.next(), time, hangs: false }
+    StuckPartition { topic, name, partition, offset: progress.next(), time, cause }
 }

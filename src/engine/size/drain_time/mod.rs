@@ -21,7 +21,7 @@ use crate::api::status::RateBasis;
 use crate::brokers::observation::Backlog;
 use crate::engine::decision::{Limit, Reason, count};
 use crate::engine::diagnose;
-use crate::engine::learn::{self, ServiceRate, StuckPartition};
+use crate::engine::learn::{self, ServiceRate, StuckCause, StuckPartition};
 use crate::engine::state::State;
 use crate::engine::units::elapsed;
 use crate::engine::units::real;
@@ -217,7 +217,7 @@ fn size(situation: &Situation, policy: &DrainTime, rate: ServiceRate, arrivals: 
     let messages = if history.episode.is_some() { real(situation.messages()) } else { 0.0 };
     let load = need::load(Work { backlog: messages, arrivals, in_service }, goal);
     let (ceiling, by, clause) = situation.ceiling();
-    let mut clauses: Vec<_> = diagnose::left_out(stuck).into_iter().collect();
+    let mut clauses = diagnose::left_out(stuck);
     let (needed, mut wanted);
     if let Some(partitions) = situation.partitions() {
         needed = load.total() / per_replica;
@@ -347,18 +347,21 @@ pub(in crate::engine) fn estimated_drain(
     rate: Option<ServiceRate>,
     history: &State,
 ) -> Option<f64> {
-    if backlog.messages == 0 {
+    // What is left out is never processed. Where that may be no message at all, it takes no time either.
+    let left_out = history.health.stuck();
+    let messages = diagnose::workable(backlog, left_out);
+    if messages == 0 && left_out.iter().all(|it| it.cause == StuckCause::PossibleResidue) {
         return Some(0.0);
     }
-    let gets_on = history.health.stuck().is_empty() && !history.health.stands_still();
-    let rate = rate.filter(|_| gets_on)?;
+    let is_never_done = left_out.iter().any(|it| it.cause != StuckCause::PossibleResidue);
+    let rate = rate.filter(|_| !is_never_done && !history.health.stands_still())?;
     let arrivals = history.rates.arrivals().rate().unwrap_or_else(|| history.rates.arrivals().rising());
     let workers = backlog
         .useful_consumers()
         .and_then(|most| i32::try_from(most).ok())
         .map_or(ready, |most| ready.min(most));
     let capacity = rate.per_second * rate.scalability * f64::from(workers);
-    need::drain_seconds(real(backlog.messages), arrivals, capacity)
+    need::drain_seconds(real(messages), arrivals, capacity)
 }
 
 #[cfg(test)]
@@ -373,7 +376,7 @@ mod tests {
             partition,
             offset: 0,
             time: Duration::from_secs(60),
-            hangs: false,
+            cause: StuckCause::Message,
         };
         let arrivals = [vec![1.0, 6.0], vec![3.0]];
         assert_eq!(helped(&arrivals, &[]), 1.0);
