@@ -45,6 +45,11 @@ pub struct QueueScalerStatus {
     /// saturated. Saved across restarts of the operator. Absent: no saturation.
     #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub saturation: Option<SaturationStatus>,
+    /// Seconds between two commits (RabbitMQ: acknowledgements) of a consumer that has work, rounded to two significant
+    /// digits. Consumers are found stalled or missing after three of them at the earliest. Saved across restarts of the
+    /// operator. Absent: not known, or below 20 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_interval_seconds: Option<i64>,
     /// Seconds until the ready replicas have cleared the backlog. Absent: never, or the service rate is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_drain_seconds: Option<i64>,

@@ -1,6 +1,8 @@
 //! What is known of a workload and its backlog after a reading: the one value that status, conditions, events, metrics
 //! and the simulator read.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::diagnose::{Expiring, Finding, MissingPods};
@@ -23,6 +25,8 @@ pub struct Assessment {
     pub service_rate: Option<ServiceRate>,
     /// What speaks against more replicas: a shared dependency appears saturated. Absent: nothing does.
     pub saturation: Option<Saturated>,
+    /// Time between two commits (or acknowledgements) of a consumer that has work. Absent: not known yet.
+    pub commit_interval: Option<Duration>,
     /// Seconds until the backlog is gone with the ready replicas. Absent: never, or not known.
     pub estimated_drain: Option<f64>,
     /// What is wrong with the consumers, the worst first. Absent: no fresh complete reading shows it.
@@ -97,6 +101,7 @@ impl Assessment {
             arrival_rate: state.arrival_rate(),
             service_rate: state.service_rate(plan),
             saturation: state.saturated(now),
+            commit_interval: state.commit_interval(),
             estimated_drain,
             consumers: state.consumers_health().map(<[_]>::to_vec),
             consumers_are_new: state.knows_consumers_briefly(),

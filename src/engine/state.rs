@@ -52,6 +52,8 @@ pub struct Saved {
     pub service_rate: Option<SavedServiceRate>,
     /// What speaks against more replicas.
     pub saturation: Option<Saturated>,
+    /// Time between two commits of a consumer that has work.
+    pub commit_interval: Option<Duration>,
     /// The consumers were found to process nothing.
     pub nothing_processed: bool,
     /// The last change of replicas.
@@ -104,9 +106,12 @@ impl State {
     /// replicas found then as the first recommendation; its policies and the period of `steps` go on from the last scale.
     #[must_use]
     pub fn restored(saved: Saved) -> Self {
-        let Saved { service_rate, saturation, nothing_processed, last_scale } = saved;
+        let Saved { service_rate, saturation, commit_interval, nothing_processed, last_scale } = saved;
         let mut state = Self::default();
         state.rates.recall(service_rate, saturation);
+        if let Some(interval) = commit_interval {
+            state.rates.restore_commit_interval(interval);
+        }
         state.health.recall(nothing_processed);
         // After that: a removal of replicas of which nothing was known was a try.
         if let Some(event) = last_scale {
@@ -123,6 +128,11 @@ impl State {
         self.rates.scaled(from, to, now);
         self.damping.scaled(from, to, !is_known, now);
         self.events.push_back(ScaleEvent { at: now, from, to });
+    }
+
+    /// Time between two commits of a consumer that has work, as measured or restored. Absent: not known.
+    pub(super) fn commit_interval(&self) -> Option<Duration> {
+        self.rates.commit_interval()
     }
 
     /// What speaks against more replicas: something that all of them share seems to be at its limit. Absent: nothing.

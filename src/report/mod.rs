@@ -73,7 +73,16 @@ pub enum TargetReason {
 /// The status after a reconcile. `before` is the status as it was last written.
 #[must_use]
 pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp) -> QueueScalerStatus {
-    let Assessment { reading, oldest_age, arrival_rate, service_rate, saturation, estimated_drain, .. } =
+    let Assessment {
+        reading,
+        oldest_age,
+        arrival_rate,
+        service_rate,
+        saturation,
+        commit_interval,
+        estimated_drain,
+        ..
+    } =
         subject.assessment;
     let quality = reading.as_ref().map(AssessedReading::quality);
     let target = subject.target.ok().or(subject.observed_target);
@@ -88,6 +97,7 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
         arrival_rate_per_minute: arrival_rate.map(numbers::rounded_per_minute),
         service_rate: service_rate.map(service_rate::shown),
         saturation: saturation.map(service_rate::shown_saturation),
+        commit_interval_seconds: commit_interval.and_then(numbers::long_interval),
         estimated_drain_seconds: estimated_drain.map(numbers::rounded_seconds),
         partitions: reading
             .as_ref()
@@ -118,6 +128,7 @@ pub fn status_of_invalid(
         last_scale: before.last_scale.clone(),
         service_rate: before.service_rate.clone(),
         saturation: before.saturation.clone(),
+        commit_interval_seconds: before.commit_interval_seconds,
         conditions: conditions::of_invalid(invalid, generation, &before.conditions, now),
         ..QueueScalerStatus::default()
     }
@@ -145,6 +156,7 @@ pub fn saved(status: &QueueScalerStatus) -> Saved {
     Saved {
         service_rate: status.service_rate.as_ref().and_then(service_rate::saved),
         saturation: status.saturation.as_ref().and_then(service_rate::saved_saturation),
+        commit_interval: status.commit_interval_seconds.and_then(numbers::saved_interval),
         nothing_processed: says_nothing_is_processed(status),
         last_scale: status.last_scale.as_ref().map(|last| ScaleEvent {
             at: last.time.0,

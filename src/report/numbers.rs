@@ -4,6 +4,8 @@
 //! moved alone is written only when it moved by a tenth, or to or from zero. An age grows by itself, so that an idle
 //! fleet would write without end: it is written when it moved by half.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::QueueScalerStatus;
@@ -14,6 +16,9 @@ use crate::api::condition::{
 /// Parts of a number, as their inverse.
 const TENTH: u64 = 10;
 const HALF: u64 = 2;
+
+/// The shortest commit interval that status keeps.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How much two statuses differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +38,7 @@ pub fn change(before: &QueueScalerStatus, after: &QueueScalerStatus) -> Change {
         Change::State
     } else if numbers(before).iter().zip(numbers(after)).any(|(before, after)| moved(*before, after, TENTH))
         || moved(before.oldest_message_age_seconds, after.oldest_message_age_seconds, HALF)
+        || moved(before.commit_interval_seconds, after.commit_interval_seconds, HALF)
         || explanations(before) != explanations(after)
     {
         Change::Number
@@ -55,6 +61,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         arrival_rate_per_minute: _,
         service_rate,
         saturation,
+        commit_interval_seconds: _,
         estimated_drain_seconds: _,
         partitions,
         decision,
@@ -137,6 +144,18 @@ pub(super) fn rounded_per_minute(per_second: f64) -> i64 {
     // Saturates, as `as` does; a rate is not negative.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     rounded((per_second * 60.0).round().max(0.0) as u64)
+}
+
+/// A commit interval in seconds, rounded, if it is long enough to matter: three shorter ones pass within the minute that
+/// every finding about consumers takes.
+pub(super) fn long_interval(interval: Duration) -> Option<i64> {
+    (interval >= SHORTEST_INTERVAL).then(|| rounded_seconds(interval.as_secs_f64()))
+}
+
+/// A commit interval that was saved. One that nothing shows, or of more than a day, is none.
+pub(super) fn saved_interval(seconds: i64) -> Option<Duration> {
+    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds <= 86_400)?;
+    Some(Duration::from_secs(seconds)).filter(|interval| *interval >= SHORTEST_INTERVAL)
 }
 
 /// Seconds rounded to two significant digits, up to the next whole one.

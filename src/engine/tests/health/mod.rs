@@ -1,5 +1,6 @@
 //! What is wrong with consumers: each finding with its place, its time and its recovery.
 
+mod left_out;
 mod policies;
 mod random;
 mod slow;

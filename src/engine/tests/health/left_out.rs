@@ -1,0 +1,142 @@
+//! Partitions without a consumer or without a proven message, and consumers that are no members and commit seldom.
+
+use super::*;
+use crate::brokers::observation::PartitionId;
+
+/// The next poll with a reading that was changed like this.
+fn poll_as(group: &mut Group, moving: impl Fn(usize) -> bool, change: impl Fn(&mut Backlog)) -> Decision {
+    for number in 0..group.end.len() {
+        group.end[number] += group.arrivals;
+        if moving(number) {
+            group.done[number] = (group.done[number] + 10).min(group.end[number]);
+        }
+    }
+    let mut backlog = group.backlog();
+    change(&mut backlog);
+    group.world.polls(Reading::Known(backlog))
+}
+
+fn without_owner(number: usize) -> impl Fn(&mut Backlog) {
+    move |backlog| {
+        let partition = &mut backlog.partitioned_mut().unwrap().topics[0].partitions[number];
+        partition.as_mut().unwrap().owner = None;
+    }
+}
+
+/// Consumers that assign partitions themselves: no member, and a commit of everything every so many seconds.
+fn self_assigning() -> Group {
+    let mut world = World::new(pinned(2), 2);
+    world.target.ready = Some(2);
+    Group { world, end: vec![100; 3], done: vec![0; 3], members: 0, arrivals: 10 }
+}
+
+/// Polls for so long and returns all reasons in their order.
+fn reasons_with_commits_every(group: &mut Group, commit_seconds: i64, seconds: i64) -> Vec<UnhealthyReason> {
+    let mut seen = Vec::new();
+    for second in (5..=seconds).step_by(5) {
+        group.poll(none);
+        if second % commit_seconds == 0 {
+            // Everything but what came since the last poll.
+            group.done = group.end.iter().map(|end| end - 10).collect();
+        }
+        seen.extend(group.reasons());
+    }
+    seen.dedup();
+    seen
+}
+
+#[test]
+fn a_partition_without_a_consumer_is_named_and_left_out_after_a_minute() {
+    let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 1, max: 6 }, ..plan() }, 2);
+    // The others are done with everything.
+    group.arrivals = 0;
+    group.done = group.end.clone();
+    group.end[5] += 6000;
+    let last = (0..11).map(|_| poll_as(&mut group, none, without_owner(5))).last().unwrap();
+    assert_eq!((group.reasons(), last.desired), (vec![], 6), "for 55 s");
+    let last = (0..2).map(|_| poll_as(&mut group, none, without_owner(5))).last().unwrap();
+    assert_eq!(group.reasons(), [UnhealthyReason::NotConsumed]);
+    assert!(group.message().contains("partition orders-5 has no consumer"), "{}", group.message());
+    assert_eq!(last.desired, 1, "{}", last.message);
+    let last = (0..600).map(|_| poll_as(&mut group, none, without_owner(5))).last().unwrap();
+    assert_eq!((group.reasons(), last.desired), (vec![UnhealthyReason::NotConsumed], 1), "never a stall");
+    let last = poll_as(&mut group, none, |_| {});
+    assert_eq!((group.reasons().contains(&UnhealthyReason::NotConsumed), last.desired), (false, 6));
+}
+
+#[test]
+fn a_backlog_that_nobody_consumes_never_allows_zero_replicas() {
+    let plan = ScalingPlan { bounds: Bounds { min: 0, max: 6 }, ..plan() };
+    let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 2, max: 2 }, ..plan.clone() }, 2);
+    group.world.plan = plan;
+    group.arrivals = 0;
+    group.done = group.end.clone();
+    group.end[5] += 6000;
+    for _ in 0..300 {
+        poll_as(&mut group, none, without_owner(5));
+    }
+    assert_eq!(group.world.target.replicas, 1);
+}
+
+#[test]
+fn a_rebalance_finds_no_partition_without_a_consumer() {
+    let mut group = Group::new(pinned(2), 2);
+    for _ in 0..60 {
+        poll_as(&mut group, all, |backlog| {
+            without_owner(5)(backlog);
+            backlog.partitioned_mut().unwrap().rebalancing = true;
+        });
+        assert_eq!(group.reasons(), []);
+    }
+    for _ in 0..60 {
+        poll_as(&mut group, all, |backlog| (0..PARTITIONS).for_each(|number| without_owner(number)(backlog)));
+        assert_eq!(group.reasons(), [], "nobody reports who reads what");
+    }
+}
+
+#[test]
+fn offsets_that_may_be_no_messages_are_no_stall_and_allow_the_minimum_only() {
+    let plan = ScalingPlan { bounds: Bounds { min: 0, max: 6 }, ..plan() };
+    let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 2, max: 2 }, ..plan.clone() }, 2);
+    group.world.plan = plan;
+    group.arrivals = 0;
+    group.done = group.end.clone();
+    group.end[5] += 3000;
+    let residue = |backlog: &mut Backlog| {
+        backlog.possible_residue = vec![PartitionId { topic: "orders".into(), partition: 5 }];
+    };
+    for _ in 0..600 {
+        poll_as(&mut group, none, residue);
+        assert_eq!(group.reasons(), []);
+    }
+    assert_eq!(group.world.target.replicas, 1);
+    // It was a message after all.
+    for _ in 0..20 {
+        poll_as(&mut group, none, |_| {});
+    }
+    assert_eq!(group.reasons(), [UnhealthyReason::Stalled]);
+}
+
+#[test]
+fn consumers_without_members_that_commit_seldom_are_not_missing_again_and_again() {
+    let mut group = self_assigning();
+    let first = reasons_with_commits_every(&mut group, 100, 300);
+    assert!(first.len() <= 2, "until the first commits are seen: {first:?}");
+    assert_eq!(reasons_with_commits_every(&mut group, 100, 3600), []);
+    // They are gone.
+    let gone = reasons_with_commits_every(&mut group, 4000, 3000);
+    assert_eq!(gone, [UnhealthyReason::NoConsumers]);
+}
+
+#[test]
+fn a_restart_keeps_the_commit_interval_of_consumers_that_commit_seldom() {
+    for members in [0, 2] {
+        let mut group = self_assigning();
+        group.members = members;
+        reasons_with_commits_every(&mut group, 100, 900);
+        let commit_interval = group.world.history.commit_interval();
+        assert_eq!(commit_interval, Some(Duration::from_secs(100)));
+        group.world.history = State::restored(Saved { commit_interval, ..Saved::default() });
+        assert_eq!(reasons_with_commits_every(&mut group, 100, 1800), [], "{members} members");
+    }
+}
