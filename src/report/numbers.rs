@@ -38,13 +38,18 @@ pub fn change(before: &QueueScalerStatus, after: &QueueScalerStatus) -> Change {
         Change::State
     } else if numbers(before).iter().zip(numbers(after)).any(|(before, after)| moved(*before, after, TENTH))
         || moved(before.oldest_message_age_seconds, after.oldest_message_age_seconds, HALF)
-        || moved(before.commit_interval_seconds, after.commit_interval_seconds, HALF)
+        || moved(interval(before), interval(after), HALF)
         || explanations(before) != explanations(after)
     {
         Change::Number
     } else {
         Change::None
     }
+}
+
+/// The commit interval to compare by. Around the shortest that is kept, one that comes and goes is no change.
+fn interval(status: &QueueScalerStatus) -> Option<i64> {
+    status.commit_interval_seconds.or_else(|| i64::try_from(SHORTEST_INTERVAL.as_secs()).ok())
 }
 
 /// What is so, without numbers and without the times and messages of conditions.
@@ -213,6 +218,21 @@ mod tests {
         assert_eq!(change(&aged(100), &aged(149)), Change::None);
         assert_eq!(change(&aged(100), &aged(150)), Change::Number);
         assert_eq!(change(&aged(100), &aged(0)), Change::Number);
+    }
+
+    #[test]
+    fn a_commit_interval_around_the_shortest_is_not_written_again_and_again() {
+        let every = |seconds| QueueScalerStatus {
+            commit_interval_seconds: long_interval(Duration::from_secs(seconds)),
+            ..QueueScalerStatus::default()
+        };
+        assert_eq!(every(19).commit_interval_seconds, None);
+        assert_eq!(change(&every(19), &every(25)), Change::None);
+        assert_eq!(change(&every(25), &every(19)), Change::None);
+        assert_eq!(change(&every(19), &every(100)), Change::Number);
+        assert_eq!(change(&every(100), &every(140)), Change::None);
+        assert_eq!(saved_interval(100), Some(Duration::from_secs(100)));
+        assert_eq!([-1, 5, 100_000].map(saved_interval), [None; 3]);
     }
 
     #[test]
