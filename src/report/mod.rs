@@ -82,8 +82,7 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
         commit_interval,
         estimated_drain,
         ..
-    } =
-        subject.assessment;
+    } = subject.assessment;
     let quality = reading.as_ref().map(AssessedReading::quality);
     let target = subject.target.ok().or(subject.observed_target);
     QueueScalerStatus {

@@ -97,7 +97,10 @@ pub(in crate::engine) fn clauses(left_out: &[StuckPartition]) -> Vec<String> {
     let clauses = [
         by_cause(StuckPartition::is_blocked, |first| {
             let seconds = first.time.as_secs();
-            format!("got no further than offset {} for {seconds} s while others did, and is left out", first.offset)
+            format!(
+                "got no further than offset {} for {seconds} s while others did, and is left out",
+                first.offset
+            )
         }),
         by_cause(
             |it| it.cause == StuckCause::NotConsumed,
@@ -113,7 +116,10 @@ pub(in crate::engine) fn clauses(left_out: &[StuckPartition]) -> Vec<String> {
 
 /// How long a group without members may commit nothing before that means that nobody consumes: a minute, or three
 /// commit intervals. Consumers that assign partitions themselves (Flink, Spark) are no members and only commit.
-pub(in crate::engine) fn absence_limit(commit_interval: Option<Duration>, pauses: Option<Duration>) -> Duration {
+pub(in crate::engine) fn absence_limit(
+    commit_interval: Option<Duration>,
+    pauses: Option<Duration>,
+) -> Duration {
     let commits = commit_interval.unwrap_or_default().saturating_mul(super::MISSING_COMMITS);
     PATIENCE.max(commits).max(pauses.filter(|_| commit_interval.is_none()).unwrap_or_default())
 }

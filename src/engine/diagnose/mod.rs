@@ -242,9 +242,10 @@ impl Diagnosis {
         let was = |reason| before.as_ref().is_some_and(|before| before.finds(reason));
         let since = before.as_ref().map_or(at, |before| before.since);
         let (was_stalled, was_absent) = (was(UnhealthyReason::Stalled), was(UnhealthyReason::NoConsumers));
-        let (present_since, absent_since, hot, not_consumed, known) = before.map_or_else(Default::default, |it| {
-            (it.present_since, it.absent_since, it.hot, it.not_consumed, it.stuck)
-        });
+        let (present_since, absent_since, hot, not_consumed, known) = before
+            .map_or_else(Default::default, |it| {
+                (it.present_since, it.absent_since, it.hot, it.not_consumed, it.stuck)
+            });
         let away = backlog.members == Some(0);
         // Of a workload that does not tell how many are ready, only members show that somebody could work.
         let is_present = target.ready.map_or(target.replicas > 0 && !away, |ready| ready > 0);

@@ -70,7 +70,9 @@ proptest! {
                                 prop_assert!(!finding.message.contains(&name) || lasted(*at));
                             }
                         }
-                        UnhealthyReason::DownstreamSaturated | UnhealthyReason::HotPartition => {}
+                        UnhealthyReason::NotConsumed
+                        | UnhealthyReason::DownstreamSaturated
+                        | UnhealthyReason::HotPartition => {}
                     }
                 }
             } else {
