@@ -12,7 +12,7 @@ use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::KafkaReader;
 use queuescaler::brokers::kafka::access::KafkaAccess;
 use queuescaler::brokers::{Note, Reading, SourceReason};
-use queuescaler::plan::NameSelector;
+use queuescaler::plan::{NamePattern, NameSelector};
 use support::kafka_admin::KafkaAdmin;
 use support::kafka_reading::{One, known, plain, poll, poll_one, unique, unknown, watch, watch_by};
 use support::relay::Relay;
@@ -276,7 +276,7 @@ async fn a_pattern_selects_whole_names_and_no_internal_topics() {
     admin.create_topic(&other, 3).await;
     admin.produce(&other, 0, 8).await;
     let mut reading_of = async |pattern: String| {
-        let pattern = NameSelector::Pattern(regex::Regex::new(&format!("^(?:{pattern})$")).unwrap());
+        let pattern = NameSelector::Pattern(NamePattern::new(&pattern, None).unwrap());
         let mut one = watch_by(&group, pattern, OffsetReset::Earliest, IsolationLevel::ReadUncommitted);
         poll_one(&mut reader, &mut one).await
     };
@@ -290,7 +290,7 @@ async fn a_pattern_selects_whole_names_and_no_internal_topics() {
 #[tokio::test]
 async fn a_new_topic_that_a_pattern_matches_is_seen_within_30_seconds() {
     let Some(Setting { mut admin, mut reader, topic, group }) = setting(1).await else { return };
-    let pattern = NameSelector::Pattern(regex::Regex::new(&format!("^(?:{topic}.*)$")).unwrap());
+    let pattern = NameSelector::Pattern(NamePattern::new(&format!("{topic}.*"), None).unwrap());
     let mut one = watch_by(&group, pattern, OffsetReset::Latest, IsolationLevel::ReadUncommitted);
     assert_eq!(known(&poll_one(&mut reader, &mut one).await).partitions(), Some(1));
     admin.create_topic(&format!("{topic}-later"), 4).await;

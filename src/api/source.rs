@@ -22,6 +22,7 @@ pub struct Source {
 /// A consumer group and the topics that it reads. The backlog is the group's lag.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = exactly_one_of(&["topics", "topicPattern"]))]
+#[x_kube(validation = Rule::new("!has(self.topicExcludePattern) || has(self.topicPattern)").message("topicExcludePattern needs topicPattern; leave the topic out of topics instead").field_path(".topicExcludePattern"))]
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
     /// The first brokers to connect to, as host:port; name more than one, so that one can be down. A host without a dot
@@ -47,6 +48,11 @@ pub struct Kafka {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub topic_pattern: Option<String>,
+    /// A regular expression (syntax of the regex crate). Topics whose whole name matches are left out although
+    /// topicPattern matches them: dead-letter and retry topics that the workload does not read. Default: none is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub topic_exclude_pattern: Option<String>,
     /// The consumer's isolation level (isolation.level). ReadCommitted does not count messages of open transactions.
     /// Default ReadUncommitted.
     #[serde(default)]
@@ -111,7 +117,10 @@ pub enum SaslMechanism {
 /// Queues of one virtual host. The backlog is their ready and unacknowledged messages, added up.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = exactly_one_of(&["queues", "queuePattern"]))]
+#[x_kube(validation = Rule::new("!has(self.queueExcludePattern) || has(self.queuePattern)").message("queueExcludePattern needs queuePattern; leave the queue out of queues instead").field_path(".queueExcludePattern"))]
 #[x_kube(validation = Rule::new("!has(self.queuePattern) || has(self.managementUrl)").message("queuePattern needs managementUrl, because AMQP cannot list queues").field_path(".queuePattern"))]
+#[x_kube(validation = Rule::new("!has(self.vhost) || !self.vhost.matches('^%2[Ff]$')").message("vhost is the plain name of the virtual host: write / instead of %2F").field_path(".vhost"))]
+#[x_kube(validation = Rule::new("!has(self.managementUrl) || !self.managementUrl.matches('/api/*$')").message("managementUrl is the address without /api: the operator appends /api and the rest").field_path(".managementUrl"))]
 #[x_kube(validation = Rule::new("!has(self.managementUrl) || has(self.credentialsSecretRef)").message("managementUrl needs credentialsSecretRef").field_path(".managementUrl"))]
 #[serde(rename_all = "camelCase")]
 pub struct RabbitMq {
@@ -140,6 +149,11 @@ pub struct RabbitMq {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub queue_pattern: Option<String>,
+    /// A regular expression (syntax of the regex crate). Queues whose whole name matches are left out although
+    /// queuePattern matches them: dead-letter and retry queues that the workload does not read. Default: none is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub queue_exclude_pattern: Option<String>,
     /// The Secret with user and password for AMQP and the management API, in the same namespace.
     /// Default: RabbitMQ's default user guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]

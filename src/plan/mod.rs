@@ -17,8 +17,8 @@ pub use scaling::{
     StepRule, Threshold,
 };
 pub use source::{
-    CredentialsRef, KafkaInterest, KafkaSource, NameSelector, RabbitMqInterest, RabbitMqSource, SaslRef,
-    Sharing, Source, TlsRef,
+    CredentialsRef, KafkaInterest, KafkaSource, NamePattern, NameSelector, PatternError, RabbitMqInterest,
+    RabbitMqSource, SaslRef, Sharing, Source, TlsRef,
 };
 
 use crate::api::{QueueScaler, ScaleTargetRef};

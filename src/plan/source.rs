@@ -133,7 +133,49 @@ pub enum NameSelector {
     /// Exactly these, sorted, without repetition, at least one.
     Names(Vec<String>),
     /// All that match as a whole.
-    Pattern(Regex),
+    Pattern(NamePattern),
+}
+
+/// A pattern that a whole name must match, and one that it must not match.
+#[derive(Clone, Debug)]
+pub struct NamePattern {
+    include: Regex,
+    exclude: Option<Regex>,
+}
+
+impl NamePattern {
+    /// Compiles the patterns, each for whole names.
+    ///
+    /// # Errors
+    /// A pattern is not a regular expression, or is too large: which, and why.
+    pub fn new(include: &str, exclude: Option<&str>) -> Result<Self, PatternError> {
+        Ok(Self {
+            include: whole_name(include).map_err(PatternError::Include)?,
+            exclude: exclude.map(whole_name).transpose().map_err(PatternError::Exclude)?,
+        })
+    }
+
+    /// Whether the name is selected.
+    #[must_use]
+    pub fn is_match(&self, name: &str) -> bool {
+        self.include.is_match(name) && !self.exclude.as_ref().is_some_and(|exclude| exclude.is_match(name))
+    }
+
+    /// Both patterns as they were compiled.
+    fn texts(&self) -> (&str, Option<&str>) {
+        (self.include.as_str(), self.exclude.as_ref().map(Regex::as_str))
+    }
+}
+
+/// A pattern that cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// The pattern of the names that are selected.
+    #[error("{0}")]
+    Include(String),
+    /// The pattern of the names that are left out.
+    #[error("{0}")]
+    Exclude(String),
 }
 
 impl NameSelector {
@@ -151,7 +193,7 @@ impl PartialEq for NameSelector {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Names(ours), Self::Names(theirs)) => ours == theirs,
-            (Self::Pattern(ours), Self::Pattern(theirs)) => ours.as_str() == theirs.as_str(),
+            (Self::Pattern(ours), Self::Pattern(theirs)) => ours.texts() == theirs.texts(),
             _ => false,
         }
     }
@@ -163,7 +205,7 @@ impl std::hash::Hash for NameSelector {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         match self {
             Self::Names(names) => names.hash(state),
-            Self::Pattern(pattern) => pattern.as_str().hash(state),
+            Self::Pattern(pattern) => pattern.texts().hash(state),
         }
     }
 }
@@ -172,7 +214,10 @@ impl fmt::Display for NameSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Names(names) => f.write_str(&names.join(", ")),
-            Self::Pattern(pattern) => write!(f, "pattern {}", pattern.as_str()),
+            Self::Pattern(NamePattern { include, exclude: None }) => write!(f, "pattern {include}"),
+            Self::Pattern(NamePattern { include, exclude: Some(exclude) }) => {
+                write!(f, "pattern {include} without {exclude}")
+            }
         }
     }
 }
@@ -201,8 +246,12 @@ fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, In
     if given.consumer_group.is_empty() {
         return Err(Invalid::new(format!("{field}.consumerGroup"), "must not be empty"));
     }
-    let topics =
-        selector(given.topics.as_deref(), given.topic_pattern.as_deref(), field, "topics", "topicPattern")?;
+    let topics = selector(Selection {
+        field,
+        names: ("topics", given.topics.as_deref()),
+        pattern: ("topicPattern", given.topic_pattern.as_deref()),
+        exclude: ("topicExcludePattern", given.topic_exclude_pattern.as_deref()),
+    })?;
     Ok(KafkaSource {
         bootstrap,
         tls: given.tls.clone(),
@@ -229,8 +278,16 @@ fn validate_rabbitmq(given: &api::RabbitMq, namespace: &str) -> Result<RabbitMqS
         .ok_or_else(|| Invalid::new(format!("{field}.amqpPort"), "must be from 1 to 65535"))?;
     let management_url =
         given.management_url.as_deref().map(|url| management_url(url, namespace)).transpose()?;
-    let queues =
-        selector(given.queues.as_deref(), given.queue_pattern.as_deref(), field, "queues", "queuePattern")?;
+    if given.vhost.eq_ignore_ascii_case("%2f") {
+        let problem = "is the plain name of the virtual host: write / instead of %2F";
+        return Err(Invalid::new(format!("{field}.vhost"), problem));
+    }
+    let queues = selector(Selection {
+        field,
+        names: ("queues", given.queues.as_deref()),
+        pattern: ("queuePattern", given.queue_pattern.as_deref()),
+        exclude: ("queueExcludePattern", given.queue_exclude_pattern.as_deref()),
+    })?;
     if matches!(queues, NameSelector::Pattern(_)) && management_url.is_none() {
         let problem = "needs managementUrl, because AMQP cannot list queues";
         return Err(Invalid::new(format!("{field}.queuePattern"), problem));
@@ -245,23 +302,38 @@ fn validate_rabbitmq(given: &api::RabbitMq, namespace: &str) -> Result<RabbitMqS
     })
 }
 
-fn selector(
-    names: Option<&[String]>,
-    pattern: Option<&str>,
-    field: &str,
-    names_field: &str,
-    pattern_field: &str,
-) -> Result<NameSelector, Invalid> {
+/// How a source selects its topics or queues: members of `field`, by their names.
+struct Selection<'a> {
+    field: &'a str,
+    names: (&'a str, Option<&'a [String]>),
+    pattern: (&'a str, Option<&'a str>),
+    exclude: (&'a str, Option<&'a str>),
+}
+
+fn selector(selection: Selection<'_>) -> Result<NameSelector, Invalid> {
+    let Selection { field, names: (names_field, names), pattern, exclude } = selection;
+    let (pattern_field, pattern) = pattern;
+    let (exclude_field, exclude) = exclude;
     match (names, pattern) {
+        (Some(_), None) if exclude.is_some() => {
+            let problem = format!("needs {pattern_field}; leave the name out of {names_field} instead");
+            Err(Invalid::new(format!("{field}.{exclude_field}"), problem))
+        }
         (Some(names), None) if !names.is_empty() => {
             let mut names = names.to_vec();
             names.sort_unstable();
             names.dedup();
             Ok(NameSelector::Names(names))
         }
-        (None, Some(pattern)) => whole_name(pattern)
-            .map(NameSelector::Pattern)
-            .map_err(|problem| Invalid::new(format!("{field}.{pattern_field}"), problem)),
+        (None, Some(pattern)) => {
+            NamePattern::new(pattern, exclude).map(NameSelector::Pattern).map_err(|error| {
+                let which = match error {
+                    PatternError::Include(_) => pattern_field,
+                    PatternError::Exclude(_) => exclude_field,
+                };
+                Invalid::new(format!("{field}.{which}"), error.to_string())
+            })
+        }
         _ => {
             let problem = format!("exactly one of {names_field} (not empty), {pattern_field} must be set");
             Err(Invalid::new(field, problem))
@@ -316,6 +388,12 @@ fn management_url(given: &str, namespace: &str) -> Result<String, Invalid> {
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(Invalid::new(field, "must end with the path, without ? or #"));
+    }
+    if url.path().trim_end_matches('/').ends_with("/api") {
+        return Err(Invalid::new(
+            field,
+            "is the address without /api: the operator appends /api and the rest",
+        ));
     }
     let host = url.host_str().map(|host| full_host(host, namespace));
     url.set_host(host.as_deref())

@@ -369,6 +369,68 @@ fn a_pattern_matches_whole_names() {
 }
 
 #[test]
+fn an_exclude_pattern_leaves_whole_names_out() {
+    let source = json!({"rabbitmq": {
+        "host": "rabbitmq", "managementUrl": "http://rabbitmq:15672", "queuePattern": "orders.*",
+        "queueExcludePattern": r".*\.dead|orders\.retry",
+    }});
+    let Source::RabbitMq(rabbitmq) = plan_of(with(kafka(), "/source", source)).unwrap().source else {
+        panic!("not a RabbitMQ source")
+    };
+    let queues = rabbitmq.interest.queues;
+    for (name, matches) in [
+        ("orders", true),
+        ("orders.eu", true),
+        ("orders.dead", false),
+        ("orders.retry", false),
+        ("orders.retry.2", true),
+        ("invoices", false),
+    ] {
+        assert_eq!(queues.matches(name), matches, "{name}");
+    }
+    assert_eq!(queues.to_string(), r"pattern ^(?:orders.*)$ without ^(?:.*\.dead|orders\.retry)$");
+}
+
+#[test]
+fn an_exclude_pattern_needs_a_pattern_and_is_a_regular_expression() {
+    let rabbitmq = |members: serde_json::Value| {
+        let mut source = json!({"host": "rabbitmq", "managementUrl": "http://rabbitmq:15672"});
+        source.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        with(kafka(), "/source", json!({"rabbitmq": source}))
+    };
+    for (members, problem) in [
+        (json!({"queues": ["a"], "queueExcludePattern": "b"}), "needs queuePattern"),
+        (json!({"queuePattern": "a", "queueExcludePattern": "("}), "is not a regular expression: "),
+    ] {
+        let invalid = plan_of(rabbitmq(members)).unwrap_err();
+        assert_eq!(invalid.field, "spec.source.rabbitmq.queueExcludePattern");
+        assert!(invalid.problem.starts_with(problem), "{}", invalid.problem);
+    }
+}
+
+#[test]
+fn an_escaped_vhost_and_an_address_with_api_get_a_hint() {
+    let rabbitmq = |member: &str, value: &str| {
+        let mut source =
+            json!({"host": "rabbitmq", "managementUrl": "http://rabbitmq:15672", "queues": ["a"]});
+        source[member] = json!(value);
+        plan_of(with(kafka(), "/source", json!({"rabbitmq": source})))
+    };
+    for (member, value, hint) in [
+        ("vhost", "%2F", "write / instead"),
+        ("vhost", "%2f", "write / instead"),
+        ("managementUrl", "http://rabbitmq:15672/api", "without /api"),
+        ("managementUrl", "http://rabbitmq:15672/base/api/", "without /api"),
+    ] {
+        let invalid = rabbitmq(member, value).unwrap_err();
+        assert_eq!(invalid.field, format!("spec.source.rabbitmq.{member}"));
+        assert!(invalid.problem.contains(hint), "{}", invalid.problem);
+    }
+    assert!(rabbitmq("vhost", "a%2Fb").is_ok());
+    assert!(rabbitmq("managementUrl", "http://rabbitmq:15672/apis").is_ok());
+}
+
+#[test]
 fn a_host_without_a_dot_is_a_service_of_the_objects_namespace() {
     let Source::Kafka(source) = plan_of(kafka()).unwrap().source else { panic!("not a Kafka source") };
     assert_eq!(source.bootstrap, ["kafka.shop.svc:9092"]);

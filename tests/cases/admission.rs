@@ -167,6 +167,30 @@ async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
             "exactly one of queues, queuePattern",
         ),
         (
+            kafka(),
+            vec![(format!("{k}/topicExcludePattern"), json!("orders-dead"))],
+            "spec.source.kafka.topicExcludePattern",
+            "topicExcludePattern needs topicPattern",
+        ),
+        (
+            rabbitmq(),
+            vec![(format!("{r}/queueExcludePattern"), json!("orders-dead"))],
+            "spec.source.rabbitmq.queueExcludePattern",
+            "queueExcludePattern needs queuePattern",
+        ),
+        (
+            rabbitmq(),
+            vec![(format!("{r}/vhost"), json!("%2F"))],
+            "spec.source.rabbitmq.vhost",
+            "write / instead of %2F",
+        ),
+        (
+            rabbitmq(),
+            vec![(format!("{r}/managementUrl"), json!("http://rabbitmq.example:15672/api/"))],
+            "spec.source.rabbitmq.managementUrl",
+            "without /api",
+        ),
+        (
             rabbitmq(),
             vec![
                 (format!("{r}/queues"), Value::Null),

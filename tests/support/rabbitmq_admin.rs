@@ -19,7 +19,7 @@ use queuescaler::brokers::rabbitmq::access::RabbitMqAccess;
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
 use queuescaler::brokers::{Problem, Reading};
-use queuescaler::plan::{NameSelector, RabbitMqInterest};
+use queuescaler::plan::{NamePattern, NameSelector, RabbitMqInterest};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -318,7 +318,7 @@ impl Vhost {
     }
 
     pub fn pattern(&self, pattern: &str) -> Watched<RabbitMqInterest, Memory> {
-        interest(&self.name, NameSelector::Pattern(regex::Regex::new(&format!("^(?:{pattern})$")).unwrap()))
+        interest(&self.name, NameSelector::Pattern(NamePattern::new(pattern, None).unwrap()))
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::error::ParseResponseErrorCode;
-use regex::Regex;
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Poll};
@@ -17,6 +16,7 @@ use super::transactions::Ends;
 use crate::api::IsolationLevel;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
+use crate::plan::NamePattern;
 
 /// Topics asked for in one metadata request.
 const TOPICS_PER_REQUEST: usize = 2000;
@@ -99,7 +99,7 @@ impl Topics {
     }
 
     /// The listed topics that the pattern matches.
-    pub(super) fn matching(&self, pattern: &Regex, matched: &mut Matched) -> Vec<Arc<str>> {
+    pub(super) fn matching(&self, pattern: &NamePattern, matched: &mut Matched) -> Vec<Arc<str>> {
         if let Some(listing) =
             self.listing.as_ref().filter(|listing| listing.generation != matched.generation)
         {
