@@ -3,7 +3,8 @@
 .PHONY: help demo down test lint unit real bench generate images sbom pin-images
 
 UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile docs examples fields generated kafka_reader_faults \
-  kafka_reader_probes kafka_reader_footprint kafka_reader_memory kafka_reader_tls language monitoring rabbitmq_reader_faults simulate)
+  kafka_reader_probes kafka_reader_footprint kafka_reader_memory kafka_reader_tls language monitoring \
+  rabbitmq_reader_answers rabbitmq_reader_faults rabbitmq_reader_memory simulate)
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -21,7 +21,7 @@ use queuescaler::brokers::reader::{Reader, Watched};
 use queuescaler::brokers::sessions::Sessions;
 use queuescaler::brokers::{Problem, Reading, SourceReason, Wake};
 use queuescaler::engine::{Reason, State, Target, assess};
-use queuescaler::plan::{NameSelector, RabbitMqInterest, validate};
+use queuescaler::plan::{NamePattern, NameSelector, RabbitMqInterest, validate};
 use queuescaler::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -74,7 +74,11 @@ async fn read(
 }
 
 fn counted(name: &str, ready: u64) -> Value {
-    json!({"name": name, "type": "classic", "state": "running", "messages_ready": ready,
+    counted_in("/", name, ready)
+}
+
+fn counted_in(vhost: &str, name: &str, ready: u64) -> Value {
+    json!({"name": name, "vhost": vhost, "type": "classic", "state": "running", "messages_ready": ready,
            "messages_unacknowledged": 0, "consumers": 1, "message_stats": {"publish": ready}})
 }
 
@@ -156,7 +160,7 @@ async fn numbers_that_are_missing_or_impossible_are_never_zero() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_is_given_up() {
+async fn an_answer_larger_than_any_is_refused() {
     let huge = ResponseTemplate::new(200).set_body_bytes(vec![b' '; 9 * 1024 * 1024]);
     let problem = problem_of(huge).await;
     assert_eq!(problem.reason, SourceReason::ResponseInvalid);
@@ -166,9 +170,17 @@ async fn an_endless_answer_is_given_up() {
 #[tokio::test]
 async fn the_brokers_words_are_cut_and_escaped() {
     let name = format!("orders\n{}", "x".repeat(10_000));
-    let problem =
-        problem_of(ResponseTemplate::new(200).set_body_json(json!({"name": name, "type": "stream"}))).await;
-    assert!(problem.message.len() < 600 && !problem.message.contains('\n'), "{problem}");
+    let problem = problem_of(
+        ResponseTemplate::new(200).set_body_json(json!({"name": name, "vhost": "/", "type": "stream"})),
+    )
+    .await;
+    assert!(problem.message.len() < 800 && !problem.message.contains('\n'), "{problem}");
+}
+
+/// Requests about queues.
+async fn questions(server: &MockServer) -> usize {
+    let requests = server.received_requests().await.unwrap();
+    requests.iter().filter(|request| request.url.path().starts_with("/api/queues")).count()
 }
 
 #[tokio::test]
@@ -195,13 +207,13 @@ async fn hundreds_of_queues_are_read_by_listings_and_few_by_themselves() {
     assert!(
         readings.iter().all(|reading| matches!(reading, Reading::Known(backlog) if backlog.messages == 1))
     );
-    assert_eq!(server.received_requests().await.unwrap().len(), 1);
+    assert_eq!(questions(&server).await, 1);
     // Two that share a queue ask for it once.
     let (mut one, mut both) = (queues(&["queue-000"]), queues(&["queue-000", "queue-001"]));
     let readings =
         reader.read(&mut [&mut one, &mut both], Instant::now() + Duration::from_secs(5)).await.unwrap();
     assert_eq!(readings[1].backlog().unwrap().messages, 2);
-    assert_eq!(server.received_requests().await.unwrap().len(), 3);
+    assert_eq!(questions(&server).await, 3);
 }
 
 #[tokio::test]
@@ -221,7 +233,7 @@ async fn pages_that_do_not_fit_together_are_read_again_as_one() {
         .with_priority(9)
         .mount(&server)
         .await;
-    let mut all = watched(NameSelector::Pattern(regex::Regex::new("^(?:.)$").unwrap()));
+    let mut all = watched(NameSelector::Pattern(NamePattern::new(".", None).unwrap()));
     let reading = read(&mut reader(&server.uri()), &mut all).await.unwrap();
     assert!(matches!(&reading, Reading::Known(backlog) if backlog.messages == 4), "{reading:?}");
 }
@@ -264,7 +276,8 @@ async fn a_kept_connection_that_the_broker_resets_is_replaced_once() {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all((head + &body).as_bytes()).await.unwrap();
     };
-    // The first connection serves one request and dies on the second, after having read it.
+    // The first connection serves one request and dies on the second, after having read it. The second poll asks for
+    // settings too, over connections of their own.
     let (address, connections) = server(move |number, mut stream| async move {
         while request(&mut stream).await {
             answer(&mut stream).await;
@@ -280,7 +293,7 @@ async fn a_kept_connection_that_the_broker_resets_is_replaced_once() {
         let reading = read(&mut reader, &mut queues(&["orders"])).await.unwrap();
         assert!(matches!(&reading, Reading::Known(backlog) if backlog.messages == 3), "{reading:?}");
     }
-    assert_eq!(connections.load(Ordering::SeqCst), 2);
+    assert!((2..=4).contains(&connections.load(Ordering::SeqCst)), "{connections:?}");
 }
 
 #[tokio::test]

@@ -93,6 +93,8 @@ pub struct Backlog {
     /// what compaction left), because no log probe has found a message yet. They are counted in `messages`, and are no
     /// evidence of a stall. What is known to be no message is not counted at all.
     pub possible_residue: Vec<PartitionId>,
+    /// How often the broker renews its numbers: readings that are less apart can repeat one. Absent: not known.
+    pub statistics_interval: Option<Duration>,
     /// What the user should know besides the number.
     pub notes: Vec<Note>,
 }
@@ -104,6 +106,16 @@ impl Backlog {
         let needs =
             |note: &Note| matches!(note, Note::NoCommittedOffsets | Note::UncommittedPartitions { .. });
         self.notes.iter().any(needs)
+    }
+
+    /// Messages that are left out because nobody consumes their queues ([`Note::NotConsumed`]).
+    #[must_use]
+    pub fn messages_not_consumed(&self) -> u64 {
+        let messages = |note: &Note| match note {
+            Note::NotConsumed { messages, .. } => Some(*messages),
+            _ => None,
+        };
+        self.notes.iter().find_map(messages).unwrap_or_default()
     }
 }
 
@@ -377,6 +389,22 @@ pub enum Note {
     },
     /// The broker's certificate is not verified, because the user said so.
     TlsNotVerified,
+    /// Nobody has consumed these queues for long, while other queues of the same object were consumed: dead-letter
+    /// queues that a pattern matches, say. Their messages are not part of the backlog.
+    NotConsumed {
+        /// The first of them that have messages; their names went through [`quote`].
+        queues: Vec<String>,
+        /// How many have messages.
+        count: u32,
+        /// Their messages.
+        messages: u64,
+    },
+    /// Several queues have a single active consumer each. RabbitMQ leaves it where it is while it lives, so that the
+    /// active consumers of several queues can be in one pod while others are idle.
+    SingleActiveConsumers,
+    /// The broker does not count messages that arrive and are processed (RabbitMQ's `rates_mode = none`), so that no
+    /// rate is ever known.
+    MessagesNotCounted,
 }
 
 /// Why a reading is not complete: a reason for the condition, and a sentence.

@@ -27,8 +27,9 @@ pub(super) fn decide(
     let episode = drain_time::follow(&situation);
     history.episode = episode;
     let mut proposal = propose(&Situation { plan, backlog, current, target, taken_at, history, now });
+    let unclaimed = unclaimed(backlog, current, history);
     if current == 0 {
-        wake(&mut proposal, backlog.messages, plan.activation_backlog);
+        wake(&mut proposal, backlog.messages.saturating_add(unclaimed), plan.activation_backlog);
     }
     if problem.is_some() {
         proposal.message.insert_str(0, "at least ");
@@ -66,6 +67,17 @@ pub(super) fn decide(
     let reason = reason(scene, &course, backlog, problem);
     let Course { proposal: Proposal { message, .. }, replicas, limited_by, .. } = course;
     Decision { desired, replicas, reason, message, limited_by, fallback: false }
+}
+
+/// Messages that arrived in queues that nobody consumes since the workload last ran. Whether it would consume them is
+/// not known at zero replicas: another workload may consume the other queues. So they count, and those that were there
+/// before do not.
+fn unclaimed(backlog: &Backlog, current: i32, history: &mut State) -> u64 {
+    let messages = backlog.messages_not_consumed();
+    if current > 0 {
+        history.not_consumed = Some(messages);
+    }
+    messages.saturating_sub(*history.not_consumed.get_or_insert(messages))
 }
 
 /// At zero, what counts is whether there is enough to start for.
@@ -108,8 +120,9 @@ fn record(
     let lowest = scene.plan.bounds.min.max(1);
     let low = complete && proposal.trend <= lowest;
     let empty = complete && backlog.messages == 0 && backlog.in_flight() == 0 && !backlog.needs_consumer();
-    history.low.observe(low, taken_at, scene.plan.statistics_interval);
-    history.empty.observe(empty, taken_at, scene.plan.statistics_interval);
+    let interval = backlog.statistics_interval.unwrap_or(scene.plan.statistics_interval);
+    history.low.observe(low, taken_at, interval);
+    history.empty.observe(empty, taken_at, interval);
     if complete || proposal.trend > scene.current {
         history.recommend(proposal.trend, scene.current, scene.plan, scene.now);
     }

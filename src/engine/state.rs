@@ -24,6 +24,8 @@ use crate::plan::{Behavior, Policy, ScalingPlan, ScalingRules};
 pub struct State {
     /// Which readings were taken into account.
     pub(super) counted: CountedReadings,
+    /// Messages in queues that nobody consumes, when the workload last ran.
+    pub(super) not_consumed: Option<u64>,
     recorded_at: Option<Timestamp>,
     lowest: Extreme<false>,
     highest: Extreme<true>,
@@ -338,12 +340,17 @@ pub(super) struct Run {
     last: Option<Timestamp>,
 }
 
+/// How much earlier than an interval a reading can come and still be the next one. A poll is not later or earlier than
+/// this, whatever the interval.
+const EARLY: Duration = Duration::from_millis(500);
+
 impl Run {
     /// Takes a reading into account.
     pub(super) fn observe(&mut self, holds: bool, taken_at: Timestamp, interval: Duration) {
         if !holds {
             *self = Self::default();
-        } else if self.last.is_none_or(|last| elapsed(last, taken_at) >= interval - interval / 10) {
+        } else if self.last.is_none_or(|last| elapsed(last, taken_at) >= interval - EARLY.min(interval / 10))
+        {
             *self = Self { count: self.count.saturating_add(1), last: Some(taken_at) };
         }
     }

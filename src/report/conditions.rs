@@ -113,6 +113,12 @@ fn source_observed(subject: &Subject<'_>) -> ConditionDraft {
         message.push_str("; the broker's certificate is not verified (tls.insecureSkipVerify)");
     }
     message.push_str(&reading.notes.iter().find_map(held).unwrap_or_default());
+    if reading.notes.contains(&Note::SingleActiveConsumers) {
+        // https://www.rabbitmq.com/docs/consumers#single-active-consumer
+        message.push_str(
+            "; each queue has a single active consumer, which RabbitMQ does not move: one pod can hold several",
+        );
+    }
     draft("True", reason.into(), message)
 }
 
@@ -149,6 +155,21 @@ fn source_note(note: &Note) -> Option<(&'static str, String)> {
                 quote(&topics.join(", "))
             );
             Some(("ResidueUnknown", message))
+        }
+        Note::NotConsumed { queues, count, .. } => {
+            let message = format!(
+                "nobody consumes queue {}{}, while other queues of this object are consumed; its messages are not \
+                 counted; leave it out (queueExcludePattern), or let the workload consume it",
+                queues.join(", "),
+                more(*count, queues)
+            );
+            Some(("NotConsumed", message))
+        }
+        Note::MessagesNotCounted => {
+            let message = "the broker does not count messages (management.rates_mode = none); arrival rate, service \
+                           rate and drain time cannot be learned; set rates_mode to basic, or use the policy \
+                           backlogPerReplica";
+            Some(("MessagesNotCounted", message.to_owned()))
         }
         _ => None,
     }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::{Failure, Findings};
 use super::backlog::{Counts, Finding, named};
 use super::link::{Endpoint, Link};
+use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
 
 /// Declares on their way at once. A missing queue closes the channel, and those behind it are asked for again.
@@ -61,7 +62,7 @@ impl Amqp {
             Failure::Unreachable(Problem::new(SourceReason::BrokerUnreachable, message))
         })?;
         self.links.insert(vhost.to_owned(), link);
-        Ok(Findings { queues, complete: false })
+        Ok(Findings { queues, ..Findings::default() })
     }
 }
 
@@ -115,6 +116,9 @@ async fn on_one_channel(
             let Some(name) = left.pop_front() else { break };
             let refused = answer.is_err();
             let finding = match answer {
+                Ok(queue) if queue.name().as_str() != name => {
+                    return Err(Lost(format!("asked for queue {} it answers with another", quote(name))));
+                }
                 Ok(queue) => Finding::Counted(Counts {
                     ready: queue.message_count().into(),
                     consumers: Some(queue.consumer_count()),

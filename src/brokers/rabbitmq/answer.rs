@@ -10,8 +10,10 @@ use crate::brokers::Problem;
 pub(super) struct Findings {
     /// By queue. A queue that is not here does not exist, as far as it was asked for.
     pub queues: HashMap<String, Finding>,
-    /// All queues of the virtual host are here.
-    pub complete: bool,
+    /// All queues were listed, so that the patterns of the question were compared with them.
+    pub listed: bool,
+    /// Why a listing that was asked for is missing. The queues that were asked for by name are here nevertheless.
+    pub unlisted: Option<Problem>,
 }
 
 /// Why there are no findings.

@@ -1,9 +1,10 @@
-//! From what was found out about queues to a reading. Pure: no request is made here, and nothing is remembered.
+//! Adds up the queues of one object to a reading. Pure.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::history::QueueHistory;
 use crate::brokers::observation::{Dated, Retention, Shape, Shared, quote};
 use crate::brokers::{Backlog, Note, Problem, Reading, SourceReason};
 
@@ -24,6 +25,14 @@ pub(super) enum Finding {
 }
 
 impl Finding {
+    /// Its numbers, if it was counted.
+    pub(super) fn counts(&self) -> Option<&Counts> {
+        match self {
+            Self::Counted(counts) => Some(counts),
+            Self::Missing | Self::Unusable(_) => None,
+        }
+    }
+
     /// Whether the queue was refused as a stream.
     pub(super) fn is_stream(&self) -> bool {
         matches!(self, Self::Unusable(problem) if problem.reason == SourceReason::StreamNotSupported)
@@ -47,10 +56,8 @@ pub(super) struct Counts {
     pub single_active: bool,
     /// When the message at the head was sent, in seconds since 1970, as its sender says.
     pub head: Option<i64>,
-    /// Of several queues: one that has messages does not tell that.
-    pub untold: bool,
     /// Milliseconds after which messages are deleted. Absent: they are not.
-    pub kept: Option<u64>,
+    pub retention: Option<u64>,
 }
 
 /// The refusal of a stream.
@@ -67,26 +74,31 @@ pub(super) fn named(queue: &str, vhost: &str) -> String {
     format!("queue {} of virtual host {}", quote(queue), quote(vhost))
 }
 
-/// Adds up several queues of one virtual host.
+/// Adds up several queues of one virtual host, without those that nobody consumes while others are consumed.
 ///
 /// `Known` when all were counted, `AtLeast` when some were, `Unknown` when none was.
-pub(super) fn add_up<'a>(vhost: &str, findings: impl IntoIterator<Item = (&'a str, &'a Finding)>) -> Reading {
-    let mut total = Counts {
-        published: Some(0),
-        processed: Some(0),
-        consumers: Some(0),
-        single_active: true,
-        kept: Some(0),
-        ..Counts::default()
-    };
+pub(super) fn add_up<'a>(
+    vhost: &str,
+    findings: impl IntoIterator<Item = (&'a str, &'a Finding), IntoIter: Clone>,
+    history: &QueueHistory,
+    counters: Counters,
+) -> Reading {
+    let mut sum = Sum { counters, consumers: Some(0), retention: Some(0), ..Sum::default() };
     let mut counted = false;
     let mut missing = Vec::new();
     let mut trouble = None;
+    let findings = findings.into_iter();
+    // Where nothing else is left, those that nobody consumes are the backlog.
+    let leaves_some =
+        findings.clone().any(|(name, finding)| finding.counts().is_some() && !history.is_not_consumed(name));
     for (name, finding) in findings {
         match finding {
+            Finding::Counted(counts) if leaves_some && history.is_not_consumed(name) => {
+                sum.leave_out(name, counts);
+            }
             Finding::Counted(counts) => {
                 counted = true;
-                total = total.plus(counts);
+                sum.add(counts);
             }
             Finding::Missing => missing.push(name),
             Finding::Unusable(problem) => trouble = trouble.or_else(|| Some(problem.clone())),
@@ -94,71 +106,103 @@ pub(super) fn add_up<'a>(vhost: &str, findings: impl IntoIterator<Item = (&'a st
     }
     let absent = || absent(vhost, &missing);
     match (counted, trouble) {
-        (true, None) if missing.is_empty() => Reading::Known(total.backlog()),
+        (true, None) if missing.is_empty() => Reading::Known(sum.backlog()),
         (true, None) => {
-            Reading::AtLeast(total.backlog(), Problem::new(SourceReason::PartialObservation, absent()))
+            Reading::AtLeast(sum.backlog(), Problem::new(SourceReason::PartialObservation, absent()))
         }
-        (true, Some(problem)) => Reading::AtLeast(total.backlog(), problem),
+        (true, Some(problem)) => Reading::AtLeast(sum.backlog(), problem),
         (false, Some(problem)) => Reading::Unknown(problem),
         (false, None) => Reading::Unknown(Problem::new(SourceReason::QueueNotFound, absent())),
     }
 }
 
-impl Counts {
-    fn plus(self, other: &Self) -> Self {
-        Self {
-            ready: self.ready.saturating_add(other.ready),
-            unacknowledged: self.unacknowledged.saturating_add(other.unacknowledged),
-            published: self.published.zip(other.published).map(|(ours, theirs)| ours.wrapping_add(theirs)),
-            processed: self.processed.zip(other.processed).map(|(ours, theirs)| ours.wrapping_add(theirs)),
-            // With several queues each may have another active consumer, and one that has many is not bound to one.
-            single_active: self.single_active && other.single_active,
-            consumers: self.consumers.zip(other.consumers).map(|(ours, theirs)| ours.saturating_add(theirs)),
-            // What an empty queue says of its messages does not matter.
-            head: self.head.into_iter().chain(other.head.filter(|_| !other.is_empty())).min(),
-            untold: self.untold || (other.head.is_none() && !other.is_empty()),
-            kept: match other.is_empty() {
-                true => self.kept,
-                false => self.kept.zip(other.kept).map(|(ours, theirs)| ours.max(theirs)),
-            },
+/// Counters over all queues.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counters {
+    pub arrived: Option<u64>,
+    pub processed: Option<u64>,
+}
+
+/// Several queues together.
+#[derive(Debug, Default)]
+struct Sum {
+    counters: Counters,
+    ready: u64,
+    unacknowledged: u64,
+    queues: u32,
+    single_active: u32,
+    consumers: Option<u32>,
+    /// The oldest message at the head of a queue, in seconds since 1970.
+    head: Option<i64>,
+    /// A queue with messages does not report the time of the one at its head.
+    head_unknown: bool,
+    /// Milliseconds after which the last queue with messages deletes them.
+    retention: Option<u64>,
+    not_consumed: Vec<String>,
+    messages_not_consumed: u64,
+    queues_not_consumed: u32,
+}
+
+impl Sum {
+    fn add(&mut self, counts: &Counts) {
+        self.ready = self.ready.saturating_add(counts.ready);
+        self.unacknowledged = self.unacknowledged.saturating_add(counts.unacknowledged);
+        self.queues = self.queues.saturating_add(1);
+        self.single_active = self.single_active.saturating_add(counts.single_active.into());
+        self.consumers =
+            self.consumers.zip(counts.consumers).map(|(ours, theirs)| ours.saturating_add(theirs));
+        // What an empty queue says of its messages does not matter.
+        if counts.ready == 0 && counts.unacknowledged == 0 {
+            return;
         }
+        self.head = self.head.into_iter().chain(counts.head).min();
+        self.head_unknown |= counts.head.is_none();
+        self.retention = self.retention.zip(counts.retention).map(|(ours, theirs)| ours.max(theirs));
     }
 
-    fn is_empty(&self) -> bool {
-        self.ready == 0 && self.unacknowledged == 0
+    fn leave_out(&mut self, name: &str, counts: &Counts) {
+        let messages = counts.ready.saturating_add(counts.unacknowledged);
+        if messages == 0 {
+            return;
+        }
+        self.messages_not_consumed = self.messages_not_consumed.saturating_add(messages);
+        self.queues_not_consumed = self.queues_not_consumed.saturating_add(1);
+        if self.not_consumed.len() < NAMES_SHOWN {
+            self.not_consumed.push(quote(name));
+        }
     }
 
     fn backlog(self) -> Backlog {
         Backlog {
             messages: self.ready.saturating_add(self.unacknowledged),
-            arrived: self.published,
+            arrived: self.counters.arrived,
             members: self.consumers,
             shape: Shape::Shared(Shared {
                 in_flight: self.unacknowledged,
-                processed: self.processed,
-                active_consumers_at_most: self.single_active.then_some(1),
+                processed: self.counters.processed,
+                active_consumers_at_most: self.active_consumers_at_most(),
             }),
             dated: self.dated().into_iter().collect(),
-            retention: self.kept().into_iter().collect(),
-            notes: self.held().into_iter().collect(),
+            retention: self.retention().into_iter().collect(),
+            notes: [self.held(), self.not_consumed(), self.single_active()].into_iter().flatten().collect(),
             ..Backlog::default()
         }
     }
 
     /// Where messages are processed in their order, the one at the head is the next. Brokers that do not look at what
-    /// consumers have taken, which is older, tell of the first that is ready.
+    /// consumers have taken, which is older, report the first that is ready.
     fn dated(&self) -> Option<Dated> {
         Some(Dated {
             topic: "".into(),
             partition: 0,
-            offset: self.processed?,
+            offset: self.counters.processed?,
             written: Timestamp::from_second(self.head?).ok()?,
-            certain: self.unacknowledged == 0 && !self.untold,
+            certain: self.unacknowledged == 0 && !self.head_unknown,
         })
     }
 
-    fn kept(&self) -> Option<Retention> {
-        let time = self.kept.filter(|time| *time > 0).map(Duration::from_millis)?;
+    fn retention(&self) -> Option<Retention> {
+        let time = self.retention.filter(|time| *time > 0).map(Duration::from_millis)?;
         Some(Retention { topic: "".into(), time })
     }
 
@@ -168,6 +212,23 @@ impl Counts {
         let many = self.unacknowledged / u64::from(consumers) >= HELD;
         (many && self.ready == 0)
             .then_some(Note::HeldByConsumers { messages: self.unacknowledged, consumers })
+    }
+
+    /// Each queue with a single active consumer can have another one. A queue without that bound uses any number.
+    fn active_consumers_at_most(&self) -> Option<u32> {
+        (self.single_active == self.queues).then_some(self.single_active)
+    }
+
+    fn single_active(&self) -> Option<Note> {
+        self.active_consumers_at_most().filter(|queues| *queues > 1).map(|_| Note::SingleActiveConsumers)
+    }
+
+    fn not_consumed(&self) -> Option<Note> {
+        (self.queues_not_consumed > 0).then(|| Note::NotConsumed {
+            queues: self.not_consumed.clone(),
+            count: self.queues_not_consumed,
+            messages: self.messages_not_consumed,
+        })
     }
 }
 
@@ -187,6 +248,8 @@ fn absent(vhost: &str, missing: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     fn counted(ready: u64, published: Option<u64>) -> Finding {
@@ -199,10 +262,18 @@ mod tests {
         })
     }
 
+    /// The first reading of these queues.
+    fn first(findings: &[(&str, &Finding)]) -> Reading {
+        let mut history = QueueHistory::default();
+        let counted: Vec<_> = findings.iter().map(|(name, finding)| (*name, finding.counts())).collect();
+        history.observe(&counted, Instant::now());
+        add_up("shop", findings.iter().copied(), &history, history.counters())
+    }
+
     #[test]
     fn queues_add_up() {
         let (a, b) = (counted(3, Some(10)), counted(4, Some(20)));
-        let Reading::Known(backlog) = add_up("shop", [("a", &a), ("b", &b)]) else { panic!() };
+        let Reading::Known(backlog) = first(&[("a", &a), ("b", &b)]) else { panic!() };
         assert_eq!((backlog.messages, backlog.in_flight()), (9, 2));
         assert_eq!((backlog.arrived, backlog.members), (Some(30), Some(4)));
     }
@@ -210,7 +281,7 @@ mod tests {
     #[test]
     fn arrivals_of_some_queues_are_no_arrivals_of_all() {
         let (a, b) = (counted(3, Some(10)), counted(4, None));
-        assert_eq!(add_up("shop", [("a", &a), ("b", &b)]).backlog().unwrap().arrived, None);
+        assert_eq!(first(&[("a", &a), ("b", &b)]).backlog().unwrap().arrived, None);
     }
 
     fn numbers(ready: u64, unacknowledged: u64) -> Counts {
@@ -218,8 +289,9 @@ mod tests {
     }
 
     fn sum(queues: &[Counts]) -> Backlog {
+        let names = ["a", "b", "c", "d", "e"];
         let findings: Vec<_> = queues.iter().map(|counts| Finding::Counted(*counts)).collect();
-        add_up("shop", findings.iter().map(|finding| ("q", finding))).backlog().unwrap().clone()
+        first(&names.into_iter().zip(&findings).collect::<Vec<_>>()).backlog().unwrap().clone()
     }
 
     #[test]
@@ -243,7 +315,7 @@ mod tests {
 
     #[test]
     fn messages_are_deleted_when_all_queues_that_have_any_do_so() {
-        let with = |kept, ready| Counts { kept, ..numbers(ready, 0) };
+        let with = |retention, ready| Counts { retention, ..numbers(ready, 0) };
         let time = |queues: &[Counts]| sum(queues).retention.first().map(|kept| kept.time.as_millis());
         assert_eq!(time(&[with(Some(5000), 1), with(Some(9000), 1), with(None, 0)]), Some(9000));
         assert_eq!(time(&[with(Some(5000), 1), with(None, 1)]), None);
@@ -259,9 +331,38 @@ mod tests {
     }
 
     #[test]
+    fn single_active_consumer_queues_are_counted() {
+        let with = |single_active| Counts { single_active, ..numbers(5, 0) };
+        let most = |queues: &[Counts]| sum(queues).shared().unwrap().active_consumers_at_most;
+        assert_eq!(most(&[with(true)]), Some(1));
+        assert_eq!(most(&[with(true), with(true), with(true), with(true)]), Some(4));
+        assert_eq!(most(&[with(true), with(false)]), None);
+        assert_eq!(sum(&[with(true), with(true)]).notes, [Note::SingleActiveConsumers]);
+        assert_eq!(sum(&[with(true)]).notes, []);
+    }
+
+    #[test]
+    fn queues_that_nobody_consumes_are_left_out_and_named() {
+        let mut history = QueueHistory::default();
+        let consumed = numbers(5, 1);
+        let dead = Counts { consumers: Some(0), ..numbers(900, 0) };
+        let now = Instant::now();
+        for second in (0..=60).step_by(20) {
+            let queues = [("orders", Some(&consumed)), ("orders.dead", Some(&dead))];
+            history.observe(&queues, now + Duration::from_secs(second));
+        }
+        let (consumed, dead) = (Finding::Counted(consumed), Finding::Counted(dead));
+        let queues = [("orders", &consumed), ("orders.dead", &dead)];
+        let Reading::Known(backlog) = add_up("shop", queues, &history, history.counters()) else { panic!() };
+        assert_eq!((backlog.messages, backlog.members), (6, Some(2)));
+        let queues = vec!["orders.dead".to_owned()];
+        assert_eq!(backlog.notes, [Note::NotConsumed { queues, count: 1, messages: 900 }]);
+    }
+
+    #[test]
     fn one_missing_among_several_is_a_named_gap() {
         let a = counted(3, None);
-        let Reading::AtLeast(backlog, problem) = add_up("shop", [("a", &a), ("b", &Finding::Missing)]) else {
+        let Reading::AtLeast(backlog, problem) = first(&[("a", &a), ("b", &Finding::Missing)]) else {
             panic!()
         };
         assert_eq!(backlog.messages, 4);
@@ -272,7 +373,7 @@ mod tests {
     #[test]
     fn one_unusable_among_several_keeps_its_reason() {
         let (a, b) = (counted(3, None), Finding::Unusable(stream("queue b")));
-        let reading = add_up("shop", [("a", &a), ("b", &b), ("c", &Finding::Missing)]);
+        let reading = first(&[("a", &a), ("b", &b), ("c", &Finding::Missing)]);
         assert!(matches!(reading, Reading::AtLeast(..)), "{reading:?}");
         assert_eq!(reading.problem().unwrap().reason, SourceReason::StreamNotSupported);
     }
@@ -280,7 +381,7 @@ mod tests {
     #[test]
     fn all_missing_is_not_found_and_named_in_moderation() {
         let names = ["a", "b", "c", "d", "e"];
-        let reading = add_up("shop", names.map(|name| (name, &Finding::Missing)));
+        let reading = first(&names.map(|name| (name, &Finding::Missing)));
         let Reading::Unknown(problem) = reading else { panic!() };
         assert_eq!(problem.reason, SourceReason::QueueNotFound);
         assert!(problem.message.contains("a, b, c and 2 more"), "{problem}");

@@ -1,4 +1,4 @@
-//! HTTP to one management API: one client with its connections, and nothing known of queues.
+//! HTTP requests to one management API: one client with its connections, and nothing known of queues.
 //!
 //! The address is user input. So no redirect is followed and no proxy used (the credentials go to this server or
 //! nowhere), every connection is to an address that the policy permits, and an answer is given up when it grows too
@@ -7,9 +7,12 @@
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, StatusCode, Url};
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::ExposeSecret;
@@ -17,15 +20,16 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Failure;
+use super::json::{Document, Unread, Visitor};
+use super::pause::{Pause, retry_after};
+use super::refusals::{LARGEST_REFUSAL, Refusal};
+use super::rows::invalid;
 use crate::brokers::access::{Credentials, TlsAccess};
 use crate::brokers::address::AddressPolicy;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason, tls};
 
-/// Bytes of an answer. 500 queues with long names take a tenth of it.
-const LARGEST_BODY: usize = 8 * 1024 * 1024;
-
-/// Requests under way at once: enough to hide the round trips, too few to be a burden for a broker.
+/// Requests in flight at once: enough to hide the round trips, too few to be a burden for a broker.
 const MOST_AT_ONCE: usize = 8;
 
 /// Time for the look-up of a name, where the request's own deadline is later.
@@ -40,12 +44,15 @@ pub(super) struct Http {
     addresses: AddressPolicy,
     credentials: Credentials,
     slots: Semaphore,
+    pause: Pause,
 }
 
-/// An answer, whatever its status.
-pub(super) struct Answer {
-    pub status: StatusCode,
-    pub body: Vec<u8>,
+/// An answer.
+pub(super) enum Reply<V> {
+    /// 200: what its visitor made of the body.
+    Read(V),
+    /// Another status.
+    Refused(Refusal),
 }
 
 impl Http {
@@ -81,7 +88,8 @@ impl Http {
             .tls_backend_preconfigured(tls)
             .build()
             .map_err(|error| unusable(&error))?;
-        Ok(Self { client, base, server, addresses, credentials, slots: Semaphore::new(MOST_AT_ONCE) })
+        let slots = Semaphore::new(MOST_AT_ONCE);
+        Ok(Self { client, base, server, addresses, credentials, slots, pause: Pause::default() })
     }
 
     /// `host:port` of the server, for messages.
@@ -94,38 +102,83 @@ impl Http {
         quote(&self.credentials.username)
     }
 
-    /// One GET of `path`, which is escaped and begins with a slash, below the base URL.
-    pub(super) async fn get(&self, path: &str, deadline: Instant) -> Result<Answer, Failure> {
+    /// One GET of `path`, which is escaped and begins with a slash, below the base URL. A body of at most `largest`
+    /// bytes is read by a visitor that `new` makes, and is not kept.
+    pub(super) async fn get<V: Visitor>(
+        &self,
+        path: &str,
+        largest: usize,
+        new: impl Fn() -> V,
+        deadline: Instant,
+    ) -> Result<Reply<V>, Failure> {
         let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
+        let received = AtomicUsize::new(0);
         let exchange = async {
             let _slot = self.slots.acquire().await;
+            if let Some(problem) = self.pause.problem(Instant::now()) {
+                return Err(Failure::Unusable(problem));
+            }
             self.check_literal(deadline).await?;
-            match self.exchange(&url).await {
+            match self.exchange(&url, largest, new(), &received).await {
                 // A broker closes a connection that was idle or has served its share while the request is on its
                 // way. The same request over a new connection is safe, as it only reads.
-                Err(Broken::Transport(error)) if !error.is_connect() => self.exchange(&url).await,
+                Err(Broken::Transport(error)) if !error.is_connect() => {
+                    self.exchange(&url, largest, new(), &received).await
+                }
                 other => other,
             }
-            .map_err(|broken| self.failure(&broken))
+            .map_err(|broken| self.failure(broken))
         };
         timeout_at(deadline, exchange).await.unwrap_or_else(|_| {
-            let message = format!("the management API at {} did not answer in time", self.server);
+            let server = &self.server;
+            let message = match received.into_inner() {
+                0 => format!("the management API at {server} did not answer in time"),
+                bytes => {
+                    format!("the management API at {server} sent {} KiB in time and no end", bytes >> 10)
+                }
+            };
             Err(Failure::Unreachable(Problem::new(SourceReason::ManagementUnavailable, message)))
         })
     }
 
-    async fn exchange(&self, url: &str) -> Result<Answer, Broken> {
+    async fn exchange<V: Visitor>(
+        &self,
+        url: &str,
+        largest: usize,
+        mut visitor: V,
+        received: &AtomicUsize,
+    ) -> Result<Reply<V>, Broken> {
         let Credentials { username, password } = &self.credentials;
         let request = self.client.get(url).basic_auth(username, Some(password.expose_secret()));
         let mut response = request.send().await?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            if body.len().saturating_add(chunk.len()) > LARGEST_BODY {
-                return Err(Broken::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
+        let status = response.status();
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let asked = header.and_then(|header| retry_after(header, Timestamp::now()));
+            let problem = self.pause.refused(&self.server, status, asked, Instant::now());
+            return Err(Broken::Failed(Failure::Unusable(problem)));
         }
-        Ok(Answer { status: response.status(), body })
+        self.pause.answered(Instant::now());
+        if status != StatusCode::OK {
+            let mut body = Vec::new();
+            while body.len() < LARGEST_REFUSAL
+                && let Some(chunk) = response.chunk().await?
+            {
+                body.extend_from_slice(&chunk);
+            }
+            return Ok(Reply::Refused(Refusal::new(status.as_u16(), &body)));
+        }
+        let mut document = Document::new();
+        received.store(0, Ordering::Relaxed);
+        while let Some(chunk) = response.chunk().await? {
+            let before = received.fetch_add(chunk.len(), Ordering::Relaxed);
+            if before.saturating_add(chunk.len()) > largest {
+                return Err(Broken::TooLarge(largest));
+            }
+            document.feed(&chunk, &mut visitor)?;
+        }
+        document.finish(&mut visitor)?;
+        Ok(Reply::Read(visitor))
     }
 
     /// The policy for a host that is an address: no resolver is asked for it.
@@ -138,19 +191,22 @@ impl Http {
         self.addresses.resolve(host, port, deadline).await.map(|_| ()).map_err(by_address)
     }
 
-    fn failure(&self, broken: &Broken) -> Failure {
+    fn failure(&self, broken: Broken) -> Failure {
         let error = match broken {
             Broken::Transport(error) => error,
-            Broken::TooLarge => {
+            Broken::TooLarge(largest) => {
                 let message = format!(
-                    "the management API at {} answers with more than {} MiB",
+                    "the management API at {} answers with more than {} MiB, which no list of queues has; \
+                     correct managementUrl if this is another server",
                     self.server,
-                    LARGEST_BODY >> 20
+                    largest >> 20
                 );
                 return Failure::Unusable(Problem::new(SourceReason::ResponseInvalid, message));
             }
+            Broken::Unread(Unread::Invalid(words)) => return invalid(&self.server, &words),
+            Broken::Unread(Unread::Refused(failure)) | Broken::Failed(failure) => return failure,
         };
-        let mut innermost: &dyn Error = error;
+        let mut innermost: &dyn Error = &error;
         while let Some(cause) = innermost.source() {
             if let Some(problem) = cause.downcast_ref::<Problem>() {
                 return by_address(problem.clone());
@@ -169,7 +225,16 @@ impl Http {
 
 enum Broken {
     Transport(reqwest::Error),
-    TooLarge,
+    /// More bytes than these.
+    TooLarge(usize),
+    Unread(Unread),
+    Failed(Failure),
+}
+
+impl From<Unread> for Broken {
+    fn from(unread: Unread) -> Self {
+        Self::Unread(unread)
+    }
 }
 
 impl From<reqwest::Error> for Broken {

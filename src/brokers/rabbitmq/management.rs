@@ -1,29 +1,40 @@
-//! The management API: queues by single requests or by listings, and what each refusal means.
+//! The management API: queues by single requests or by listings.
 //!
 //! Only GET requests, so nothing on the broker changes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::try_join_all;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::StatusCode;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::answer::{Failure, Findings};
-use super::backlog::Finding;
-use super::http::{Answer, Http};
+use super::backlog::{Finding, named};
+use super::http::{Http, Reply};
 use super::questions::{Question, fits_in_a_path};
-use super::row::{COLUMNS, QueueRow};
+use super::refusals::{Refusal, no_vhost};
+use super::row::COLUMNS;
+use super::rows::{Asked, Rows, Shape, check_queues, invalid, misdirected};
+use super::statistics::{Overview, Uptimes};
+use crate::brokers::budget::Budget;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
 
 /// Queues in one page: the most that RabbitMQ gives.
 const PAGE_SIZE: usize = 500;
 
-/// Queues of a virtual host that are read at most, so that no server can fill the memory.
-const MOST_QUEUES: usize = 100_000;
+/// Most bytes of an answer for one queue, for a page, and for each queue of a list. They are read while they arrive and
+/// take no memory; a server that sends more is no management API.
+const LARGEST_QUEUE: usize = 1024 * 1024;
+const LARGEST_PAGE: usize = 8 * 1024 * 1024;
+const LARGEST_ROW: usize = 1024;
+
+/// Most bytes of an answer about settings.
+const LARGEST_SETTINGS: usize = 1024 * 1024;
+
+/// Share of the time that a listing gets where named queues can be asked for without it.
+const LISTING_SHARE: f32 = 0.6;
 
 /// What is left as it is in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -31,26 +42,37 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// A management API.
 pub(super) struct Management {
     http: Http,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    items: Vec<QueueRow>,
-    page_count: usize,
-    total_count: usize,
-}
-
-/// RabbitMQ's own description of an error.
-#[derive(Deserialize)]
-struct Complaint {
-    error: String,
-    #[serde(default)]
-    reason: String,
+    most_matches: usize,
+    budget: Budget,
+    /// The broker counts messages: it says so, or counters were seen.
+    counts_messages: AtomicBool,
 }
 
 impl Management {
-    pub(super) fn new(http: Http) -> Self {
-        Self { http }
+    /// `most_matches`: queues of one pattern that are kept at most, and one more. `budget`: those of a virtual host
+    /// that are listed at most.
+    pub(super) fn new(http: Http, most_matches: usize, budget: Budget) -> Self {
+        Self { http, most_matches, budget, counts_messages: AtomicBool::new(false) }
+    }
+
+    /// Settings of the broker. None: it does not answer, which does no harm.
+    pub(super) async fn overview(&self, deadline: Instant) -> Option<Overview> {
+        let path = "/api/overview?columns=rates_mode,disable_stats";
+        let reply = self.http.get(path, LARGEST_SETTINGS, Overview::default, deadline).await;
+        let Ok(Reply::Read(overview)) = reply else { return None };
+        if let Some(counts) = overview.counts_messages {
+            self.counts_messages.store(counts, Ordering::Relaxed);
+        }
+        Some(overview)
+    }
+
+    /// Uptimes of the nodes. None: they do not answer, or the user is not allowed to read them.
+    pub(super) async fn uptimes(&self, deadline: Instant) -> Option<Uptimes> {
+        let path = "/api/nodes?columns=name,uptime";
+        match self.http.get(path, LARGEST_SETTINGS, Uptimes::default, deadline).await {
+            Ok(Reply::Read(uptimes)) => Some(uptimes),
+            _ => None,
+        }
     }
 
     /// Answers the question about one virtual host.
@@ -64,165 +86,182 @@ impl Management {
             let message = format!("the management API has no URL for virtual host {}", quote(vhost));
             return Err(Failure::Unusable(Problem::new(SourceReason::ManagementUnavailable, message)));
         }
+        let mut unlisted = None;
         if question.listing {
-            let queues = self.listing(vhost, deadline).await?;
-            return Ok(Findings { queues, complete: true });
+            let few = question.names_are_few() && !question.names.is_empty();
+            let now = Instant::now();
+            let patience = deadline.saturating_duration_since(now);
+            let until = if few { now + patience.mul_f32(LISTING_SHARE) } else { deadline };
+            match self.listing(vhost, question, until).await {
+                Ok(queues) => return Ok(Findings { queues, listed: true, unlisted }),
+                // A listing that fails concerns the patterns that need it.
+                Err(Failure::Unusable(problem) | Failure::Unreachable(problem)) if few => {
+                    unlisted = Some(problem);
+                }
+                Err(failure) => return Err(failure),
+            }
         }
-        let queues = self.each(vhost, &question.names, deadline).await?;
-        Ok(Findings { queues, complete: false })
+        let queues = self.each(vhost, question, deadline).await?;
+        Ok(Findings { queues, listed: false, unlisted })
     }
 
+    /// One request per named queue.
     async fn each(
         &self,
         vhost: &str,
-        names: &BTreeSet<String>,
+        question: &Question,
         deadline: Instant,
     ) -> Result<HashMap<String, Finding>, Failure> {
-        let queues = names.iter().map(|name| async {
+        let queues = question.names.iter().map(|name| async {
             let path = format!("{}/{}?columns={COLUMNS}", queues_of(vhost), escape(name));
-            let finding = match self.get(&path, deadline).await? {
-                Some(body) => self.parse::<QueueRow>(&body)?.finding(name, vhost),
+            let asked = Asked { queue: Some(name), ..self.asked(vhost, question) };
+            let finding = match self.get(&path, LARGEST_QUEUE, asked, Shape::Queue, deadline).await? {
+                Some(mut rows) => rows.found.remove(name).unwrap_or(Finding::Missing),
                 None => Finding::Missing,
             };
             Ok::<_, Failure>((name.clone(), finding))
         });
         let found: HashMap<_, _> = try_join_all(queues).await?.into_iter().collect();
-        if found.values().any(|finding| *finding == Finding::Missing) {
-            // The answer for a queue is the same when its virtual host is missing; that for a listing is not.
-            let path = format!("{}?page=1&page_size=1&columns=name", queues_of(vhost));
-            self.get(&path, deadline).await?.ok_or_else(|| no_vhost(vhost))?;
+        if let Some((missing, _)) = found.iter().find(|(_, finding)| **finding == Finding::Missing) {
+            self.check_missing(vhost, missing, deadline).await?;
         }
         Ok(found)
     }
 
-    async fn listing(&self, vhost: &str, deadline: Instant) -> Result<HashMap<String, Finding>, Failure> {
-        if let Some(rows) = self.pages(vhost, deadline).await? {
-            return Ok(rows);
+    /// Whether a queue that was not found by its own request is missing, or its virtual host, or whether the request
+    /// went astray: a reverse proxy that decodes `%2F` asks for another path.
+    async fn check_missing(&self, vhost: &str, missing: &str, deadline: Instant) -> Result<(), Failure> {
+        let question = Question { names: BTreeSet::from([missing.to_owned()]), ..Question::default() };
+        let page = |query: String| {
+            let path = format!("{}?page=1&{query}&columns=name,vhost", queues_of(vhost));
+            let asked = self.asked(vhost, &question);
+            async move { self.get(&path, LARGEST_PAGE, asked, Shape::Page, deadline).await }
+        };
+        // The answer for a queue is the same when its virtual host is missing; that for a listing is not. The listing
+        // of all virtual hosts has another one at its end.
+        let last = page("page_size=1&sort=vhost&sort_reverse=true".to_owned());
+        last.await?.ok_or_else(|| no_vhost(vhost))?;
+        let named_so = page(format!("page_size={PAGE_SIZE}&name={}", escape(missing)));
+        let rows = named_so.await?.ok_or_else(|| no_vhost(vhost))?;
+        if rows.found.contains_key(missing) {
+            return Err(misdirected(
+                self.http.server(),
+                &named(missing, vhost),
+                "404, though its list of queues has it",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn listing(
+        &self,
+        vhost: &str,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<HashMap<String, Finding>, Failure> {
+        if let Some(found) = self.pages(vhost, question, deadline).await? {
+            return Ok(found);
         }
         // Queues came or went between two pages, and one may have slipped through. A single large answer has no gap.
         let path = format!("{}?columns={COLUMNS}", queues_of(vhost));
-        let body = self.get(&path, deadline).await?.ok_or_else(|| no_vhost(vhost))?;
-        let rows: Vec<QueueRow> = self.parse(&body)?;
-        self.by_name(vhost, &rows)
+        let asked = self.asked(vhost, question);
+        let largest = usize::try_from(self.budget.queues).unwrap_or(usize::MAX).saturating_mul(LARGEST_ROW);
+        let rows = self.get(&path, largest, asked, Shape::List, deadline).await?;
+        Ok(rows.ok_or_else(|| no_vhost(vhost))?.found)
     }
 
     /// All pages, or none when they do not fit together.
     async fn pages(
         &self,
         vhost: &str,
+        question: &Question,
         deadline: Instant,
     ) -> Result<Option<HashMap<String, Finding>>, Failure> {
         let mut found = HashMap::new();
-        let mut rows = 0;
+        let mut rows = 0_usize;
         let mut total = None;
+        let mut last: Option<String> = None;
         for number in 1.. {
             let path = format!("{}?page={number}&page_size={PAGE_SIZE}&columns={COLUMNS}", queues_of(vhost));
-            let answer = self.http.get(&path, deadline).await?;
-            if number > 1 && answer.status == StatusCode::BAD_REQUEST {
-                return Ok(None); // this page is gone
-            }
-            let body = self.accept(answer)?.ok_or_else(|| no_vhost(vhost))?;
-            let page: Page = self.parse(&body)?;
-            if page.total_count > MOST_QUEUES || rows > MOST_QUEUES {
-                let message = format!("virtual host {} has more than {MOST_QUEUES} queues", quote(vhost));
-                return Err(Failure::Unusable(Problem::new(SourceReason::ResponseInvalid, message)));
-            }
-            if *total.get_or_insert(page.total_count) != page.total_count {
+            let asked = self.asked(vhost, question);
+            let new = || Rows::new(asked, Shape::Page);
+            let page = match self.http.get(&path, LARGEST_PAGE, new, deadline).await? {
+                Reply::Read(page) => self.noted(page),
+                Reply::Refused(refusal) if number > 1 && refusal.status == 400 => return Ok(None), // it is gone
+                Reply::Refused(refusal) => {
+                    self.missing(&refusal)?;
+                    return Err(no_vhost(vhost));
+                }
+            };
+            let (Some(total_count), Some(page_count)) = (page.total_count, page.page_count) else {
+                return Err(invalid(self.http.server(), "a page has no total_count and page_count"));
+            };
+            if *total.get_or_insert(total_count) != total_count {
                 return Ok(None);
             }
-            rows += page.items.len();
-            found.extend(self.by_name(vhost, &page.items)?);
-            if number >= page.page_count {
+            rows = rows.saturating_add(page.rows);
+            let queues = usize::try_from(total_count).unwrap_or(usize::MAX).max(rows);
+            check_queues(&self.budget, vhost, queues)?;
+            // Pages are sorted by name: one that does not begin behind the last has a queue that moved.
+            if let Some((first, end)) = page.ends {
+                if last.as_ref().is_some_and(|last| *last >= first) {
+                    return Ok(None);
+                }
+                last = Some(end);
+            }
+            found.extend(page.found);
+            if number >= page_count {
                 break;
             }
+            if page.rows == 0 {
+                return Ok(None);
+            }
         }
-        // Fewer names than rows: one queue stood on two pages.
-        let fits = found.len() == rows && total == Some(rows);
+        let fits = total.and_then(|total| usize::try_from(total).ok()) == Some(rows);
         Ok(fits.then_some(found))
     }
 
-    fn by_name(&self, vhost: &str, rows: &[QueueRow]) -> Result<HashMap<String, Finding>, Failure> {
-        let named = rows.iter().map(|row| row.name().map(|name| (name.to_owned(), row.finding(name, vhost))));
-        named.collect::<Option<_>>().ok_or_else(|| self.not_understood("a queue has no name"))
-    }
-
-    async fn get(&self, path: &str, deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
-        self.accept(self.http.get(path, deadline).await?)
-    }
-
-    /// The body, or none when RabbitMQ says that the thing does not exist.
-    fn accept(&self, answer: Answer) -> Result<Option<Vec<u8>>, Failure> {
-        let server = self.http.server();
-        let user = self.http.user();
-        let complaint = || serde_json::from_slice::<Complaint>(&answer.body).ok();
-        let unusable = |reason, message| Err(Failure::Unusable(Problem::new(reason, message)));
-        match answer.status.as_u16() {
-            200 => Ok(Some(answer.body)),
-            404 if complaint().is_some() => Ok(None),
-            401 => Err(self.unauthorized(complaint())),
-            403 => {
-                let message =
-                    format!("the management API at {server} forbids user {user} to read the queues");
-                Err(Failure::Vhost(Problem::new(SourceReason::AuthorizationFailed, message)))
-            }
-            429 => unusable(
-                SourceReason::TooManyRequests,
-                format!("the management API at {server} answers 429, too many requests; poll less often"),
-            ),
-            300..=399 => unusable(
-                SourceReason::RedirectRefused,
-                format!(
-                    "the management API at {server} answers with a redirect, which is not followed; \
-                     set managementUrl to where it leads"
-                ),
-            ),
-            status @ 500.. => unusable(
-                SourceReason::ManagementUnavailable,
-                format!("the management API at {server} answers {status}"),
-            ),
-            status => unusable(
-                SourceReason::ResponseInvalid,
-                format!("{server} answers {status}, as no management API does; correct managementUrl"),
-            ),
+    fn asked<'a>(&'a self, vhost: &'a str, question: &'a Question) -> Asked<'a> {
+        Asked {
+            server: self.http.server(),
+            vhost,
+            queue: None,
+            question,
+            most_matches: self.most_matches,
+            budget: self.budget,
+            counts_messages: self.counts_messages.load(Ordering::Relaxed),
         }
     }
 
-    /// RabbitMQ answers 401 to a wrong password as well as to a user without rights, and tells them apart in words.
-    fn unauthorized(&self, complaint: Option<Complaint>) -> Failure {
-        let user = self.http.user();
-        let reason = complaint.filter(|said| said.error == "not_authorised").map(|said| said.reason);
-        let reason = reason.unwrap_or_default();
-        if reason.contains("access virtual host") {
-            let message =
-                format!("user {user} has no permission in the virtual host; grant it with set_permissions");
-            Failure::Vhost(Problem::new(SourceReason::AuthorizationFailed, message))
-        } else if reason.contains("Not management user") {
-            let message = format!("user {user} may not use the management API; give it the tag management");
-            Failure::Refused(Problem::new(SourceReason::AuthorizationFailed, message))
-        } else {
-            let message = format!(
-                "the management API at {} refuses the password of user {user}; correct the Secret",
-                self.http.server()
-            );
-            Failure::Refused(Problem::new(SourceReason::AuthenticationFailed, message))
+    fn noted<'a>(&self, rows: Rows<'a>) -> Rows<'a> {
+        if rows.saw_counters {
+            self.counts_messages.store(true, Ordering::Relaxed);
+        }
+        rows
+    }
+
+    /// The queues, or none when RabbitMQ says that the thing does not exist.
+    async fn get<'a>(
+        &self,
+        path: &str,
+        largest: usize,
+        asked: Asked<'a>,
+        shape: Shape,
+        deadline: Instant,
+    ) -> Result<Option<Rows<'a>>, Failure> {
+        match self.http.get(path, largest, || Rows::new(asked, shape), deadline).await? {
+            Reply::Read(rows) => Ok(Some(self.noted(rows))),
+            Reply::Refused(refusal) => self.missing(&refusal).map(|()| None),
         }
     }
 
-    fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
-        serde_json::from_slice(body).map_err(|error| self.not_understood(&error.to_string()))
+    /// That the thing does not exist is no failure.
+    fn missing(&self, refusal: &Refusal) -> Result<(), Failure> {
+        match refusal.is_missing() {
+            true => Ok(()),
+            false => Err(refusal.failure(self.http.server(), &self.http.user())),
+        }
     }
-
-    fn not_understood(&self, why: &str) -> Failure {
-        let server = self.http.server();
-        let message =
-            format!("the answer of the management API at {server} cannot be understood: {}", quote(why));
-        Failure::Unusable(Problem::new(SourceReason::ResponseInvalid, message))
-    }
-}
-
-fn no_vhost(vhost: &str) -> Failure {
-    let message = format!("virtual host {} does not exist; correct vhost or create it", quote(vhost));
-    Failure::Vhost(Problem::new(SourceReason::VhostNotFound, message))
 }
 
 fn queues_of(vhost: &str) -> String {

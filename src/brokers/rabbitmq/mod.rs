@@ -7,12 +7,18 @@ pub mod access;
 mod amqp;
 mod answer;
 mod backlog;
+mod history;
 mod http;
+mod json;
 mod link;
 mod management;
+mod pause;
 mod questions;
 mod reading;
+mod refusals;
 mod row;
+mod rows;
+mod statistics;
 mod ways;
 
 use std::time::Duration;
@@ -20,6 +26,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use access::RabbitMqAccess;
+use history::QueueHistory;
 use questions::questions;
 use reading::reading;
 use ways::Ways;
@@ -34,20 +41,20 @@ use crate::plan::RabbitMqInterest;
 pub struct RabbitMqReader {
     access: RabbitMqAccess,
     addresses: AddressPolicy,
-    #[expect(dead_code, reason = "queues and answers are not measured by it yet")]
     budget: Budget,
     /// Absent until the first poll.
     ways: Option<Ways>,
 }
 
-/// What the reader remembers of an interest.
+/// What the reader keeps of an interest from one poll to the next.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Queues that the pattern matched when it was last compared with a listing.
     matches: Vec<String>,
     matched_at: Option<Instant>,
-    /// Queues that are streams, which only the management API can tell.
+    /// Queues that are streams, which only the management API reports.
     streams: Vec<String>,
+    queues: QueueHistory,
 }
 
 impl Memory {
@@ -77,16 +84,22 @@ impl Reader for RabbitMqReader {
         let now = Instant::now();
         let ways = match &mut self.ways {
             Some(ways) => ways,
-            none => none.insert(Ways::new(&self.access, &self.addresses)?),
+            none => none.insert(Ways::new(&self.access, &self.addresses, self.budget)?),
         };
         let outcomes = ways.ask(&questions(due, now), now, deadline).await?;
+        let statistics = ways.statistics();
         let unverified = self.access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
         let readings = due.iter_mut().map(|watched| {
             let outcome = outcomes.get(&watched.interest.vhost);
             let mut reading = reading(&watched.interest, &mut watched.memory, outcome, now);
-            if let (true, Reading::Known(backlog) | Reading::AtLeast(backlog, _)) = (unverified, &mut reading)
-            {
-                backlog.notes.push(Note::TlsNotVerified);
+            if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = &mut reading {
+                backlog.statistics_interval = statistics.interval();
+                if unverified {
+                    backlog.notes.push(Note::TlsNotVerified);
+                }
+                if statistics.overview.counts_messages == Some(false) {
+                    backlog.notes.push(Note::MessagesNotCounted);
+                }
             }
             reading
         });

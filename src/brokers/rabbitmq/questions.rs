@@ -4,6 +4,7 @@
 //! few, else by one listing of the virtual host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use crate::plan::{NameSelector, RabbitMqInterest};
 ///
 /// Measured on RabbitMQ 4.0.5 with 1,000 queues: a listing takes 76 ms, a single queue 1 ms, and many requests cost
 /// the broker more than their time.
-const MOST_SINGLE_REQUESTS: usize = 60;
+pub(super) const MOST_SINGLE_REQUESTS: usize = 60;
 
 /// Time between two listings that look for new matches of a pattern. With a poll period and a little delay added, a
 /// new queue counts within 30 s.
@@ -29,6 +30,15 @@ pub(super) struct Question {
     pub names: BTreeSet<String>,
     /// All queues of the virtual host are asked for in one listing.
     pub listing: bool,
+    /// Patterns that are compared with the listing, if there is one.
+    pub patterns: Vec<Arc<RabbitMqInterest>>,
+}
+
+impl Question {
+    /// Whether the named queues can be asked for one by one, at a cost that the broker can bear.
+    pub(super) fn names_are_few(&self) -> bool {
+        self.names.len() <= MOST_SINGLE_REQUESTS && self.names.iter().all(|name| fits_in_a_path(name))
+    }
 }
 
 /// The questions, by virtual host.
@@ -44,12 +54,16 @@ pub(super) fn questions(
             NameSelector::Pattern(_) => {
                 question.names.extend(watched.memory.matches.iter().cloned());
                 question.listing |= watched.memory.matches_are_older_than(PATTERN_REFRESH, now);
+                // Earlier than it must be, since the listing may be there: so patterns that began at different times
+                // come to share their listings. Not at every listing, as matching a thousand patterns is work.
+                if watched.memory.matches_are_older_than(PATTERN_REFRESH / 2, now) {
+                    question.patterns.push(Arc::clone(&watched.interest));
+                }
             }
         }
     }
     for question in questions.values_mut() {
-        question.listing |= question.names.len() > MOST_SINGLE_REQUESTS;
-        question.listing |= question.names.iter().any(|name| !fits_in_a_path(name));
+        question.listing |= !question.names_are_few();
     }
     questions
 }
@@ -60,10 +74,22 @@ pub(super) fn fits_in_a_path(segment: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
+pub(super) mod tests {
     use super::*;
+    use crate::plan::NamePattern;
+
+    pub(in crate::brokers::rabbitmq) fn pattern_of(pattern: &str) -> Arc<RabbitMqInterest> {
+        let queues = NameSelector::Pattern(NamePattern::new(pattern, None).unwrap());
+        Arc::new(RabbitMqInterest { vhost: "/".into(), queues })
+    }
+
+    pub(in crate::brokers::rabbitmq) fn question_of(
+        names: &[&str],
+        patterns: Vec<Arc<RabbitMqInterest>>,
+    ) -> Question {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Question { names, listing: !patterns.is_empty(), patterns }
+    }
 
     fn names(vhost: &str, names: &[&str]) -> Watched<RabbitMqInterest, Memory> {
         let queues = NameSelector::Names(names.iter().map(|name| (*name).to_owned()).collect());
@@ -72,9 +98,9 @@ mod tests {
     }
 
     fn pattern(matches: &[&str], matched_at: Option<Instant>) -> Watched<RabbitMqInterest, Memory> {
-        let queues = NameSelector::Pattern(regex::Regex::new("^(?:x.*)$").unwrap());
+        let queues = NameSelector::Pattern(NamePattern::new("x.*", None).unwrap());
         let matches = matches.iter().map(|name| (*name).to_owned()).collect();
-        let memory = Memory { matches, matched_at, streams: vec![] };
+        let memory = Memory { matches, matched_at, ..Memory::default() };
         Watched { interest: Arc::new(RabbitMqInterest { vhost: "v".into(), queues }), memory }
     }
 

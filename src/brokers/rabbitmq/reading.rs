@@ -6,12 +6,15 @@ use tokio::time::Instant;
 
 use super::Memory;
 use super::answer::Findings;
-use super::backlog::{Finding, add_up, named, stream};
+use super::backlog::{Counters, Finding, add_up, named, stream};
 use super::questions::PATTERN_REFRESH;
 use super::ways::Outcome;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, Reading, SourceReason};
 use crate::plan::{NameSelector, RabbitMqInterest};
+
+/// Queues that one pattern can match.
+pub(super) const MOST_MATCHES: usize = 10_000;
 
 static MISSING: Finding = Finding::Missing;
 
@@ -34,32 +37,55 @@ pub(super) fn reading(
 }
 
 fn complete(interest: &RabbitMqInterest, memory: &mut Memory, found: &Findings, now: Instant) -> Reading {
-    if let NameSelector::Pattern(pattern) = &interest.queues
-        && found.complete
-        // Earlier than it must be, since the listing is there: so patterns that began at different times come to
-        // share their listings. Not at every listing, as matching a thousand patterns is work.
+    if matches!(interest.queues, NameSelector::Pattern(_))
+        && found.listed
         && memory.matches_are_older_than(PATTERN_REFRESH / 2, now)
     {
-        memory.matches = found.queues.keys().filter(|name| pattern.is_match(name)).cloned().collect();
+        memory.matches = found.queues.keys().filter(|name| interest.queues.matches(name)).cloned().collect();
         memory.matches.sort_unstable();
         memory.matched_at = Some(now);
     }
-    let wanted = wanted(interest, memory, &found.queues);
+    if memory.matches.len() > MOST_MATCHES {
+        return Reading::Unknown(too_many_matches(interest));
+    }
+    let wanted = wanted(interest, &memory.matches, &found.queues);
     let streams = wanted.iter().filter(|(_, finding)| finding.is_stream());
     let streams = streams.map(|(name, _)| (*name).to_owned()).collect();
-    let reading = if wanted.is_empty() {
-        let (vhost, queues) = (quote(&interest.vhost), quote(&interest.queues.to_string()));
-        let message = format!("no queue of virtual host {vhost} matches {queues}");
-        Reading::Unknown(Problem::new(SourceReason::QueueNotFound, message))
-    } else {
-        add_up(&interest.vhost, wanted)
+    let counted: Vec<_> = wanted.iter().map(|(name, finding)| (*name, finding.counts())).collect();
+    memory.queues.observe(&counted, now);
+    let history = &memory.queues;
+    // New matches are not seen without the listing that is due.
+    let gap = found.unlisted.as_ref().filter(|_| {
+        matches!(interest.queues, NameSelector::Pattern(_))
+            && memory.matches_are_older_than(PATTERN_REFRESH, now)
+    });
+    let reading = match (wanted.is_empty(), gap) {
+        (true, Some(problem)) => Reading::Unknown(problem.clone()),
+        (true, None) => {
+            let (vhost, queues) = (quote(&interest.vhost), quote(&interest.queues.to_string()));
+            let message = format!("no queue of virtual host {vhost} matches {queues}");
+            Reading::Unknown(Problem::new(SourceReason::QueueNotFound, message))
+        }
+        (false, gap) => match (add_up(&interest.vhost, wanted, history, history.counters()), gap) {
+            (Reading::Known(backlog), Some(problem)) => Reading::AtLeast(backlog, problem.clone()),
+            (reading, _) => reading,
+        },
     };
     memory.streams = streams;
     reading
 }
 
+fn too_many_matches(interest: &RabbitMqInterest) -> Problem {
+    let message = format!(
+        "{} matches more than {MOST_MATCHES} queues of virtual host {}; nothing is read; narrow the pattern",
+        quote(&interest.queues.to_string()),
+        quote(&interest.vhost)
+    );
+    Problem::new(SourceReason::BudgetExceeded, message)
+}
+
 fn ready_only(interest: &RabbitMqInterest, memory: &Memory, found: &Findings, why: &Problem) -> Reading {
-    let wanted = wanted(interest, memory, &found.queues);
+    let wanted = wanted(interest, &memory.matches, &found.queues);
     if wanted.is_empty() {
         return Reading::Unknown(why.clone());
     }
@@ -70,7 +96,7 @@ fn ready_only(interest: &RabbitMqInterest, memory: &Memory, found: &Findings, wh
         .map(|name| (name.as_str(), Finding::Unusable(stream(&named(name, &interest.vhost)))))
         .collect();
     let wanted = wanted.into_iter().map(|(name, finding)| (name, streams.get(name).unwrap_or(finding)));
-    match add_up(&interest.vhost, wanted) {
+    match add_up(&interest.vhost, wanted, &memory.queues, Counters::default()) {
         Reading::Known(backlog) | Reading::AtLeast(backlog, _) => Reading::AtLeast(backlog, why.clone()),
         unknown @ Reading::Unknown(_) => unknown,
     }
@@ -79,14 +105,14 @@ fn ready_only(interest: &RabbitMqInterest, memory: &Memory, found: &Findings, wh
 /// The queues that the interest adds up. A name that the user gave must exist; a match of the pattern may have gone.
 fn wanted<'a>(
     interest: &'a RabbitMqInterest,
-    memory: &'a Memory,
+    matches: &'a [String],
     found: &'a HashMap<String, Finding>,
 ) -> Vec<(&'a str, &'a Finding)> {
     let find = |name: &'a String| (name.as_str(), found.get(name).unwrap_or(&MISSING));
     match &interest.queues {
         NameSelector::Names(names) => names.iter().map(find).collect(),
         NameSelector::Pattern(_) => {
-            memory.matches.iter().map(find).filter(|(_, finding)| **finding != Finding::Missing).collect()
+            matches.iter().map(find).filter(|(_, finding)| **finding != Finding::Missing).collect()
         }
     }
 }
@@ -95,6 +121,7 @@ fn wanted<'a>(
 mod tests {
     use super::*;
     use crate::brokers::rabbitmq::backlog::Counts;
+    use crate::plan::NamePattern;
 
     fn names(names: &[&str]) -> RabbitMqInterest {
         let queues = NameSelector::Names(names.iter().map(|name| (*name).to_owned()).collect());
@@ -102,15 +129,15 @@ mod tests {
     }
 
     fn pattern() -> RabbitMqInterest {
-        let queues = NameSelector::Pattern(regex::Regex::new("^(?:work.*)$").unwrap());
+        let queues = NameSelector::Pattern(NamePattern::new("work.*", None).unwrap());
         RabbitMqInterest { vhost: "shop".into(), queues }
     }
 
     /// Queues with so many ready messages.
-    fn findings(complete: bool, queues: &[(&str, u64)]) -> Findings {
+    fn findings(listed: bool, queues: &[(&str, u64)]) -> Findings {
         let counted = |ready| Finding::Counted(Counts { ready, ..Counts::default() });
         let queues = queues.iter().map(|(name, ready)| ((*name).to_owned(), counted(*ready))).collect();
-        Findings { queues, complete }
+        Findings { queues, listed, unlisted: None }
     }
 
     fn away() -> Problem {
@@ -161,7 +188,7 @@ mod tests {
     fn a_stream_that_the_management_api_told_of_stays_refused() {
         let (interest, mut memory, now) = (names(&["log"]), Memory::default(), Instant::now());
         let refused = Finding::Unusable(stream("queue log"));
-        let told = Findings { queues: [("log".to_owned(), refused)].into(), complete: false };
+        let told = Findings { queues: [("log".to_owned(), refused)].into(), ..Findings::default() };
         reading(&interest, &mut memory, Some(&Outcome::Complete(told)), now);
         let ready = Outcome::ReadyOnly(findings(false, &[("log", 1_000_000)]), away());
         let reading = reading(&interest, &mut memory, Some(&ready), now);

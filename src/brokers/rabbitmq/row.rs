@@ -1,11 +1,9 @@
-//! From one queue in an answer of the management API to its numbers. Pure.
+//! One queue in an answer of the management API: from the fields of its row to its numbers. Pure.
 //!
 //! A number that is absent, or that cannot be true, makes the queue unusable. It never counts as 0.
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
-
 use super::backlog::{Counts, Finding, named, stream};
+use super::json::Value;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
 
@@ -13,125 +11,189 @@ use crate::brokers::{Problem, SourceReason};
 const ABSURD: u64 = 1_000_000_000_000_000;
 
 /// The columns that a [`QueueRow`] needs.
-pub(super) const COLUMNS: &str = "name,type,state,leader,members,online,messages_ready,messages_unacknowledged,\
+pub(super) const COLUMNS: &str = "name,vhost,type,state,leader,members,online,messages_ready,messages_unacknowledged,\
                                   consumers,message_stats.publish,message_stats.ack,message_stats.deliver_no_ack,\
                                   message_stats.get_no_ack,arguments.x-single-active-consumer,\
                                   head_message_timestamp,arguments.x-message-ttl,\
                                   effective_policy_definition.message-ttl";
 
-/// One queue in an answer of the management API.
+/// The fields of one queue in an answer of the management API, as far as they have been read.
 ///
-/// A map and not a typed structure: a field of the wrong type must not spoil the other queues of the answer, and
-/// RabbitMQ 3.10 may give a field twice in one object.
-#[derive(Debug, Deserialize)]
-pub(super) struct QueueRow(Map<String, Value>);
+/// A field of the wrong type spoils its own queue only. RabbitMQ 3.10 may give a field twice in one row; the last one
+/// counts.
+#[derive(Debug, Default)]
+pub(super) struct QueueRow {
+    /// The queue.
+    pub name: Option<String>,
+    /// Its virtual host.
+    pub vhost: Option<String>,
+    kind: String,
+    state: String,
+    leader: String,
+    members: Option<usize>,
+    online: Option<usize>,
+    ready: Number,
+    unacknowledged: Number,
+    consumers: Option<u32>,
+    has_statistics: bool,
+    published: Option<u64>,
+    acknowledged: Option<u64>,
+    delivered_without_acknowledgement: Option<u64>,
+    fetched_without_acknowledgement: Option<u64>,
+    single_active: bool,
+    head: Option<i64>,
+    own_retention: Option<u64>,
+    policy_retention: Option<u64>,
+}
+
+/// A number that must be there.
+#[derive(Debug, Default)]
+enum Number {
+    #[default]
+    Absent,
+    Count(u64),
+    /// No number, or one that cannot be true, as it was written.
+    Impossible(String),
+}
 
 impl QueueRow {
-    /// The queue.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.0.get("name")?.as_str()
+    /// Takes a field of the row. `field` is its path within the row.
+    pub(super) fn set(&mut self, field: &str, value: Value<'_>) {
+        match field {
+            "name" => self.name = text(value).map(str::to_owned),
+            "vhost" => self.vhost = text(value).map(str::to_owned),
+            "type" => replace(&mut self.kind, value),
+            "state" => replace(&mut self.state, value),
+            "leader" => replace(&mut self.leader, value),
+            "members" => self.members = (value == Value::Array).then_some(0),
+            "members[]" => self.members = self.members.map(|members| members.saturating_add(1)),
+            "online" => self.online = (value == Value::Array).then_some(0),
+            "online[]" => self.online = self.online.map(|online| online.saturating_add(1)),
+            "messages_ready" => self.ready = Number::of(value),
+            "messages_unacknowledged" => self.unacknowledged = Number::of(value),
+            "consumers" => self.consumers = value.count().and_then(|count| count.try_into().ok()),
+            "message_stats" => self.has_statistics = true,
+            "message_stats.publish" => self.published = value.count(),
+            "message_stats.ack" => self.acknowledged = value.count(),
+            "message_stats.deliver_no_ack" => self.delivered_without_acknowledgement = value.count(),
+            "message_stats.get_no_ack" => self.fetched_without_acknowledgement = value.count(),
+            "arguments.x-single-active-consumer" => self.single_active = value == Value::Boolean(true),
+            "head_message_timestamp" => self.head = value.count().and_then(|second| second.try_into().ok()),
+            "arguments.x-message-ttl" => self.own_retention = value.count(),
+            "effective_policy_definition.message-ttl" => self.policy_retention = value.count(),
+            _ => {}
+        }
     }
 
-    /// What the row says about the queue of this name.
-    pub(super) fn finding(&self, name: &str, vhost: &str) -> Finding {
-        match self.counts(name, vhost) {
+    /// The broker counts the queue's messages.
+    pub(super) fn has_counters(&self) -> bool {
+        self.published.is_some() || self.processed().is_some()
+    }
+
+    /// The numbers of the queue, whose name and virtual host are as asked for. `counts_messages`: the broker counts
+    /// messages, so that a queue without counters was never used.
+    pub(super) fn finding(&self, name: &str, vhost: &str, counts_messages: bool) -> Finding {
+        match self.counts(name, vhost, counts_messages) {
             Ok(counts) => Finding::Counted(counts),
             Err(problem) => Finding::Unusable(problem),
         }
     }
 
-    fn counts(&self, name: &str, vhost: &str) -> Result<Counts, Problem> {
-        let kind = self.text("type");
-        if kind == "stream" {
+    fn counts(&self, name: &str, vhost: &str, counts_messages: bool) -> Result<Counts, Problem> {
+        if self.kind == "stream" {
             return Err(stream(&named(name, vhost)));
         }
-        if let Some(why) = self.why_uncounted(kind) {
+        if let Some(why) = self.why_uncounted() {
             let message = format!("{} {why}, so that its messages cannot be counted", named(name, vhost));
             return Err(Problem::new(SourceReason::StatsUnavailable, message));
         }
-        let ready = self.messages("messages_ready", name, vhost)?;
-        let unacknowledged = self.messages("messages_unacknowledged", name, vhost)?;
-        // A queue that was never used has no counters, and would hide those of the others.
-        let unused = self.0.get("message_stats").is_none() && ready == 0 && unacknowledged == 0;
+        let ready = self.ready.checked("messages_ready", name, vhost)?;
+        let unacknowledged = self.unacknowledged.checked("messages_unacknowledged", name, vhost)?;
+        // A queue that was never used has no counters, and would hide those of the others. Where the broker counts
+        // nothing (`rates_mode = none`), the same row says nothing of arrivals.
+        let unused = counts_messages && !self.has_statistics && ready == 0 && unacknowledged == 0;
         let nothing = unused.then_some(0);
         Ok(Counts {
             ready,
             unacknowledged,
-            published: self.counter("publish").or(nothing),
+            published: self.published.or(nothing),
             processed: self.processed().or(nothing),
-            single_active: self
-                .0
-                .get("arguments")
-                .and_then(|arguments| arguments.get("x-single-active-consumer")?.as_bool())
-                .unwrap_or_default(),
-            consumers: self
-                .0
-                .get("consumers")
-                .and_then(Value::as_u64)
-                .and_then(|count| count.try_into().ok()),
-            head: self.0.get("head_message_timestamp").and_then(Value::as_i64).filter(|second| *second > 0),
-            untold: false,
-            kept: self.kept(),
+            single_active: self.single_active,
+            consumers: self.consumers,
+            head: self.head.filter(|second| *second > 0),
+            retention: self.own_retention.into_iter().chain(self.policy_retention).min(),
         })
-    }
-
-    /// Milliseconds after which messages are deleted: the queue's own, a policy's, or an operator policy's.
-    fn kept(&self) -> Option<u64> {
-        let by = |rules: &str, name: &str| self.0.get(rules)?.get(name)?.as_u64();
-        let all = [by("arguments", "x-message-ttl"), by("effective_policy_definition", "message-ttl")];
-        all.into_iter().flatten().min()
-    }
-
-    /// A counter of the broker. Absent until it first counts.
-    fn counter(&self, name: &str) -> Option<u64> {
-        self.0.get("message_stats")?.get(name)?.as_u64()
     }
 
     /// Messages that consumers acknowledged, or that count as processed once they are delivered.
     fn processed(&self) -> Option<u64> {
         let counters =
-            ["ack", "deliver_no_ack", "get_no_ack"].into_iter().filter_map(|name| self.counter(name));
+            [self.acknowledged, self.delivered_without_acknowledgement, self.fetched_without_acknowledgement];
         // Where arrivals are counted and nothing of this, nothing was ever processed.
-        counters.reduce(u64::wrapping_add).or_else(|| self.counter("publish").map(|_| 0))
+        counters.into_iter().flatten().reduce(u64::wrapping_add).or_else(|| self.published.map(|_| 0))
     }
 
     /// Why the numbers, if there are any, are those of another time.
-    fn why_uncounted(&self, kind: &str) -> Option<String> {
-        let state = self.text("state");
-        if is_out_of_service(state) {
-            return Some(format!("is in state {state}"));
+    fn why_uncounted(&self) -> Option<String> {
+        if is_out_of_service(&self.state) {
+            return Some(format!("is in state {}", self.state));
         }
-        if kind == "quorum" && matches!(self.text("leader"), "" | "undefined") {
+        if self.kind == "quorum" && matches!(self.leader.as_str(), "" | "undefined") {
             return Some("has no leader".into());
         }
         // RabbitMQ 3.10 calls a queue without a majority running, and repeats the last numbers of its leader.
-        let length = |field| self.0.get(field).and_then(Value::as_array).map(Vec::len);
-        let (online, members) = (length("online")?, length("members")?);
-        (online * 2 <= members).then(|| format!("has {online} of {members} members online and no majority"))
+        let (online, members) = (self.online?, self.members?);
+        (online.saturating_mul(2) <= members)
+            .then(|| format!("has {online} of {members} members online and no majority"))
     }
+}
 
-    fn messages(&self, field: &str, name: &str, vhost: &str) -> Result<u64, Problem> {
-        let queue = || named(name, vhost);
-        match self.0.get(field) {
-            None | Some(Value::Null) => {
-                let message = format!(
-                    "the management API gives {} no {field}: it was just declared or moved, or the broker's \
-                     statistics are disabled",
-                    queue()
-                );
-                Err(Problem::new(SourceReason::StatsUnavailable, message))
-            }
-            Some(value) => value.as_u64().filter(|count| *count < ABSURD).ok_or_else(|| {
-                let value = quote(&value.to_string());
-                let message = format!("the management API gives {} {value} as {field}", queue());
-                Problem::new(SourceReason::ResponseInvalid, message)
-            }),
+impl Number {
+    fn of(value: Value<'_>) -> Self {
+        let impossible = |words: &str| Self::Impossible(quote(words));
+        match value {
+            Value::Null => Self::Absent,
+            Value::Number(digits) => match digits.parse() {
+                Ok(count) if count < ABSURD => Self::Count(count),
+                _ => impossible(digits),
+            },
+            Value::Boolean(boolean) => impossible(&boolean.to_string()),
+            Value::Text(text) => impossible(&format!("\"{text}\"")),
+            Value::Object => impossible("an object"),
+            Value::Array => impossible("an array"),
         }
     }
 
-    fn text(&self, field: &str) -> &str {
-        self.0.get(field).and_then(Value::as_str).unwrap_or_default()
+    fn checked(&self, field: &str, name: &str, vhost: &str) -> Result<u64, Problem> {
+        match self {
+            Self::Count(count) => Ok(*count),
+            Self::Absent => {
+                let message = format!(
+                    "the management API gives no {field} for {}: it was just declared or moved, or the broker's \
+                     statistics are disabled",
+                    named(name, vhost)
+                );
+                Err(Problem::new(SourceReason::StatsUnavailable, message))
+            }
+            Self::Impossible(words) => {
+                let message =
+                    format!("the management API gives {words} as {field} of {}", named(name, vhost));
+                Err(Problem::new(SourceReason::ResponseInvalid, message))
+            }
+        }
     }
+}
+
+fn text(value: Value<'_>) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn replace(field: &mut String, value: Value<'_>) {
+    field.clear();
+    field.push_str(text(value).unwrap_or_default());
 }
 
 /// States in which the numbers are those of another time, or of nobody.
@@ -142,6 +204,8 @@ fn is_out_of_service(state: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::brokers::rabbitmq::answer::Failure;
+    use crate::brokers::rabbitmq::json::{Document, Visitor};
 
     // As RabbitMQ 3.10.8 and 4.0.5 answer, with the columns that are asked for.
     const CLASSIC: &str = r#"{"consumers":2,"message_stats":{"publish":9},"messages_ready":3,
@@ -156,7 +220,24 @@ mod tests {
     const WITHOUT_STATISTICS: &str = r#"{"name":"orders"}"#;
 
     fn finding(json: &str) -> Finding {
-        serde_json::from_str::<QueueRow>(json).unwrap().finding("orders", "shop")
+        let mut row = Reading(QueueRow::default());
+        let mut document = Document::new();
+        document.feed(json.as_bytes(), &mut row).unwrap();
+        document.finish(&mut row).unwrap();
+        row.0.finding("orders", "shop", true)
+    }
+
+    struct Reading(QueueRow);
+
+    impl Visitor for Reading {
+        fn value(&mut self, path: &str, value: Value<'_>) -> Result<(), Failure> {
+            self.0.set(path, value);
+            Ok(())
+        }
+
+        fn end(&mut self, _: &str) -> Result<(), Failure> {
+            Ok(())
+        }
     }
 
     fn counts(json: &str) -> Counts {
@@ -213,7 +294,7 @@ mod tests {
     #[test]
     fn messages_are_kept_for_the_shorter_time_of_the_queue_and_its_policies() {
         let with = |rules: &str| {
-            counts(&CLASSIC.replace(r#""consumers":2"#, &format!(r#"{rules},"consumers":2"#))).kept
+            counts(&CLASSIC.replace(r#""consumers":2"#, &format!(r#"{rules},"consumers":2"#))).retention
         };
         let (own, policy) = (r#""arguments":{"x-message-ttl":5000}"#, r#""effective_policy_definition":"#);
         assert_eq!(with(own), Some(5000));

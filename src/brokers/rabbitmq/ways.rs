@@ -4,8 +4,9 @@
 //! in the time that is left.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use tokio::time::Instant;
 
 use super::amqp::Amqp;
@@ -14,17 +15,26 @@ use super::http::Http;
 use super::link::Endpoint;
 use super::management::Management;
 use super::questions::Question;
+use super::reading::MOST_MATCHES;
+use super::statistics::Statistics;
 use crate::brokers::address::AddressPolicy;
+use crate::brokers::budget::Budget;
 use crate::brokers::rabbitmq::access::RabbitMqAccess;
 use crate::brokers::{Problem, SourceReason, tls};
 
 /// Share of the time until the deadline that the management API gets.
 const MANAGEMENT_SHARE: f32 = 0.6;
 
+/// Longest that a poll waits for what the management API says of its statistics.
+const STATISTICS_LIMIT: Duration = Duration::from_secs(1);
+
 /// The ways to a broker.
 pub(super) struct Ways {
     management: Option<Management>,
     amqp: Amqp,
+    statistics: Statistics,
+    /// The management API answered at the last poll, so that it can be asked for more than queues.
+    answered: bool,
 }
 
 /// What a poll found out about one virtual host.
@@ -59,7 +69,11 @@ impl Ways {
     ///
     /// # Errors
     /// A certificate, a key or a URL cannot be used.
-    pub(super) fn new(access: &RabbitMqAccess, addresses: &AddressPolicy) -> Result<Self, Problem> {
+    pub(super) fn new(
+        access: &RabbitMqAccess,
+        addresses: &AddressPolicy,
+        budget: Budget,
+    ) -> Result<Self, Problem> {
         let (credentials, tls) = (&access.credentials, access.tls.as_ref());
         let http = access
             .management_url
@@ -73,7 +87,17 @@ impl Ways {
             tls: tls.map(tls::client_config).transpose()?,
             addresses: addresses.clone(),
         };
-        Ok(Self { management: http.map(Management::new), amqp: Amqp::new(endpoint) })
+        Ok(Self {
+            management: http.map(|http| Management::new(http, MOST_MATCHES, budget)),
+            amqp: Amqp::new(endpoint),
+            statistics: Statistics::default(),
+            answered: false,
+        })
+    }
+
+    /// What is known of the broker's statistics.
+    pub(super) fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// Asks about all virtual hosts.
@@ -93,9 +117,23 @@ impl Ways {
             let asked = questions.iter().map(|(vhost, question)| async move {
                 (vhost, question, management.ask(vhost, question, patience).await)
             });
-            for (vhost, question, answer) in join_all(asked).await {
+            let settings = async {
+                let until = patience.min(now + STATISTICS_LIMIT);
+                let wanted = std::mem::take(&mut self.answered);
+                if wanted && self.statistics.wants_overview(now) {
+                    self.statistics.take_overview(management.overview(until).await, now);
+                }
+                if wanted && self.statistics.wants_uptimes(now) {
+                    self.statistics.take_uptimes(management.uptimes(until).await, now);
+                }
+            };
+            let (answers, ()) = join(join_all(asked), settings).await;
+            for (vhost, question, answer) in answers {
                 let outcome = match answer {
-                    Ok(findings) => Outcome::Complete(findings),
+                    Ok(findings) => {
+                        self.answered = true;
+                        Outcome::Complete(findings)
+                    }
                     Err(Failure::Vhost(problem)) => Outcome::Nothing(problem),
                     Err(Failure::Refused(problem)) => return Err(problem),
                     Err(Failure::Unreachable(problem)) => {

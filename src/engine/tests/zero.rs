@@ -179,3 +179,37 @@ fn a_disabled_direction_keeps_zero() {
     let decision = World::new(plan, 0).reads(known(8500));
     assert_eq!((decision.replicas, decision.desired, decision.reason), (0, 9, Reason::Stabilizing));
 }
+
+/// Nothing to consume, beside queues with so many messages that nobody consumes.
+fn not_consumed(messages_: u64) -> Reading {
+    let note = Note::NotConsumed { queues: vec!["orders.dead".to_owned()], count: 1, messages: messages_ };
+    Reading::Known(Backlog { notes: vec![note], ..messages(0) })
+}
+
+#[test]
+fn messages_that_nobody_consumes_do_not_hold_replicas() {
+    let mut world = World::new(zero_plan(), 4);
+    assert_eq!(world.polls_for(seconds(60), &not_consumed(900)), 0);
+    assert_eq!(world.polls_for(seconds(600), &not_consumed(900)), 0, "nor do they wake the workload");
+}
+
+#[test]
+fn messages_that_nobody_consumes_and_that_arrive_at_zero_wake_one_replica() {
+    let mut world = World::new(zero_plan(), 1);
+    world.polls_for(seconds(60), &not_consumed(900));
+    let decision = world.polls(not_consumed(901));
+    assert_eq!(decision.replicas, 1, "{decision:?}");
+}
+
+#[test]
+fn a_broker_with_slow_statistics_repeats_no_reading_of_zero() {
+    let mut world = World::new(zero_plan(), 1);
+    let slow = |count| {
+        Reading::Known(Backlog {
+            statistics_interval: Some(std::time::Duration::from_secs(60)),
+            ..messages(count)
+        })
+    };
+    assert_eq!(world.polls_for(seconds(115), &slow(0)), 1);
+    assert_eq!(world.polls_for(seconds(30), &slow(0)), 0);
+}

@@ -1,0 +1,95 @@
+//! What an answer of the management API means that is not 200. Pure.
+//!
+//! RabbitMQ answers 401 to a wrong password as well as to a user without rights, and tells them apart in words.
+
+use serde::Deserialize;
+
+use super::answer::Failure;
+use crate::brokers::observation::quote;
+use crate::brokers::{Problem, SourceReason};
+
+/// Bytes of a refusal that are read.
+pub(super) const LARGEST_REFUSAL: usize = 16 * 1024;
+
+/// An answer that is not 200.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub status: u16,
+    /// RabbitMQ's own description. Absent: another server answers.
+    complaint: Option<Complaint>,
+}
+
+/// RabbitMQ's own description of an error.
+#[derive(Debug, Deserialize)]
+struct Complaint {
+    error: String,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: u16, body: &[u8]) -> Self {
+        Self { status, complaint: serde_json::from_slice(body).ok() }
+    }
+
+    /// RabbitMQ says that the thing does not exist.
+    pub(super) fn is_missing(&self) -> bool {
+        self.status == 404 && self.complaint.is_some()
+    }
+
+    /// Why there are no findings. 429 and 503 have a problem of their own (`pause`).
+    pub(super) fn failure(&self, server: &str, user: &str) -> Failure {
+        let unusable = |reason, message| Failure::Unusable(Problem::new(reason, message));
+        match self.status {
+            401 => self.unauthorized(server, user),
+            403 => {
+                let message =
+                    format!("the management API at {server} forbids user {user} to read the queues (403)");
+                Failure::Vhost(Problem::new(SourceReason::AuthorizationFailed, message))
+            }
+            300..=399 => unusable(
+                SourceReason::RedirectRefused,
+                format!(
+                    "the management API at {server} answers with a redirect, which the operator does not follow; \
+                     set managementUrl to the address that it leads to"
+                ),
+            ),
+            500.. => unusable(
+                SourceReason::ManagementUnavailable,
+                format!("the management API at {server} answers {}", self.status),
+            ),
+            status => unusable(
+                SourceReason::ResponseInvalid,
+                format!(
+                    "{server} answers {status}, as no management API does; correct managementUrl, or let the \
+                     reverse proxy pass paths unchanged"
+                ),
+            ),
+        }
+    }
+
+    fn unauthorized(&self, server: &str, user: &str) -> Failure {
+        let said = self.complaint.as_ref().filter(|said| said.error == "not_authorised");
+        let reason = said.map(|said| said.reason.as_str()).unwrap_or_default();
+        if reason.contains("access virtual host") {
+            let message =
+                format!("user {user} has no permission in the virtual host; grant it with set_permissions");
+            Failure::Vhost(Problem::new(SourceReason::AuthorizationFailed, message))
+        } else if reason.contains("Not management user") {
+            let message =
+                format!("user {user} is not allowed to use the management API; give it the tag management");
+            Failure::Refused(Problem::new(SourceReason::AuthorizationFailed, message))
+        } else {
+            let message = format!(
+                "the management API at {server} refuses the password of user {user}; correct the Secret"
+            );
+            Failure::Refused(Problem::new(SourceReason::AuthenticationFailed, message))
+        }
+    }
+}
+
+/// The virtual host does not exist.
+pub(super) fn no_vhost(vhost: &str) -> Failure {
+    let message = format!("virtual host {} does not exist; correct vhost or create it", quote(vhost));
+    Failure::Vhost(Problem::new(SourceReason::VhostNotFound, message))
+}
