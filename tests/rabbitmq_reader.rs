@@ -38,13 +38,13 @@ async fn ready_messages_of_classic_and_quorum_queues_add_up() {
     vhost.publish("quorum", 4).await;
     let mut both = vhost.queues(&["classic", "quorum"]);
     // The broker publishes consumers and arrivals later than messages.
-    let all_told = |reading: &Reading| {
+    let all_reported = |reading: &Reading| {
         known(reading) == Some(7)
             && reading
                 .backlog()
                 .is_some_and(|backlog| backlog.members.is_some() && backlog.arrived == Some(7))
     };
-    let reading = read_until(&mut reader(broker.access()), &mut both, all_told).await;
+    let reading = read_until(&mut reader(broker.access()), &mut both, all_reported).await;
     let Reading::Known(backlog) = reading else { unreachable!() };
     assert_eq!(backlog.in_flight(), 0);
     assert_eq!(backlog.members, Some(0));
@@ -72,7 +72,7 @@ async fn r3_unacknowledged_messages_count_when_none_is_ready() {
 }
 
 #[tokio::test]
-async fn the_time_at_the_head_dates_the_backlog_and_how_long_messages_are_kept_is_told() {
+async fn the_head_timestamp_and_the_retention_are_read() {
     let Some(broker) = Broker::from_env() else { return };
     let vhost = broker.fresh_vhost("qs ages").await;
     vhost.declare_with_ttl("own", 3_600_000).await;
@@ -81,15 +81,15 @@ async fn the_time_at_the_head_dates_the_backlog_and_how_long_messages_are_kept_i
     let sent = 1_700_000_000;
     vhost.publish_sent_at("own", 3, sent).await;
     vhost.publish("policy", 2).await;
-    for (queue, kept, dated) in [("own", 3600, Some(1_700_000_000)), ("policy", 7200, None)] {
-        let told = |reading: &Reading| {
+    for (queue, retention, dated) in [("own", 3600, Some(1_700_000_000)), ("policy", 7200, None)] {
+        let reported = |reading: &Reading| {
             reading.backlog().is_some_and(|backlog| {
-                backlog.retention.first().is_some_and(|it| it.time.as_secs() == kept)
+                backlog.retention.first().is_some_and(|it| it.time.as_secs() == retention)
                     && backlog.dated.first().map(|it| it.written.as_second()) == dated
                     && backlog.processed() == Some(0)
             })
         };
-        read_until(&mut reader(broker.access()), &mut vhost.queues(&[queue]), told).await;
+        read_until(&mut reader(broker.access()), &mut vhost.queues(&[queue]), reported).await;
     }
     vhost.delete().await;
 }
@@ -119,7 +119,7 @@ async fn names_are_escaped_in_single_requests_listings_and_amqp() {
 }
 
 #[tokio::test]
-async fn a_pattern_matches_whole_names_across_pages_and_sees_new_queues_within_30_s() {
+async fn a_pattern_sees_new_queues_within_30_s() {
     let Some(broker) = Broker::from_env() else { return };
     let vhost = broker.fresh_vhost("qs pages").await;
     for index in 0..510 {
@@ -279,7 +279,7 @@ async fn a_connection_that_the_broker_closes_is_replaced_at_the_next_poll() {
 }
 
 #[tokio::test]
-async fn r7_a_deleted_vhost_is_told_from_a_deleted_queue() {
+async fn r7_a_deleted_vhost_is_reported() {
     let Some(broker) = Broker::from_env() else { return };
     let vhost = broker.fresh_vhost("qs vhost/gone").await;
     vhost.declare("orders", "classic").await;
@@ -299,7 +299,7 @@ async fn r7_a_deleted_vhost_is_told_from_a_deleted_queue() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_a_failed_authentication_either_way() {
+async fn a_wrong_password_is_a_failed_authentication() {
     let Some(broker) = Broker::from_env() else { return };
     let vhost = broker.fresh_vhost("qs password").await;
     for access in [broker.access(), broker.amqp_only()] {
@@ -312,7 +312,7 @@ async fn a_wrong_password_is_a_failed_authentication_either_way() {
 }
 
 #[tokio::test]
-async fn missing_rights_are_told_from_a_wrong_password() {
+async fn missing_rights_differ_from_a_wrong_password() {
     let Some(broker) = Broker::from_env() else { return };
     let (open, closed) = (broker.fresh_vhost("qs open").await, broker.fresh_vhost("qs closed").await);
     broker.user("qs-manager", "p", "management").await;
@@ -337,7 +337,7 @@ async fn missing_rights_are_told_from_a_wrong_password() {
 }
 
 #[tokio::test]
-async fn tls_is_verified_on_both_ways() {
+async fn tls_is_verified_for_http_and_amqp() {
     let Some(broker) = Broker::from_env() else { return };
     let (Some(management), Some(amqp), Some(trusted)) =
         (variable("QS_RABBITMQ_MANAGEMENT_TLS_URL"), variable("QS_RABBITMQ_AMQP_TLS_URL"), tls(true))

@@ -184,7 +184,7 @@ async fn questions(server: &MockServer) -> usize {
 }
 
 #[tokio::test]
-async fn hundreds_of_queues_are_read_by_listings_and_few_by_themselves() {
+async fn many_queues_are_read_by_listings_and_few_by_requests() {
     let server = MockServer::start().await;
     let names: Vec<String> = (0..300).map(|index| format!("queue-{index:03}")).collect();
     let rows: Vec<Value> = names.iter().map(|name| counted(name, 1)).collect();
@@ -238,7 +238,7 @@ async fn pages_that_do_not_fit_together_are_read_again_as_one() {
     assert!(matches!(&reading, Reading::Known(backlog) if backlog.messages == 4), "{reading:?}");
 }
 
-/// A server that hands each connection to `talk`, and counts them.
+/// A server that serves each connection by `talk`, and counts them.
 async fn server<F, T>(talk: F) -> (String, Arc<AtomicUsize>)
 where
     F: Fn(usize, TcpStream) -> T + Send + 'static,
@@ -270,7 +270,7 @@ async fn request(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_the_broker_resets_is_replaced_once() {
+async fn a_connection_that_the_broker_resets_is_replaced() {
     let answer = async |stream: &mut TcpStream| {
         let body = counted("orders", 3).to_string();
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -315,7 +315,7 @@ fn held() -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn silent_servers_cost_no_more_than_the_deadline_and_leave_nothing_behind() {
+async fn silent_servers_cost_the_deadline_and_leak_nothing() {
     let (silent, _) = server(|_, mut stream| async move {
         let mut sink = Vec::new();
         let _ = stream.read_to_end(&mut sink).await;
@@ -347,7 +347,7 @@ async fn silent_servers_cost_no_more_than_the_deadline_and_leave_nothing_behind(
 }
 
 #[tokio::test]
-async fn a_management_api_that_hangs_leaves_amqp_the_time_for_a_lower_bound_that_counts_at_once() {
+async fn amqp_gives_a_lower_bound_while_the_management_api_hangs() {
     let (silent, _) = server(|_, mut stream| async move {
         let mut sink = Vec::new();
         let _ = stream.read_to_end(&mut sink).await;

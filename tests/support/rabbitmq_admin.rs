@@ -40,7 +40,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The broker that the variables name. None: the test has nothing to run on, and has said so.
+    /// The broker that the variables name. None: the test has nothing to run on, and has reported it.
     pub fn from_env() -> Option<Self> {
         Self::from_variables(variable).or_else(|| {
             skipped("QS_RABBITMQ_MANAGEMENT_URL and QS_RABBITMQ_AMQP_URL are not set (see testbed env)");
@@ -151,8 +151,8 @@ impl Drop for OwnBroker {
 
 fn run(testbed: &str, arguments: &[&str]) -> String {
     let output = std::process::Command::new(testbed).args(arguments).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "testbed {arguments:?}: {told}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "testbed {arguments:?}: {error}");
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -208,7 +208,7 @@ impl Vhost {
         self.publish_as(queue, count, BasicProperties::default()).await;
     }
 
-    /// The same, of messages that say that they were sent at this second.
+    /// The same, of messages with this second as their timestamp.
     pub async fn publish_sent_at(&self, queue: &str, count: usize, second: u64) {
         self.publish_as(queue, count, BasicProperties::default().with_timestamp(second)).await;
     }
@@ -241,18 +241,18 @@ impl Vhost {
         channel.queue_purge(queue.into(), Default::default()).await.unwrap();
     }
 
-    /// What the broker says of a queue; null where it does not know yet.
+    /// What the broker reports of a queue; null where it does not know yet.
     pub async fn numbers(&self, queue: &str) -> Value {
         let path = format!("/queues/{}/{}", escape(&self.name), escape(queue));
         self.broker.call(Method::GET, &path, json!({})).await.1
     }
 
-    /// Waits until the broker's statistics tell of so many messages, all ready: a new queue has none for seconds.
+    /// Waits until the broker's statistics report so many messages, all ready: a new queue has none for seconds.
     pub async fn counted(&self, queue: &str, messages: usize) {
         self.until_numbers(queue, messages, 0).await;
     }
 
-    /// Waits until the broker's statistics tell of so many messages. They are renewed now and then and cannot be
+    /// Waits until the broker's statistics report so many messages. They are renewed now and then and cannot be
     /// awaited but by asking.
     pub async fn until_numbers(&self, queue: &str, ready: usize, unacknowledged: usize) {
         let end = Instant::now() + PATIENCE;
@@ -348,7 +348,7 @@ pub async fn read(
     Ok(reader.read(&mut [watched], deadline).await?.remove(0))
 }
 
-/// Polls until the reading is as wanted: what the management API tells is seconds old.
+/// Polls until the reading is as wanted: what the management API reports is seconds old.
 pub async fn read_until(
     reader: &mut RabbitMqReader,
     watched: &mut Watched<RabbitMqInterest, Memory>,

@@ -25,7 +25,7 @@ impl RabbitMqConsumers {
         Some(Self { orders, vhost })
     }
 
-    /// Publishes so many messages, and waits until the broker tells of them.
+    /// Publishes so many messages, and waits until the broker reports them.
     pub async fn backlog(&self, messages: usize) {
         self.vhost.publish(ORDERS, messages).await;
         self.vhost.counted(ORDERS, messages).await;

@@ -51,13 +51,13 @@ impl Amqp {
             None => self.endpoint.open(vhost, deadline).await?,
         };
         let mut asked = ready(&link, &self.endpoint, vhost, names, deadline).await;
-        if was_held && matches!(asked, Err(Lost(_))) {
+        if was_held && matches!(asked, Err(ConnectionLost(_))) {
             // The connection may have died since the last poll.
             link = self.endpoint.open(vhost, deadline).await?;
             asked = ready(&link, &self.endpoint, vhost, names, deadline).await;
         }
-        let queues = asked.map_err(|Lost(words)| {
-            let words = self.endpoint.words(&words);
+        let queues = asked.map_err(|ConnectionLost(words)| {
+            let words = self.endpoint.quoted(&words);
             let message = format!("the AMQP connection to {} broke: {words}", self.endpoint.server());
             Failure::Unreachable(Problem::new(SourceReason::BrokerUnreachable, message))
         })?;
@@ -66,8 +66,8 @@ impl Amqp {
     }
 }
 
-/// The connection is of no more use; in the words of the client.
-struct Lost(String);
+/// The connection cannot be used any more: the client's message.
+struct ConnectionLost(String);
 
 async fn ready(
     link: &Link,
@@ -75,7 +75,7 @@ async fn ready(
     vhost: &str,
     names: &BTreeSet<String>,
     deadline: Instant,
-) -> Result<HashMap<String, Finding>, Lost> {
+) -> Result<HashMap<String, Finding>, ConnectionLost> {
     let work = async {
         // AMQP has no place for a longer name, so there is no such queue.
         let (left, too_long): (Vec<_>, Vec<_>) =
@@ -84,16 +84,16 @@ async fn ready(
         let mut found: HashMap<_, _> =
             too_long.into_iter().map(|name| (name.clone(), Finding::Missing)).collect();
         while !left.is_empty() {
-            let channel = link.channel().await.map_err(lost)?;
+            let channel = link.channel().await.map_err(connection_lost)?;
             let asked = left.len();
             on_one_channel(&channel, endpoint, vhost, &mut left, &mut found).await?;
             if left.len() == asked {
-                return Err(Lost("it answers nothing that was asked".into()));
+                return Err(ConnectionLost("it answers no request".into()));
             }
         }
         Ok(found)
     };
-    timeout_at(deadline, work).await.unwrap_or_else(|_| Err(Lost("no answer in time".into())))
+    timeout_at(deadline, work).await.unwrap_or_else(|_| Err(ConnectionLost("no answer in time".into())))
 }
 
 /// Asks until all is answered or the broker closes the channel, and takes what is answered off the list.
@@ -103,7 +103,7 @@ async fn on_one_channel(
     vhost: &str,
     left: &mut VecDeque<&String>,
     found: &mut HashMap<String, Finding>,
-) -> Result<(), Lost> {
+) -> Result<(), ConnectionLost> {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     while !left.is_empty() && channel.status().connected() {
         let batch = left
@@ -117,7 +117,10 @@ async fn on_one_channel(
             let refused = answer.is_err();
             let finding = match answer {
                 Ok(queue) if queue.name().as_str() != name => {
-                    return Err(Lost(format!("asked for queue {} it answers with another", quote(name))));
+                    return Err(ConnectionLost(format!(
+                        "asked for queue {}, it answers for another",
+                        quote(name)
+                    )));
                 }
                 Ok(queue) => Finding::Counted(Counts {
                     ready: queue.message_count().into(),
@@ -135,27 +138,35 @@ async fn on_one_channel(
     Ok(())
 }
 
-/// What the broker says by closing the channel.
-fn refusal(error: &lapin::Error, endpoint: &Endpoint, queue: &str, vhost: &str) -> Result<Finding, Lost> {
-    let ErrorKind::ProtocolError(said) = error.kind() else { return Err(lost(error.clone())) };
-    let words = endpoint.words(said.get_message().as_str());
+/// What it means that the broker closes the channel.
+fn refusal(
+    error: &lapin::Error,
+    endpoint: &Endpoint,
+    queue: &str,
+    vhost: &str,
+) -> Result<Finding, ConnectionLost> {
+    let ErrorKind::ProtocolError(reply) = error.kind() else { return Err(connection_lost(error.clone())) };
+    let words = endpoint.quoted(reply.get_message().as_str());
     let queue = named(queue, vhost);
     let unusable = |reason, message| Ok(Finding::Unusable(Problem::new(reason, message)));
-    match said.get_id() {
-        // Also said of a queue that exists on a node that is away.
+    match reply.get_id() {
+        // Also the answer for a queue that exists on a node that is down.
         404 if words.contains("down or inaccessible") => {
             unusable(SourceReason::StatsUnavailable, format!("{queue} is on a node that is down: {words}"))
         }
         404 => Ok(Finding::Missing),
-        403 => unusable(SourceReason::AuthorizationFailed, format!("{queue} may not be read: {words}")),
+        403 => unusable(
+            SourceReason::AuthorizationFailed,
+            format!("the user is not allowed to read {queue}: {words}"),
+        ),
         405 => unusable(
             SourceReason::AuthorizationFailed,
             format!("{queue} is exclusive to another connection: {words}"),
         ),
-        _ => Err(lost(error.clone())),
+        _ => Err(connection_lost(error.clone())),
     }
 }
 
-fn lost(error: lapin::Error) -> Lost {
-    Lost(error.to_string())
+fn connection_lost(error: lapin::Error) -> ConnectionLost {
+    ConnectionLost(error.to_string())
 }

@@ -1,4 +1,4 @@
-//! What asking a broker ended with, whichever way it was asked. Types only.
+//! The result of asking a broker, by whichever transport. Types only.
 
 use std::collections::HashMap;
 
@@ -19,11 +19,11 @@ pub(super) struct Findings {
 /// Why there are no findings.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nobody answered. There may be another way to the broker.
+    /// Nobody answered. Another transport may work.
     Unreachable(Problem),
-    /// The answer was of no use. There may be another way to the broker.
+    /// The answer was of no use. Another transport may work.
     Unusable(Problem),
-    /// The broker does not want this client, or the client may not connect to it. No other way would be right.
+    /// The broker does not want this client, or the client is not allowed to connect to it. Another transport would not help.
     Refused(Problem),
     /// This virtual host is missing or closed to this user; others may be open.
     Vhost(Problem),

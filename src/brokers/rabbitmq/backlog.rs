@@ -8,19 +8,19 @@ use super::history::QueueHistory;
 use crate::brokers::observation::{Dated, Retention, Shape, Shared, quote};
 use crate::brokers::{Backlog, Note, Problem, Reading, SourceReason};
 
-/// Names that a message lists before it says how many more there are.
+/// Names that a message lists before it gives the number of the others.
 const NAMES_SHOWN: usize = 3;
 /// Messages that a consumer is not likely to work on at the same time.
 const HELD: u64 = 100;
 
-/// What was found out about one queue.
+/// What is known of one queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// Its numbers.
     Counted(Counts),
     /// There is no such queue.
     Missing,
-    /// It is there, and its numbers are not to be had.
+    /// It exists, and its numbers are not available.
     Unusable(Problem),
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Counts {
     pub consumers: Option<u32>,
     /// Only one of them gets messages.
     pub single_active: bool,
-    /// When the message at the head was sent, in seconds since 1970, as its sender says.
+    /// When the message at the head was sent, in seconds since 1970, by its sender's clock.
     pub head: Option<i64>,
     /// Milliseconds after which messages are deleted. Absent: they are not.
     pub retention: Option<u64>,
@@ -63,7 +63,7 @@ pub(super) struct Counts {
 /// The refusal of a stream.
 pub(super) fn stream(queue: &str) -> Problem {
     let message = format!(
-        "{queue} is a stream, whose message count does not tell what its consumers have yet to read; \
+        "{queue} is a stream, whose message count is not what its consumers have yet to read; \
          name a classic or a quorum queue"
     );
     Problem::new(SourceReason::StreamNotSupported, message)
@@ -151,7 +151,7 @@ impl Sum {
         self.single_active = self.single_active.saturating_add(counts.single_active.into());
         self.consumers =
             self.consumers.zip(counts.consumers).map(|(ours, theirs)| ours.saturating_add(theirs));
-        // What an empty queue says of its messages does not matter.
+        // An empty queue has no oldest message and deletes none.
         if counts.ready == 0 && counts.unacknowledged == 0 {
             return;
         }
@@ -189,7 +189,7 @@ impl Sum {
         }
     }
 
-    /// Where messages are processed in their order, the one at the head is the next. Brokers that do not look at what
+    /// Where messages are processed in their order, the one at the head is the next. Brokers that leave out what
     /// consumers have taken, which is older, report the first that is ready.
     fn dated(&self) -> Option<Dated> {
         Some(Dated {
@@ -232,7 +232,7 @@ impl Sum {
     }
 }
 
-/// Says which queues are not there.
+/// Names the queues that do not exist.
 fn absent(vhost: &str, missing: &[&str]) -> String {
     let shown: Vec<_> = missing.iter().take(NAMES_SHOWN).map(|name| quote(name)).collect();
     let more = match missing.len().saturating_sub(NAMES_SHOWN) {
@@ -316,7 +316,8 @@ mod tests {
     #[test]
     fn messages_are_deleted_when_all_queues_that_have_any_do_so() {
         let with = |retention, ready| Counts { retention, ..numbers(ready, 0) };
-        let time = |queues: &[Counts]| sum(queues).retention.first().map(|kept| kept.time.as_millis());
+        let time =
+            |queues: &[Counts]| sum(queues).retention.first().map(|retention| retention.time.as_millis());
         assert_eq!(time(&[with(Some(5000), 1), with(Some(9000), 1), with(None, 0)]), Some(9000));
         assert_eq!(time(&[with(Some(5000), 1), with(None, 1)]), None);
         assert_eq!(time(&[with(Some(5000), 0)]), None);

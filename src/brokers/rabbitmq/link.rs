@@ -28,7 +28,7 @@ use crate::brokers::{Problem, SourceReason, tls};
 const FRAME_MAX: u32 = 8192;
 
 /// Time for the broker to confirm that a connection ends.
-const GOODBYE: Duration = Duration::from_secs(2);
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Where and as whom to connect.
 pub(super) struct Endpoint {
@@ -63,10 +63,10 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         let Some((connection, socket)) = self.connection.take() else { return };
-        // Without a runtime there is no time for courtesy, and the socket is cut at once.
+        // Without a runtime nothing can be awaited, and the socket is closed at once.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                let _ = timeout(GOODBYE, connection.close(200, "done".into())).await;
+                let _ = timeout(CLOSE_LIMIT, connection.close(200, "done".into())).await;
                 drop(socket);
             });
         }
@@ -88,9 +88,9 @@ impl Endpoint {
         format!("{}:{}", quote(&self.host), self.port)
     }
 
-    /// What the server said, for messages.
-    pub(super) fn words(&self, said: &str) -> String {
-        quote(&self.credentials.blot(said))
+    /// The server's own message, without the password and escaped.
+    pub(super) fn quoted(&self, message: &str) -> String {
+        quote(&self.credentials.blot(message))
     }
 
     /// Connects to a virtual host.
@@ -142,7 +142,7 @@ impl Endpoint {
                 plain.into_rustls(&connector, host).await.map_err(unreachable)?
             }
         };
-        // lapin asks for the stream once; it may not make another one itself.
+        // lapin asks for the stream once; it must not make another one itself.
         let stream = Mutex::new(Some(stream));
         let take = async move |_, _| {
             let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -176,9 +176,9 @@ impl Endpoint {
         let server = self.server();
         let user = quote(&self.credentials.username);
         match error.kind() {
-            ErrorKind::ProtocolError(said) => {
-                let words = self.words(said.get_message().as_str());
-                let (failure, reason, message): (fn(Problem) -> Failure, _, _) = match said.get_id() {
+            ErrorKind::ProtocolError(reply) => {
+                let words = self.quoted(reply.get_message().as_str());
+                let (failure, reason, message): (fn(Problem) -> Failure, _, _) = match reply.get_id() {
                     403 => (
                         Failure::Refused,
                         SourceReason::AuthenticationFailed,
@@ -207,13 +207,13 @@ impl Endpoint {
                 Failure::Unreachable(Problem::new(SourceReason::ResponseInvalid, message))
             }
             kind => {
-                // TLS 1.3 tells a client only here that its certificate is refused.
+                // With TLS 1.3 a client learns only here that its certificate is refused.
                 let by_tls = match kind {
                     ErrorKind::IOError(io) => tls::handshake_problem(&server, io),
                     _ => None,
                 };
                 Failure::Unreachable(by_tls.unwrap_or_else(|| {
-                    let words = self.words(&error.to_string());
+                    let words = self.quoted(&error.to_string());
                     let message = format!("AMQP at {server} does not answer as it should: {words}");
                     Problem::new(SourceReason::BrokerUnreachable, message)
                 }))

@@ -36,7 +36,7 @@ const LARGEST_SETTINGS: usize = 1024 * 1024;
 /// Share of the time that a listing gets where named queues can be asked for without it.
 const LISTING_SHARE: f32 = 0.6;
 
-/// What is left as it is in a path segment.
+/// Characters that a path segment does not escape.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A management API.
@@ -44,7 +44,7 @@ pub(super) struct Management {
     http: Http,
     most_matches: usize,
     budget: Budget,
-    /// The broker counts messages: it says so, or counters were seen.
+    /// The broker counts messages: its overview reports it, or counters were seen.
     counts_messages: AtomicBool,
 }
 
@@ -129,7 +129,7 @@ impl Management {
     }
 
     /// Whether a queue that was not found by its own request is missing, or its virtual host, or whether the request
-    /// went astray: a reverse proxy that decodes `%2F` asks for another path.
+    /// reached another path: a reverse proxy may decode `%2F`.
     async fn check_missing(&self, vhost: &str, missing: &str, deadline: Instant) -> Result<(), Failure> {
         let question = Question { names: BTreeSet::from([missing.to_owned()]), ..Question::default() };
         let page = |query: String| {
@@ -240,7 +240,7 @@ impl Management {
         rows
     }
 
-    /// The queues, or none when RabbitMQ says that the thing does not exist.
+    /// The queues, or none when RabbitMQ reports that they do not exist.
     async fn get<'a>(
         &self,
         path: &str,

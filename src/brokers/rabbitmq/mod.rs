@@ -19,7 +19,7 @@ mod refusals;
 mod row;
 mod rows;
 mod statistics;
-mod ways;
+mod transports;
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use access::RabbitMqAccess;
 use history::QueueHistory;
 use questions::questions;
 use reading::reading;
-use ways::Ways;
+use transports::Transports;
 
 use super::address::AddressPolicy;
 use super::budget::Budget;
@@ -43,7 +43,7 @@ pub struct RabbitMqReader {
     addresses: AddressPolicy,
     budget: Budget,
     /// Absent until the first poll.
-    ways: Option<Ways>,
+    transports: Option<Transports>,
 }
 
 /// What the reader keeps of an interest from one poll to the next.
@@ -68,7 +68,7 @@ impl RabbitMqReader {
     /// A reader. It connects when it is asked to read.
     #[must_use]
     pub fn new(access: RabbitMqAccess, addresses: AddressPolicy, budget: Budget) -> Self {
-        Self { access, addresses, budget, ways: None }
+        Self { access, addresses, budget, transports: None }
     }
 }
 
@@ -82,12 +82,12 @@ impl Reader for RabbitMqReader {
         deadline: Instant,
     ) -> Result<Vec<Reading>, Problem> {
         let now = Instant::now();
-        let ways = match &mut self.ways {
-            Some(ways) => ways,
-            none => none.insert(Ways::new(&self.access, &self.addresses, self.budget)?),
+        let transports = match &mut self.transports {
+            Some(transports) => transports,
+            none => none.insert(Transports::new(&self.access, &self.addresses, self.budget)?),
         };
-        let outcomes = ways.ask(&questions(due, now), now, deadline).await?;
-        let statistics = ways.statistics();
+        let outcomes = transports.ask(&questions(due, now), now, deadline).await?;
+        let statistics = transports.statistics();
         let unverified = self.access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
         let readings = due.iter_mut().map(|watched| {
             let outcome = outcomes.get(&watched.interest.vhost);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::brokers::{Problem, SourceReason};
 
-/// Longest wait that a server can ask for. A longer one is more likely a mistake than a wish.
+/// Longest wait that a server can ask for. A longer one is more likely a mistake.
 const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// First and longest wait after 429 without `Retry-After`.
 const TOO_MANY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
@@ -81,8 +81,8 @@ fn problem(server: &str, status: StatusCode, retry_after: Option<Duration>) -> P
         (SourceReason::ManagementUnavailable, "")
     };
     let waits = match retry_after {
-        Some(asked) => format!("asks to wait {} s (Retry-After), which the operator does", asked.as_secs()),
-        None => "does not say how long to wait; the operator waits longer after each refusal".to_owned(),
+        Some(asked) => format!("asks to wait {} s (Retry-After); the operator waits", asked.as_secs()),
+        None => "does not name a time to wait; the operator waits longer after each refusal".to_owned(),
     };
     let status = status.as_u16();
     Problem::new(reason, format!("the management API at {server} answers {status} and {waits}{way_out}"))

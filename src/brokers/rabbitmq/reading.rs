@@ -8,7 +8,7 @@ use super::Memory;
 use super::answer::Findings;
 use super::backlog::{Counters, Finding, add_up, named, stream};
 use super::questions::PATTERN_REFRESH;
-use super::ways::Outcome;
+use super::transports::Outcome;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, Reading, SourceReason};
 use crate::plan::{NameSelector, RabbitMqInterest};
@@ -89,7 +89,7 @@ fn ready_only(interest: &RabbitMqInterest, memory: &Memory, found: &Findings, wh
     if wanted.is_empty() {
         return Reading::Unknown(why.clone());
     }
-    // To AMQP a stream looks like a queue of all the messages that it keeps.
+    // By AMQP a stream is a queue of all the messages that it retains.
     let streams: HashMap<_, _> = memory
         .streams
         .iter()
@@ -188,8 +188,8 @@ mod tests {
     fn a_stream_that_the_management_api_told_of_stays_refused() {
         let (interest, mut memory, now) = (names(&["log"]), Memory::default(), Instant::now());
         let refused = Finding::Unusable(stream("queue log"));
-        let told = Findings { queues: [("log".to_owned(), refused)].into(), ..Findings::default() };
-        reading(&interest, &mut memory, Some(&Outcome::Complete(told)), now);
+        let found = Findings { queues: [("log".to_owned(), refused)].into(), ..Findings::default() };
+        reading(&interest, &mut memory, Some(&Outcome::Complete(found)), now);
         let ready = Outcome::ReadyOnly(findings(false, &[("log", 1_000_000)]), away());
         let reading = reading(&interest, &mut memory, Some(&ready), now);
         assert!(matches!(reading, Reading::Unknown(_)), "{reading:?}");

@@ -1,6 +1,6 @@
 //! What an answer of the management API means that is not 200. Pure.
 //!
-//! RabbitMQ answers 401 to a wrong password as well as to a user without rights, and tells them apart in words.
+//! RabbitMQ answers 401 to a wrong password as well as to a user without rights; only its message distinguishes them.
 
 use serde::Deserialize;
 
@@ -16,12 +16,12 @@ pub(super) const LARGEST_REFUSAL: usize = 16 * 1024;
 pub(super) struct Refusal {
     pub status: u16,
     /// RabbitMQ's own description. Absent: another server answers.
-    complaint: Option<Complaint>,
+    description: Option<Description>,
 }
 
 /// RabbitMQ's own description of an error.
 #[derive(Debug, Deserialize)]
-struct Complaint {
+struct Description {
     error: String,
     #[serde(default)]
     reason: String,
@@ -29,12 +29,12 @@ struct Complaint {
 
 impl Refusal {
     pub(super) fn new(status: u16, body: &[u8]) -> Self {
-        Self { status, complaint: serde_json::from_slice(body).ok() }
+        Self { status, description: serde_json::from_slice(body).ok() }
     }
 
-    /// RabbitMQ says that the thing does not exist.
+    /// RabbitMQ reports that what was asked for does not exist.
     pub(super) fn is_missing(&self) -> bool {
-        self.status == 404 && self.complaint.is_some()
+        self.status == 404 && self.description.is_some()
     }
 
     /// Why there are no findings. 429 and 503 have a problem of their own (`pause`).
@@ -69,8 +69,8 @@ impl Refusal {
     }
 
     fn unauthorized(&self, server: &str, user: &str) -> Failure {
-        let said = self.complaint.as_ref().filter(|said| said.error == "not_authorised");
-        let reason = said.map(|said| said.reason.as_str()).unwrap_or_default();
+        let refused = self.description.as_ref().filter(|description| description.error == "not_authorised");
+        let reason = refused.map(|description| description.reason.as_str()).unwrap_or_default();
         if reason.contains("access virtual host") {
             let message =
                 format!("user {user} has no permission in the virtual host; grant it with set_permissions");

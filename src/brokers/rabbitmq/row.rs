@@ -110,7 +110,7 @@ impl QueueRow {
         let ready = self.ready.checked("messages_ready", name, vhost)?;
         let unacknowledged = self.unacknowledged.checked("messages_unacknowledged", name, vhost)?;
         // A queue that was never used has no counters, and would hide those of the others. Where the broker counts
-        // nothing (`rates_mode = none`), the same row says nothing of arrivals.
+        // nothing (`rates_mode = none`), the same row gives no arrivals.
         let unused = counts_messages && !self.has_statistics && ready == 0 && unacknowledged == 0;
         let nothing = unused.then_some(0);
         Ok(Counts {
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_queue_without_a_majority_is_uncounted_though_3_10_repeats_its_last_numbers() {
-        // RabbitMQ 3.10.8 with two of three nodes stopped, which it tells at first beside what it told before.
+        // RabbitMQ 3.10.8 with two of three nodes stopped, which it reports at first beside what it reported before.
         let minority = r#"{"leader":"rabbit@a","members":["rabbit@a","rabbit@b","rabbit@c"],"messages_ready":0,
             "messages_unacknowledged":0,"name":"orders","online":["rabbit@c","rabbit@a"],"online":["rabbit@a"],
             "state":"running","type":"quorum"}"#;

@@ -43,7 +43,7 @@ pub(super) struct Asked<'a> {
     pub counts_messages: bool,
 }
 
-/// The queues that an answer tells of.
+/// The queues of an answer.
 pub(super) struct Rows<'a> {
     asked: Asked<'a>,
     shape: Shape,
@@ -54,7 +54,7 @@ pub(super) struct Rows<'a> {
     pub rows: usize,
     /// Names of the first and the last queue read.
     pub ends: Option<(String, String)>,
-    /// Queues and pages that there are, as a page says.
+    /// How many queues and pages there are, as a page reports.
     pub total_count: Option<u64>,
     pub page_count: Option<u64>,
     /// How many queues each pattern of the question matched.

@@ -22,10 +22,10 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(600);
 /// Nodes that are looked at.
 const MOST_NODES: usize = 64;
 
-/// What `/api/overview` says.
+/// What `/api/overview` reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Overview {
-    /// Messages are counted, in total or in detail. Absent: it does not say.
+    /// Messages are counted, in total or in detail. Absent: not reported.
     pub counts_messages: Option<bool>,
     /// No numbers of queues are collected.
     pub disabled: bool,
@@ -106,7 +106,7 @@ impl Statistics {
     /// Takes the answer, or that there was none.
     pub(super) fn take_overview(&mut self, answer: Option<Overview>, now: Instant) {
         self.overview_due = Some(now + SETTINGS_PERIOD);
-        // What it said earlier is still true if it does not answer now.
+        // Its earlier answer holds if it does not answer now.
         self.overview = answer.unwrap_or(self.overview);
     }
 
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_overview_says_whether_messages_are_counted() {
+    fn the_overview_reports_whether_messages_are_counted() {
         for (json, counts_messages, disabled) in [
             (r#"{"rates_mode":"basic","disable_stats":false}"#, Some(true), false),
             (r#"{"rates_mode":"detailed"}"#, Some(true), false),
@@ -215,11 +215,11 @@ mod tests {
     fn questions_are_repeated_rarely_whether_they_are_answered_or_not() {
         let (mut statistics, now) = (Statistics::default(), Instant::now());
         assert!(statistics.wants_overview(now) && statistics.wants_uptimes(now));
-        let told = Overview { counts_messages: Some(false), disabled: false };
-        for answer in [Some(told), None] {
+        let overview = Overview { counts_messages: Some(false), disabled: false };
+        for answer in [Some(overview), None] {
             statistics.take_overview(answer, now);
             statistics.take_uptimes(None, now);
-            assert_eq!(statistics.overview, told);
+            assert_eq!(statistics.overview, overview);
             let soon = now + SETTINGS_PERIOD / 2;
             assert!(!statistics.wants_overview(soon) && !statistics.wants_uptimes(soon));
             let later = now + SETTINGS_PERIOD;

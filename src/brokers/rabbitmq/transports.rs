@@ -1,4 +1,4 @@
-//! The two ways to a broker, and which of them to believe.
+//! Asks a broker by its management API, and by AMQP where that does not answer.
 //!
 //! The management API is asked first, as it alone sees unacknowledged messages. What it leaves open is asked by AMQP
 //! in the time that is left.
@@ -25,11 +25,11 @@ use crate::brokers::{Problem, SourceReason, tls};
 /// Share of the time until the deadline that the management API gets.
 const MANAGEMENT_SHARE: f32 = 0.6;
 
-/// Longest that a poll waits for what the management API says of its statistics.
+/// Longest that a poll waits for the broker's settings.
 const STATISTICS_LIMIT: Duration = Duration::from_secs(1);
 
-/// The ways to a broker.
-pub(super) struct Ways {
+/// The transports to a broker.
+pub(super) struct Transports {
     management: Option<Management>,
     amqp: Amqp,
     statistics: Statistics,
@@ -42,7 +42,7 @@ pub(super) struct Ways {
 pub(super) enum Outcome {
     /// By the management API: ready and unacknowledged.
     Complete(Findings),
-    /// By AMQP: ready only. The problem says why.
+    /// By AMQP: ready only. The problem is why.
     ReadyOnly(Findings, Problem),
     /// Nothing.
     Nothing(Problem),
@@ -52,7 +52,7 @@ pub(super) enum Outcome {
 pub(super) type Outcomes = BTreeMap<String, Outcome>;
 
 /// Why the management API gave no findings.
-enum Silence {
+enum NoAnswer {
     /// The user named none.
     NotGiven,
     /// It was not there.
@@ -62,10 +62,10 @@ enum Silence {
 }
 
 /// A virtual host that the management API left open.
-type Open<'a> = (&'a String, &'a Question, Silence);
+type Open<'a> = (&'a String, &'a Question, NoAnswer);
 
-impl Ways {
-    /// The ways; nothing is connected yet.
+impl Transports {
+    /// The transports; nothing is connected yet.
     ///
     /// # Errors
     /// A certificate, a key or a URL cannot be used.
@@ -103,7 +103,7 @@ impl Ways {
     /// Asks about all virtual hosts.
     ///
     /// # Errors
-    /// Neither way leads to the broker, or the broker refuses this client.
+    /// The broker is not reachable by either, or the broker refuses this client.
     pub(super) async fn ask(
         &mut self,
         questions: &BTreeMap<String, Question>,
@@ -137,11 +137,11 @@ impl Ways {
                     Err(Failure::Vhost(problem)) => Outcome::Nothing(problem),
                     Err(Failure::Refused(problem)) => return Err(problem),
                     Err(Failure::Unreachable(problem)) => {
-                        open.push((vhost, question, Silence::Absent(problem)));
+                        open.push((vhost, question, NoAnswer::Absent(problem)));
                         continue;
                     }
                     Err(Failure::Unusable(problem)) => {
-                        open.push((vhost, question, Silence::Useless(problem)));
+                        open.push((vhost, question, NoAnswer::Useless(problem)));
                         continue;
                     }
                 };
@@ -149,7 +149,7 @@ impl Ways {
                 outcomes.insert(vhost.clone(), outcome);
             }
         } else {
-            open.extend(questions.iter().map(|(vhost, question)| (vhost, question, Silence::NotGiven)));
+            open.extend(questions.iter().map(|(vhost, question)| (vhost, question, NoAnswer::NotGiven)));
         }
         self.ask_by_amqp(open, &mut outcomes, deadline).await?;
         Ok(outcomes)
@@ -164,15 +164,15 @@ impl Ways {
         let mut answered = !outcomes.is_empty();
         // Once nobody answered for one virtual host, the others are not tried: it is the same broker.
         let mut dead: Option<Problem> = None;
-        for (vhost, question, silence) in open {
+        for (vhost, question, no_answer) in open {
             let outcome = match &dead {
-                Some(problem) => Outcome::Nothing(silence.and(problem)),
+                Some(problem) => Outcome::Nothing(no_answer.and(problem)),
                 // A pattern that was never compared with a listing: AMQP cannot list.
-                None if question.names.is_empty() => Outcome::Nothing(silence.problem()),
+                None if question.names.is_empty() => Outcome::Nothing(no_answer.problem()),
                 None => match self.amqp.ask(vhost, &question.names, deadline).await {
                     Ok(findings) => {
                         answered = true;
-                        Outcome::ReadyOnly(findings, silence.problem())
+                        Outcome::ReadyOnly(findings, no_answer.problem())
                     }
                     Err(Failure::Vhost(problem)) => {
                         answered = true;
@@ -180,7 +180,7 @@ impl Ways {
                     }
                     Err(Failure::Refused(problem)) => return Err(problem),
                     Err(Failure::Unreachable(problem) | Failure::Unusable(problem)) => {
-                        let both = silence.and(&problem);
+                        let both = no_answer.and(&problem);
                         dead = Some(problem);
                         Outcome::Nothing(both)
                     }
@@ -195,19 +195,19 @@ impl Ways {
     }
 }
 
-impl Silence {
+impl NoAnswer {
     fn problem(self) -> Problem {
         match self {
             Self::NotGiven => Problem::new(
                 SourceReason::ManagementUnavailable,
-                "without managementUrl only ready messages are seen, so that nothing is ever scaled down; set it",
+                "without managementUrl only ready messages are read; replicas are never removed; set managementUrl",
             ),
             Self::Absent(problem) | Self::Useless(problem) => problem,
         }
     }
 
-    /// The problem when AMQP does not lead to the broker either. That the management API is away tells less than
-    /// what AMQP met; any other trouble with it tells more.
+    /// The problem when AMQP does not lead to the broker either. That the management API is not reachable is less
+    /// specific than what AMQP met; any other problem with it is more specific.
     fn and(self, amqp: &Problem) -> Problem {
         match self {
             Self::NotGiven => amqp.clone(),
