@@ -104,7 +104,7 @@ async fn k9_new_partitions_are_seen_at_the_next_poll() {
 }
 
 #[tokio::test]
-async fn k10_a_deleted_group_with_earliest_has_exactly_what_is_retained() {
+async fn k10_a_deleted_group_with_earliest_has_all_retained() {
     let Some(Setting { mut admin, mut reader, topic, group }) = setting(1).await else { return };
     admin.produce(&topic, 0, 1_000_000).await;
     admin.delete_records(&topic, 0, 900_000).await;
@@ -330,11 +330,11 @@ async fn a_group_of_the_new_protocol_is_described_too() {
     for _ in 0..3 {
         assert_eq!(known(&poll_one(&mut reader, &mut one).await).members, Some(1));
     }
-    assert_eq!(reader.requests(), 4, "caught up, and it is remembered which way to ask");
+    assert_eq!(reader.requests(), 4, "caught up, and the protocol of the group is known");
 }
 
 #[tokio::test]
-async fn a_poll_takes_a_handful_of_requests_for_many_groups_and_one_connection_per_broker() {
+async fn a_poll_of_many_groups_takes_a_handful_of_requests() {
     let Some(Setting { mut admin, mut reader, topic, .. }) = setting(4).await else { return };
     admin.produce(&topic, 0, 3).await;
     let groups: Vec<String> = (0..100).map(|_| unique("many")).collect();

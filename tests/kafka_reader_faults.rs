@@ -48,7 +48,7 @@ async fn failure(bootstrap: &str) -> Problem {
     let mut reader = plain(bootstrap);
     let mut one = watch("g", &["t"], OffsetReset::Latest);
     let problem = poll(&mut reader, &mut [&mut one]).await.unwrap_err();
-    assert_eq!(reader.connections(), 0, "a connection that failed is not kept");
+    assert_eq!(reader.connections(), 0, "a connection that failed is closed");
     problem
 }
 
@@ -75,7 +75,7 @@ async fn a_dead_broker_whose_partitions_have_new_leaders_costs_nothing() {
 }
 
 #[tokio::test]
-async fn k1_a_dead_cluster_is_unreachable_and_needs_no_help_to_come_back() {
+async fn k1_a_dead_cluster_is_unreachable_until_it_is_back() {
     let (mut kafka, mut reader, mut one) = three_nodes().await;
     poll_one(&mut reader, &mut one).await;
     for node in 0..3 {
@@ -93,7 +93,7 @@ async fn k1_a_dead_cluster_is_unreachable_and_needs_no_help_to_come_back() {
 }
 
 #[tokio::test]
-async fn connections_that_brokers_closed_between_polls_are_opened_anew() {
+async fn connections_that_brokers_closed_are_opened_again() {
     let (mut kafka, mut reader, mut one) = three_nodes().await;
     poll_one(&mut reader, &mut one).await;
     for node in 0..3 {
@@ -136,7 +136,7 @@ async fn a_dead_coordinator_is_unknown_and_names_the_group() {
 }
 
 #[tokio::test]
-async fn leaders_that_moved_after_the_metadata_are_found_within_the_poll() {
+async fn leaders_that_moved_are_found_within_the_poll() {
     let (kafka, mut reader, mut one) = three_nodes().await;
     poll_one(&mut reader, &mut one).await;
     {
@@ -191,7 +191,7 @@ async fn k20_a_cluster_that_says_nothing_times_out_before_the_deadline() {
 }
 
 #[tokio::test]
-async fn k16_a_group_that_may_not_be_read_is_asked_for_once_a_minute() {
+async fn k16_a_denied_group_is_asked_for_once_a_minute() {
     let (kafka, mut reader, mut one) = three_nodes().await;
     kafka.state().group_errors.insert("billing".to_owned(), GROUP_AUTHORIZATION_FAILED);
     for _ in 0..5 {
@@ -203,7 +203,7 @@ async fn k16_a_group_that_may_not_be_read_is_asked_for_once_a_minute() {
 }
 
 #[tokio::test]
-async fn k16_a_topic_that_may_not_be_read_is_named_and_asked_for_once_a_minute() {
+async fn k16_a_denied_topic_is_named_and_asked_for_once_a_minute() {
     let (kafka, mut reader, mut one) = three_nodes().await;
     kafka.state().topics.get_mut("orders").unwrap().error = TOPIC_AUTHORIZATION_FAILED;
     for _ in 0..2 {
@@ -246,7 +246,7 @@ async fn k17_refused_credentials_are_tried_once_a_poll_and_never_shown() {
 }
 
 #[tokio::test]
-async fn k23_a_broker_that_advertises_a_forbidden_address_is_not_connected_to() {
+async fn k23_a_broker_with_a_forbidden_address_is_not_contacted() {
     let (kafka, mut reader, mut one) = three_nodes().await;
     kafka.state().advertised.insert(2, ("169.254.169.254".to_owned(), 9092));
     let reading = poll_one(&mut reader, &mut one).await;
@@ -291,7 +291,7 @@ async fn old_versions_give_the_same_readings() {
 }
 
 #[tokio::test]
-async fn a_broker_too_old_to_be_read_is_told_so() {
+async fn a_broker_too_old_to_be_read_is_reported() {
     let (kafka, mut reader, mut one) = three_nodes().await;
     kafka.state().newest.extend([(ApiKey::ApiVersions, 0), (ApiKey::Metadata, 2)]);
     let problem = poll(&mut reader, &mut [&mut one]).await.unwrap_err();
@@ -324,7 +324,7 @@ async fn interests_that_share_a_topic_share_its_requests() {
 }
 
 #[tokio::test]
-async fn k24_a_server_that_is_no_kafka_is_told_apart() {
+async fn k24_a_server_that_is_not_kafka_is_recognized() {
     for (bytes, endless, hint) in [
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], false, "HTTP server"),
         (&[0; 1024][..], true, "cut short"),

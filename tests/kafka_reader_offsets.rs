@@ -91,7 +91,7 @@ async fn uncommitted_partitions_keep_a_consumer_with_latest() {
     assert_eq!((backlog.messages, backlog.needs_consumer()), (0, true));
     assert_eq!(uncommitted(&backlog), Some((named, 500)));
 
-    // A Java consumer commits the position of all its partitions, and one may be missing no longer.
+    // A Java consumer commits the position of all its partitions.
     case.commit(1, 500).await;
     case.commit(2, 0).await;
     let backlog = case.read().await;
@@ -109,7 +109,7 @@ async fn uncommitted_partitions_count_from_their_start_with_earliest() {
 }
 
 #[tokio::test]
-async fn a_consumer_that_commits_only_messages_keeps_uncommitted_partitions() {
+async fn partitions_without_messages_stay_uncommitted() {
     let Some(mut case) = Case::new(Latest).await else { return };
     case.consumer(&[0, 1, 2]).await;
     case.queue.produce(1, 20).await;

@@ -123,7 +123,7 @@ async fn a_batch_of_a_megabyte_is_passed_over_and_costs_no_connection() {
 }
 
 #[tokio::test]
-async fn without_the_right_to_read_the_backlog_is_known_and_residue_unknown() {
+async fn without_the_right_to_read_residue_is_unknown() {
     let (kafka, mut reader) = one_partition(90, batch(record(10, false))).await;
     kafka.state().topics.insert("orders".to_owned(), Topic::led_by(&[0; 40], 90));
     kafka.state().fetch_errors.insert("orders".to_owned(), TOPIC_AUTHORIZATION_FAILED);
@@ -142,7 +142,7 @@ async fn without_the_right_to_read_the_backlog_is_known_and_residue_unknown() {
 }
 
 #[tokio::test]
-async fn two_hundred_partitions_that_go_idle_at_once_are_probed_in_two_polls() {
+async fn two_hundred_idle_partitions_are_probed_in_two_polls() {
     let (kafka, mut reader) = one_partition(11, batch(record(10, true))).await;
     {
         let mut state = kafka.state();

@@ -46,7 +46,7 @@ pub struct State {
     pub aborted: Vec<(i64, i64)>,
     /// Error by topic, from Fetch.
     pub fetch_errors: HashMap<String, i16>,
-    /// `retention.ms` and `cleanup.policy` by topic; of others the user may not know it.
+    /// `retention.ms` and `cleanup.policy` by topic; of others the user is not allowed to read it.
     pub settings: HashMap<String, [&'static str; 2]>,
     /// Places that were fetched: partition, offset, and whether only what is committed.
     pub fetched: Vec<(i32, i64, bool)>,
@@ -468,7 +468,7 @@ pub async fn babbler(bytes: &'static [u8], endless: bool) -> String {
     address
 }
 
-/// A server that tells the versions of a broker, and answers all else with a frame of zeros of this length.
+/// A server that reports the versions of a broker, and answers all else with a frame of zeros of this length.
 pub async fn zeros(length: u32) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -420,7 +420,7 @@ async fn open(endpoint: &Endpoint) -> Connection {
     Connection::open(endpoint, &settings, Instant::now() + Duration::from_secs(10)).await.unwrap()
 }
 
-/// Asks again until there is an answer: a cluster tells nobody when it has settled.
+/// Asks again until there is an answer: a cluster does not report when it has settled.
 async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

@@ -58,8 +58,8 @@ impl KafkaCluster {
         let mut command = Command::new(&self.testbed);
         command.args(["kafka", verb, &self.name]).args(arguments);
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "testbed kafka {verb} {}: {told}", self.name);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "testbed kafka {verb} {}: {message}", self.name);
         String::from_utf8(output.stdout).unwrap()
     }
 }

@@ -44,7 +44,7 @@ impl Call for OffsetFetch {
     type Request = OffsetFetchRequest;
     type Response = OffsetFetchResponse;
     type Answer = Vec<GroupCommits>;
-    /// From 2 on an error of the group as a whole is told as such.
+    /// From 2 on the response has an error of the group as a whole.
     const VERSIONS: (i16, i16) = (2, MANY_GROUPS);
 
     /// Commits of open transactions are not waited for (`require_stable` stays false): what is not committed is not
@@ -84,7 +84,7 @@ impl Call for OffsetFetch {
     }
 
     fn limit(&self) -> usize {
-        // With each commit come the consumer's own words, by default up to 4 KiB (offset.metadata.max.bytes).
+        // With each commit comes metadata of the consumer, by default up to 4 KiB (offset.metadata.max.bytes).
         let topic = |(name, count): &(Arc<str>, usize)| name.len() + 64 + count * (4096 + 64);
         let group =
             |asked: &AskedGroup| asked.group.len() + 64 + asked.topics.iter().map(topic).sum::<usize>();
@@ -147,7 +147,7 @@ fn commit(fields: &mut Fields<'_>, version: i16) -> Result<(i32, Commit), Malfor
     if version >= 5 {
         fields.i32()?; // leader epoch
     }
-    fields.nullable_string()?; // the consumer's own words
+    fields.nullable_string()?; // metadata of the consumer
     let error = fields.i16()?;
     fields.tags()?;
     let commit = if error == 0 { Ok(Some(offset).filter(|offset| *offset >= 0)) } else { Err(error) };

@@ -24,7 +24,7 @@ pub(super) struct DescribeConfigs {
     pub(super) topics: Vec<Arc<str>>,
 }
 
-/// A topic, and after which time it deletes records. Absent: never, or the user may not know.
+/// A topic, and after which time it deletes records. Absent: never, or the user is not allowed to read it.
 pub(super) type Retention = (Arc<str>, Option<Duration>);
 
 impl Call for DescribeConfigs {
@@ -45,7 +45,7 @@ impl Call for DescribeConfigs {
     }
 
     fn limit(&self) -> usize {
-        // Two short values, or the words of an error.
+        // Two short values, or an error message.
         4096 + self.topics.iter().map(|name| 2 * name.len() + 1024).sum::<usize>()
     }
 
@@ -55,7 +55,7 @@ impl Call for DescribeConfigs {
         let mut found = Vec::new();
         for _ in 0..fields.array_up_to(asked.len())? {
             let error = fields.i16()?;
-            fields.nullable_string()?; // the error's words
+            fields.nullable_string()?; // error message
             fields.skip(1)?; // kind of resource
             let topic = asked.get(&Arc::<str>::from(fields.string()?)).copied();
             let (mut time, mut deletes) = (None, false);
@@ -127,11 +127,11 @@ impl Retentions {
     }
 
     /// Which topics delete records, and after which time.
-    pub(super) fn kept(&self) -> Vec<observation::Retention> {
-        let kept = |(topic, (_, time)): (&Arc<str>, &(Instant, Option<Duration>))| {
+    pub(super) fn known(&self) -> Vec<observation::Retention> {
+        let known = |(topic, (_, time)): (&Arc<str>, &(Instant, Option<Duration>))| {
             Some(observation::Retention { topic: Arc::clone(topic), time: (*time)? })
         };
-        self.topics.iter().filter_map(kept).collect()
+        self.topics.iter().filter_map(known).collect()
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_asked_for_while_it_has_a_backlog_and_every_ten_minutes() {
+    fn a_topic_with_a_backlog_is_asked_for_every_ten_minutes() {
         let (mut retentions, now) = (Retentions::default(), Instant::now());
         let backlog = backlog(vec![topic("orders", 5), topic("idle", 0)]);
         let asked = wanted(&retentions, &backlog, now);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_answered_counts_until_it_is_answered_anew_or_the_topic_is_gone() {
+    fn an_answer_counts_until_the_next_one_or_the_topic_is_gone() {
         let (mut retentions, now) = (Retentions::default(), Instant::now());
         let backlog = backlog(vec![topic("orders", 5), topic("logs", 5)]);
         let asked = wanted(&retentions, &backlog, now);
@@ -178,10 +178,10 @@ mod tests {
         retentions.answer(&("logs".into(), None));
         retentions.answer(&("unknown".into(), Some(hour)));
         let expected = [observation::Retention { topic: "orders".into(), time: hour }];
-        assert_eq!(retentions.kept(), expected);
+        assert_eq!(retentions.known(), expected);
         retentions.tried(&asked, &backlog, now + ASK_AGAIN);
-        assert_eq!(retentions.kept(), expected);
+        assert_eq!(retentions.known(), expected);
         retentions.tried(&asked, &Backlog::default(), now + ASK_AGAIN);
-        assert_eq!(retentions.kept(), []);
+        assert_eq!(retentions.known(), []);
     }
 }

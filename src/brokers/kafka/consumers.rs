@@ -33,7 +33,7 @@ const GROUP_ID_NOT_FOUND: i16 = 69;
 /// Our own: the broker said nothing.
 pub(super) const UNANSWERED: i16 = -1;
 
-/// What is remembered of a group from poll to poll.
+/// What is saved of a group from poll to poll.
 #[derive(Clone, Debug, Default)]
 pub(super) struct GroupMemory {
     coordinator: Option<i32>,
@@ -323,7 +323,7 @@ impl Consumer {
             0 => {}
             // There is no such group, so it committed nothing.
             GROUP_ID_NOT_FOUND => self.commits.values_mut().flatten().for_each(|commit| *commit = Ok(None)),
-            // Stays open, and the coordinator is looked for again.
+            // Stays open, and the coordinator is searched for again.
             COORDINATOR_NOT_AVAILABLE | NOT_COORDINATOR => return,
             error => return self.refuse(&found.group, error),
         }
@@ -401,8 +401,8 @@ pub(super) fn no_commit(topic: &str, partition: usize, error: i16) -> Problem {
         TOPIC_AUTHORIZATION_FAILED => SourceReason::AuthorizationFailed,
         _ => SourceReason::StatsUnavailable,
     };
-    let words = if error == UNANSWERED { "nothing".to_owned() } else { in_words(error) };
-    Problem::new(reason, format!("the coordinator answered {words} for the commit of {topic}-{partition}"))
+    let answer = if error == UNANSWERED { "nothing".to_owned() } else { in_words(error) };
+    Problem::new(reason, format!("the coordinator answered {answer} for the commit of {topic}-{partition}"))
 }
 
 fn group_problem(group: &str, error: i16) -> Problem {

@@ -141,7 +141,7 @@ fn fetch() -> Fetch {
 }
 
 #[test]
-fn fetched_records_are_read_also_when_the_rest_of_a_large_batch_is_not_kept() {
+fn fetched_records_are_read_without_the_rest_of_a_large_batch() {
     // A batch of two records at 20 and 21 by producer 7, in a transaction; only its header can be read.
     let mut batch = vec![0; 5000];
     batch[..8].copy_from_slice(&20_i64.to_be_bytes());
@@ -318,7 +318,7 @@ fn descriptions_of_both_protocols_are_read() {
     each_version(&DescribeGroups { groups: vec!["billing".into()] }, classic, |found, _| {
         let [group] = &found[..] else { panic!() };
         assert_eq!((group.group.as_str(), group.assignor.as_str(), group.members), ("billing", "range", 2));
-        assert_eq!(group.assigned, [assigned(1, &[4, 7])], "what cannot be understood is left out");
+        assert_eq!(group.assigned, [assigned(1, &[4, 7])], "what cannot be decoded is left out");
         assert!(group.is_rebalancing());
     });
 
@@ -350,7 +350,7 @@ fn descriptions_of_both_protocols_are_read() {
 }
 
 #[test]
-fn a_group_of_which_more_is_assigned_than_can_be_true_has_no_known_owners_and_its_members_all_the_same() {
+fn a_group_with_impossible_assignments_has_members_and_no_owners() {
     // Topics without a name and a partition each; in the new protocol also with an identity.
     let (topics, count) = (vec![0; 100_001 * 6], 100_001_i32.to_be_bytes());
     let assignment = [&[0, 0][..], &count, &topics, &[0; 4]].concat();

@@ -52,7 +52,7 @@ impl Call for FindCoordinator {
     }
 
     fn limit(&self) -> usize {
-        // Group, host, and an error's words.
+        // Group, host, and an error message.
         4096 + self.groups.iter().map(|group| group.len() + 1024).sum::<usize>()
     }
 
@@ -60,7 +60,7 @@ impl Call for FindCoordinator {
         fields.i32()?; // throttle time
         if version < MANY_KEYS {
             let error = fields.i16()?;
-            fields.nullable_string()?; // the error's words
+            fields.nullable_string()?; // error message
             let node = fields.i32()?;
             fields.string()?; // host
             fields.i32()?; // port
@@ -75,7 +75,7 @@ impl Call for FindCoordinator {
             fields.string()?; // host
             fields.i32()?; // port
             let error = fields.i16()?;
-            fields.nullable_string()?; // the error's words
+            fields.nullable_string()?; // error message
             fields.tags()?;
             coordinators.push(Coordinator { group, node: if error == 0 { Ok(node) } else { Err(error) } });
         }
@@ -250,7 +250,7 @@ impl Call for DescribeConsumerGroups {
         let (mut groups, mut room) = (Vec::new(), MOST_ASSIGNED);
         for _ in 0..fields.array_up_to(self.groups.len())? {
             let error = fields.i16()?;
-            fields.nullable_string()?; // the error's words
+            fields.nullable_string()?; // error message
             let group = fields.string()?.to_owned();
             let state = fields.string()?.to_owned();
             fields.skip(8)?; // epochs of group and assignment

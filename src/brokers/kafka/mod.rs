@@ -80,7 +80,7 @@ pub struct KafkaReader {
     requests: usize,
 }
 
-/// What is remembered of one interest from poll to poll.
+/// What is saved of one interest from poll to poll.
 #[derive(Debug, Default)]
 pub struct Memory {
     history: History,
@@ -101,7 +101,9 @@ impl KafkaReader {
     /// `host:port`.
     pub fn new(access: KafkaAccess, addresses: AddressPolicy, budget: Budget) -> Result<Self, Problem> {
         let endpoint = |server: &String| {
-            server.parse().map_err(|words: String| Problem::new(SourceReason::CredentialsUnavailable, words))
+            server
+                .parse()
+                .map_err(|message: String| Problem::new(SourceReason::CredentialsUnavailable, message))
         };
         let bootstrap = access.bootstrap.iter().map(endpoint).collect::<Result<_, _>>()?;
         let tls_not_verified = access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
@@ -157,8 +159,11 @@ impl KafkaReader {
         if let Some(problem) = &poll.refused {
             return Err(problem.clone());
         }
-        let mut readings: Vec<Reading> =
-            due.iter_mut().zip(&selected).map(|(one, names)| judge(one, names, topics, &consumers)).collect();
+        let mut readings: Vec<Reading> = due
+            .iter_mut()
+            .zip(&selected)
+            .map(|(one, names)| reading_of(one, names, topics, &consumers))
+            .collect();
         probes::complete(due, &selected, &mut readings, topics, cluster, poll).await;
         for reading in readings.iter_mut().filter(|_| self.tls_not_verified) {
             if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = reading {
@@ -226,8 +231,8 @@ async fn read_commits(
     consumers
 }
 
-/// Puts together what was read for one interest.
-fn judge(one: &mut KafkaWatched, names: &[Arc<str>], topics: &Topics, consumers: &Consumers) -> Reading {
+/// Makes the reading of one interest of what was read.
+fn reading_of(one: &mut KafkaWatched, names: &[Arc<str>], topics: &Topics, consumers: &Consumers) -> Reading {
     let Watched { interest, memory } = one;
     let unknown = |reason, message: String| Reading::Unknown(Problem::new(reason, message));
     let Some(consumer) = consumers.get(&interest.group) else {

@@ -47,7 +47,7 @@ pub(super) async fn complete(
             let Memory { heads, transactions, retentions, .. } = &one.memory;
             backlog.dated = heads.dated();
             backlog.possible_residue = heads.possible_residue();
-            backlog.retention = retentions.kept();
+            backlog.retention = retentions.known();
             backlog.notes.extend(transactions.hanging());
             backlog.notes.extend(heads.unknown_residue());
         }

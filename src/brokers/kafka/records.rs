@@ -1,7 +1,7 @@
 //! Which record comes first in what a broker fetched, and when it was written. Pure.
 //!
 //! The headers of record batches say almost everything: offsets, time, whether it is a marker of a transaction. So
-//! nothing is decompressed, and no key or value of a record is looked at. Where a header leaves it open whether a record
+//! nothing is decompressed, and no key or value of a record is read. Where a header leaves it open whether a record
 //! is still there, it counts as there: a backlog is rather counted too high than taken for nothing.
 
 use jiff::Timestamp;
@@ -31,7 +31,7 @@ pub(super) struct Scan {
 /// over its records.
 pub(super) type Aborted = (i64, i64);
 
-/// Looks for the first record at or after `from` and before `end` in the batches that a broker sent.
+/// Finds the first record at or after `from` and before `end` in the batches that a broker sent.
 pub(super) fn scan(mut batches: &[u8], from: i64, end: i64, aborted: &[Aborted]) -> Scan {
     let mut reached = from;
     let mut aborting = Aborting { announced: aborted.to_vec(), producers: Vec::new() };
@@ -53,7 +53,7 @@ pub(super) fn scan(mut batches: &[u8], from: i64, end: i64, aborted: &[Aborted])
     Scan { head: None, reached }
 }
 
-/// Whose transactions are being aborted at the place of the log that is looked at.
+/// The producers whose transactions are being aborted where the scan is.
 struct Aborting {
     announced: Vec<Aborted>,
     producers: Vec<i64>,
@@ -126,7 +126,7 @@ impl<'a> Batch<'a> {
         let producer = fields.i64()?;
         fields.skip(6)?; // producer's epoch and sequence
         let count = fields.i32()?;
-        // A count that cannot be true says nothing of what is there.
+        // A count that cannot be true proves nothing about the records.
         let records = records.filter(|_| attributes & COMPRESSION == 0 && count > 0);
         Ok(Self { base, span, attributes, first_time, last_time, producer, count, records })
     }
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn aborted_records_are_none_to_a_consumer_that_reads_what_is_committed() {
+    fn aborted_records_are_no_records_with_read_committed() {
         let log = [written(7, 10..13), marker(7, 13), written(7, 14..16), marker(7, 16)].concat();
         assert_eq!(scan(&log, 10, 17, &[(7, 10)]), head(14, 14 * MINUTE));
         assert_eq!(scan(&log, 10, 17, &[(7, 10), (7, 14)]), nothing(17));
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_compaction_removed_is_not_there() {
+    fn records_that_compaction_removed_are_passed_over() {
         let log = [written(-1, [10]), written(-1, [90])].concat();
         assert_eq!(scan(&log, 11, 91, &[]), head(90, 90 * MINUTE));
         assert_eq!(scan(&log, 11, 90, &[]), nothing(90));
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_a_negative_count_of_records_is_not_taken_for_empty() {
+    fn a_batch_with_a_negative_count_is_not_empty() {
         for mut batch in [written(-1, 10..20), compressed(10..20)] {
             batch[57..61].fill(0xff);
             assert_eq!(scan(&batch, 12, 20, &[]), head(12, 10 * MINUTE));
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_claims_to_be_shorter_than_its_header_is_not_taken_for_nothing() {
+    fn a_batch_shorter_than_its_header_is_not_skipped() {
         for length in [-1, 0, 20] {
             let mut log = written(-1, 10..20);
             log[8..12].copy_from_slice(&i32::to_be_bytes(length));
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_old_formats_are_there_and_of_no_known_time() {
+    fn records_of_old_formats_have_no_known_time() {
         let mut old = written(-1, [10]);
         old[FORMAT_AT] = 1;
         assert_eq!(

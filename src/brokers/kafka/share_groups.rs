@@ -48,7 +48,7 @@ impl Call for DescribeShareGroups {
         let mut groups = Vec::new();
         for _ in 0..fields.array_up_to(self.groups.len())? {
             let error = fields.i16()?;
-            fields.nullable_string()?; // the error's words
+            fields.nullable_string()?; // error message
             let group = fields.string()?.to_owned();
             let state = fields.string()?.to_owned();
             fields.skip(8)?; // epochs of group and assignment
@@ -138,7 +138,7 @@ impl Call for DescribeShareOffsets {
     }
 
     fn limit(&self) -> usize {
-        // With an error come its words.
+        // With an error comes its message.
         let topic = |(name, count): &(Arc<str>, usize)| name.len() + 64 + count * 256;
         let group =
             |asked: &AskedGroup| asked.group.len() + 1024 + asked.topics.iter().map(topic).sum::<usize>();
@@ -163,7 +163,7 @@ impl Call for DescribeShareOffsets {
                 found.push((name, partitions));
             }
             let error = fields.i16()?;
-            fields.nullable_string()?; // the error's words
+            fields.nullable_string()?; // error message
             fields.tags()?;
             groups.push(ShareOffsets { group, error, topics: found });
         }
@@ -180,7 +180,7 @@ fn partition(fields: &mut Fields<'_>, version: i16) -> Result<(i32, ShareOffset)
     fields.i32()?; // leader epoch
     let lag = if version >= LAG_SINCE { Some(fields.i64()?) } else { None };
     let error = fields.i16()?;
-    fields.nullable_string()?; // the error's words
+    fields.nullable_string()?; // error message
     fields.tags()?;
     let position = match (start, lag) {
         // Also of partitions that were never read: they do not stay so.
@@ -192,7 +192,7 @@ fn partition(fields: &mut Fields<'_>, version: i16) -> Result<(i32, ShareOffset)
     Ok((partition, if error == 0 { Ok(position) } else { Err(error) }))
 }
 
-/// The request, of which version 1 looks as version 0 does and which the codec only knows as that.
+/// The request. Version 1 is written as version 0, the only one that the codec knows.
 pub(super) struct AnyVersion(DescribeShareGroupOffsetsRequest);
 
 impl Encodable for AnyVersion {

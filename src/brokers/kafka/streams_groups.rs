@@ -20,7 +20,7 @@ pub(super) struct DescribeStreamsGroups {
 }
 
 impl Call for DescribeStreamsGroups {
-    /// Not known to the codec, but the request looks as that of ConsumerGroupDescribe does.
+    /// Unknown to the codec, but the request is written as that of ConsumerGroupDescribe.
     const KEY: i16 = 89;
     type Request = ConsumerGroupDescribeRequest;
     type Response = ConsumerGroupDescribeResponse;
@@ -40,7 +40,7 @@ impl Call for DescribeStreamsGroups {
         let (mut groups, mut room) = (Vec::new(), MOST_ASSIGNED);
         for _ in 0..fields.array_up_to(self.groups.len())? {
             let error = fields.i16()?;
-            fields.nullable_string()?; // the error's words
+            fields.nullable_string()?; // error message
             let group = fields.string()?.to_owned();
             let state = fields.string()?.to_owned();
             fields.skip(8)?; // epochs of group and assignment

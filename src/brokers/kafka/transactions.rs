@@ -13,16 +13,16 @@ use tokio::time::Instant;
 use crate::brokers::Note;
 
 /// How often the ends of logs are compared. A transaction that is shorter is no matter.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// The longest that brokers let a transaction be open, unless they are told otherwise (`transaction.max.timeout.ms`).
+const COMPARE_EVERY: Duration = Duration::from_secs(60);
+/// The default of how long brokers let a transaction be open (`transaction.max.timeout.ms`).
 const LONGEST: Duration = Duration::from_secs(15 * 60);
-/// Partitions that are told of at most.
-const TOLD: usize = 5;
+/// Most partitions that are reported.
+const REPORTED: usize = 5;
 
 /// The open transactions in the topics of one interest.
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
-    looked_at: Option<Instant>,
+    compared_at: Option<Instant>,
     open: BTreeMap<(Arc<str>, usize), Open>,
 }
 
@@ -40,12 +40,12 @@ pub(super) type Ends = (i64, i64);
 impl Transactions {
     /// Whether the ends are to be compared now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY)
+        self.compared_at.is_none_or(|at| now.saturating_duration_since(at) >= COMPARE_EVERY)
     }
 
     /// Compares the ends of all partitions, by topic; a partition that could not be read stays as it was.
     pub(super) fn observe(&mut self, topics: &[(Arc<str>, Vec<Option<Ends>>)], now: Instant) {
-        self.looked_at = Some(now);
+        self.compared_at = Some(now);
         let partitions =
             |name: &Arc<str>| topics.iter().find(|(one, _)| one == name).map_or(0, |(_, it)| it.len());
         self.open.retain(|(name, partition), _| *partition < partitions(name));
@@ -67,7 +67,7 @@ impl Transactions {
     /// Those that are open for longer than a transaction may be.
     pub(super) fn hanging(&self) -> impl Iterator<Item = Note> {
         let hanging = self.open.iter().filter(|(_, open)| open.seen - open.since >= LONGEST);
-        hanging.take(TOLD).map(|((topic, partition), open)| Note::HangingTransaction {
+        hanging.take(REPORTED).map(|((topic, partition), open)| Note::HangingTransaction {
             topic: topic.to_string(),
             partition: *partition,
             offset: u64::try_from(open.offset).unwrap_or_default(),
@@ -79,8 +79,8 @@ impl Transactions {
 mod tests {
     use super::*;
 
-    /// Looks once a minute at one partition with these ends; the offset of what hangs after each.
-    fn looks(ends: impl IntoIterator<Item = Option<Ends>>) -> Vec<Option<u64>> {
+    /// Compares these ends of one partition once a minute; the offset of the hanging transaction after each.
+    fn compare(ends: impl IntoIterator<Item = Option<Ends>>) -> Vec<Option<u64>> {
         let (mut transactions, mut now) = (Transactions::default(), Instant::now());
         let mut found = Vec::new();
         for ends in ends {
@@ -97,9 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_that_is_open_for_a_quarter_of_an_hour_hangs_until_it_ends() {
+    fn a_transaction_hangs_after_fifteen_minutes_until_it_ends() {
         let found =
-            looks((0..20).map(|minute| Some(if minute < 17 { (100, 200 + minute) } else { (300, 300) })));
+            compare((0..20).map(|minute| Some(if minute < 17 { (100, 200 + minute) } else { (300, 300) })));
         assert_eq!(found[..15], [None; 15]);
         assert_eq!(found[15..17], [Some(100); 2]);
         assert_eq!(found[17..], [None; 3]);
@@ -107,22 +107,22 @@ mod tests {
 
     #[test]
     fn transactions_one_after_the_other_do_not_hang() {
-        assert_eq!(looks((0..60).map(|minute| Some((minute, minute + 5)))), [None; 60]);
+        assert_eq!(compare((0..60).map(|minute| Some((minute, minute + 5)))), [None; 60]);
     }
 
     #[test]
     fn a_log_that_stands_still_has_no_open_transaction() {
-        assert_eq!(looks([Some((100, 100)); 60]), [None; 60]);
+        assert_eq!(compare([Some((100, 100)); 60]), [None; 60]);
     }
 
     #[test]
     fn a_partition_that_could_not_be_read_keeps_its_transaction() {
-        let found = looks((0..16).map(|minute| (minute % 3 == 0).then_some((100, 200))));
+        let found = compare((0..16).map(|minute| (minute % 3 == 0).then_some((100, 200))));
         assert_eq!(found[15], Some(100));
     }
 
     #[test]
-    fn topics_that_are_gone_are_forgotten() {
+    fn transactions_of_deleted_topics_are_dropped() {
         let (mut transactions, now) = (Transactions::default(), Instant::now());
         transactions.observe(&[("orders".into(), vec![Some((1, 2))])], now);
         transactions.observe(&[("others".into(), vec![])], now + LONGEST);

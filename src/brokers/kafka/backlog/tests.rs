@@ -128,7 +128,7 @@ fn a_new_partition_counts_from_its_start_until_a_consumer_has_it() {
 }
 
 #[test]
-fn a_new_partition_that_is_committed_behind_its_messages_was_skipped() {
+fn a_first_commit_behind_messages_reports_them_as_skipped() {
     for (commit, skipped) in [(0, 0), (120, 120), (300, 300), (310, 300)] {
         let mut history = first_reading(OffsetReset::Latest);
         read(OffsetReset::Latest, &with_new(0, -1, 300), &mut history);
@@ -141,7 +141,7 @@ fn a_new_partition_that_is_committed_behind_its_messages_was_skipped() {
 }
 
 #[test]
-fn no_message_of_a_new_partition_is_skipped_by_consumers_that_start_at_the_beginning() {
+fn consumers_that_start_at_the_beginning_skip_nothing() {
     let mut history = first_reading(OffsetReset::Earliest);
     for (commit, messages) in [(-1, 300), (-1, 300), (300, 0)] {
         let reading = read(OffsetReset::Earliest, &with_new(0, commit, 300), &mut history);
@@ -178,7 +178,7 @@ fn unknown_or_messages(reading: &Reading) -> Result<u64, SourceReason> {
 }
 
 #[test]
-fn an_identity_that_only_some_brokers_report_makes_no_other_topic() {
+fn a_topic_id_that_only_some_brokers_report_is_no_other_topic() {
     let mut history = History::default();
     for id in [1, 0, 1, 0, 0, 1] {
         let mut seen = topic("orders", &[at(0, 5, 9)]);
@@ -196,7 +196,7 @@ fn k14_expired_messages_are_noted_and_not_counted() {
 }
 
 #[test]
-fn k15_vanished_commits_are_unknown_once_and_then_as_if_never_made() {
+fn k15_vanished_commits_are_unknown_once_and_then_absent() {
     let mut history = History::default();
     let before = [topic("orders", &[at(20, 90, 100)])];
     let after = [topic("orders", &[at(20, -1, 100)])];
@@ -222,7 +222,7 @@ fn a_commit_beyond_the_end_is_unknown_until_it_fits() {
 }
 
 #[test]
-fn a_log_that_shrinks_or_a_topic_with_another_identity_is_unknown_once() {
+fn a_log_that_shrinks_or_another_topic_is_unknown_once() {
     let was = topic("orders", &[at(0, 100, 100)]);
     let shrunk = topic("orders", &[at(0, 10, 40)]);
     let mut other = topic("orders", &[at(0, 100, 200)]);
@@ -392,7 +392,7 @@ proptest! {
     }
 
     #[test]
-    fn losing_a_partition_never_gives_a_known_reading_nor_a_larger_one(
+    fn a_missing_partition_never_makes_a_reading_known_or_larger(
         partitions in prop::collection::vec(partition(), 2..12), reset in reset(), which in any::<prop::sample::Index>(),
     ) {
         let all = read(reset, &[topic("t", &partitions)], &mut History::default());

@@ -109,7 +109,7 @@ fn a_backlog_that_is_being_processed_is_not_probed() {
 }
 
 #[test]
-fn a_commit_that_stands_still_before_a_growing_log_is_probed_once() {
+fn a_commit_that_stands_still_in_a_growing_log_is_probed_once() {
     let mut partition = Partition::new();
     partition.read(100, 100);
     for end in [1000, 2000] {
@@ -135,7 +135,7 @@ fn an_old_backlog_that_is_processed_is_forgotten() {
 }
 
 #[test]
-fn offsets_that_stand_still_for_three_readings_and_are_no_records_are_passed_over() {
+fn offsets_that_stand_still_and_are_no_records_are_passed_over() {
     let mut partition = Partition::new();
     partition.read(100, 100);
     assert_eq!(partition.read(100, 102), 2);
@@ -154,7 +154,7 @@ fn offsets_that_stand_still_for_three_readings_and_are_no_records_are_passed_ove
 }
 
 #[test]
-fn records_that_nobody_processes_are_probed_once_and_stay_a_backlog() {
+fn unprocessed_records_are_probed_once_and_stay_a_backlog() {
     let mut partition = Partition::new();
     partition.read(100, 100);
     for _ in 0..3 {
@@ -214,7 +214,7 @@ fn a_group_that_is_set_back_gets_its_backlog_back() {
 }
 
 #[test]
-fn what_a_group_that_is_set_back_has_before_it_is_dated_though_it_arrived_while_it_was_watched() {
+fn the_backlog_of_a_group_that_is_set_back_is_dated() {
     let mut partition = Partition::new();
     partition.read(100, 100);
     partition.read(9000, 9000);
@@ -234,7 +234,7 @@ fn what_a_group_that_is_set_back_has_before_it_is_dated_though_it_arrived_while_
 }
 
 #[test]
-fn a_topic_that_cannot_be_read_takes_nothing_from_what_is_known_of_others_or_of_itself() {
+fn a_topic_that_cannot_be_read_keeps_what_is_known() {
     let mut partition = Partition::new();
     partition.read(100, 102);
     partition.probe(nothing_before(102));
@@ -285,7 +285,7 @@ fn another_topic_of_the_name_begins_anew() {
 }
 
 #[test]
-fn a_probe_that_fails_is_tried_after_a_minute_and_a_denied_one_after_ten() {
+fn a_failed_probe_is_repeated_after_a_minute_or_ten_if_denied() {
     for (error, polls) in [(6, 12), (TOPIC_AUTHORIZATION_FAILED, 120)] {
         let mut partition = Partition::new();
         partition.read(100, 90_000);
@@ -300,7 +300,7 @@ fn a_probe_that_fails_is_tried_after_a_minute_and_a_denied_one_after_ten() {
 }
 
 #[test]
-fn a_large_backlog_that_stands_still_is_probed_and_stays_a_backlog() {
+fn a_large_backlog_that_stands_still_stays_a_backlog() {
     let mut partition = Partition::new();
     partition.read(100, 100);
     for _ in 0..3 {
@@ -331,7 +331,7 @@ fn thousands_of_aborted_records_are_found_to_be_none() {
 }
 
 #[test]
-fn residue_that_the_user_is_not_allowed_to_read_is_possible_and_noted() {
+fn residue_is_unknown_without_the_right_to_read() {
     let mut partition = Partition::new();
     for _ in 0..3 {
         partition.read(100, 150);
