@@ -173,6 +173,19 @@ fn k12_a_group_that_never_committed_gets_one_replica_and_keeps_it() {
 }
 
 #[test]
+fn uncommitted_partitions_start_one_replica_and_keep_it() {
+    let named = vec!["orders-3".to_owned()];
+    let note = Note::UncommittedPartitions { named, partitions: 1, messages: 500 };
+    let backlog = Reading::Known(Backlog { notes: vec![note], ..messages(0) });
+    let plan = ScalingPlan { bounds: Bounds { min: 0, max: 24 }, ..plan() };
+    let mut world = World::new(plan.clone(), 0);
+    assert_eq!(world.polls(backlog.clone()).replicas, 1);
+    let mut world = World::new(plan, 5);
+    assert_eq!(world.polls_for(seconds(3600), &backlog), 1);
+    assert_eq!(world.polls_for(seconds(15), &known(0)), 0, "after a commit");
+}
+
+#[test]
 fn the_same_observation_counts_once_however_often_it_is_decided_on() {
     let mut once = World::new(ScalingPlan { bounds: Bounds { min: 0, max: 24 }, ..plan() }, 9);
     let mut often = once.clone();
