@@ -33,9 +33,17 @@ pub struct Election {
     pub duration: Duration,
 }
 
-/// Tells whether this process may write. Cheap to clone and to ask.
+/// Whether this process may write, and under which name. Cheap to clone and to ask.
 #[derive(Clone, Debug)]
-pub struct Leadership(Arc<Mutex<Option<Instant>>>);
+pub struct Leadership {
+    until: Arc<Mutex<Option<Instant>>>,
+    field_manager: Arc<str>,
+}
+
+/// What the field managers of all installations of the operator begin with.
+const FIELD_MANAGER: &str = "queuescaler:";
+/// Longest name of a field manager that the API server takes, in bytes.
+const FIELD_MANAGER_LIMIT: usize = 128;
 
 /// This process does not hold the lease (any more).
 #[derive(Debug, thiserror::Error)]
@@ -46,11 +54,30 @@ impl Leadership {
     /// A process alone, which always leads.
     #[must_use]
     pub fn undisputed() -> Self {
-        Self(Arc::new(Mutex::new(Some(Instant::now() + Duration::from_hours(24 * 365 * 30)))))
+        let leadership = Self::none("alone/queuescaler");
+        leadership.set(Some(Instant::now() + Duration::from_hours(24 * 365 * 30)));
+        leadership
     }
 
-    fn none() -> Self {
-        Self(Arc::new(Mutex::new(None)))
+    /// `lease`: its namespace and name.
+    fn none(lease: &str) -> Self {
+        let mut name = format!("{FIELD_MANAGER}{lease}");
+        name.truncate(FIELD_MANAGER_LIMIT);
+        Self { until: Arc::default(), field_manager: name.into() }
+    }
+
+    /// The name under which replicas are written: the same for all processes of one installation, another one for another
+    /// installation.
+    #[must_use]
+    pub fn field_manager(&self) -> &str {
+        &self.field_manager
+    }
+
+    /// The lease of another installation of the operator, if this field manager is one.
+    #[must_use]
+    pub fn other_installation<'m>(&self, field_manager: &'m str) -> Option<&'m str> {
+        let lease = field_manager.strip_prefix(FIELD_MANAGER)?;
+        (*field_manager != *self.field_manager).then_some(lease)
     }
 
     /// Passes while the lease is held by the monotonic clock, which goes on while the process is stopped.
@@ -74,12 +101,12 @@ impl Leadership {
     }
 
     fn until(&self) -> Result<Instant, NotLeader> {
-        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
         until.filter(|until| Instant::now() < *until).ok_or(NotLeader)
     }
 
     fn set(&self, until: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 }
 
@@ -104,7 +131,7 @@ enum Renewal {
 /// What an attempt to take the lease came to.
 enum Attempt {
     Taken(Box<Lease>, Instant),
-    /// Somebody holds it, for so long yet if it is not renewed.
+    /// Another process holds it for this long, unless it renews.
     Held(Duration),
     /// Another candidate was faster.
     Lost,
@@ -117,7 +144,7 @@ pub async fn acquire(client: Client, election: Election) -> Held {
     loop {
         let pause = match attempt(&leases, &election, &mut seen).await {
             Ok(Attempt::Taken(lease, renewed)) => {
-                let leadership = Leadership::none();
+                let leadership = Leadership::none(&format!("{}/{}", election.namespace, election.name));
                 leadership.set(Some(renewed + margin(election.duration)));
                 return Held { election, leases, lease: *lease, leadership };
             }
@@ -132,32 +159,37 @@ pub async fn acquire(client: Client, election: Election) -> Held {
     }
 }
 
-/// Takes the lease if it is free, released or expired. `seen` is the resource version last seen and when.
+/// Takes the lease if it is free, released or expired. `seen` is the resource version last seen, and when its answer
+/// arrived.
 async fn attempt(
     leases: &Api<Lease>,
     election: &Election,
     seen: &mut Option<(Option<String>, Instant)>,
 ) -> Result<Attempt, kube::Error> {
-    let began = Instant::now();
     let Some(lease) = soon(leases.get_opt(&election.name)).await? else {
         let fresh = Lease {
             metadata: ObjectMeta { name: Some(election.name.clone()), ..ObjectMeta::default() },
             spec: None,
         };
         let claimed = claim(fresh, election);
+        let began = Instant::now();
         return swallow_conflict(soon(leases.create(&PostParams::default(), &claimed)).await, began);
     };
     let holder = holder(&lease).unwrap_or_default();
     let version = lease.metadata.resource_version.clone();
+    // From the answer on: the holder may have renewed while the request was under way. Counted from before it, a slow
+    // answer would let a candidate take a lease whose holder still writes.
+    let answered = Instant::now();
     let since = match seen {
         Some((known, since)) if *known == version => *since,
-        _ => seen.insert((version, began)).1,
+        _ => seen.insert((version, answered)).1,
     };
-    // What the holder itself said counts, should its configuration differ from ours.
-    let said =
+    // The duration in the lease counts, should the holder's configuration differ from ours.
+    let held_for =
         lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).and_then(|s| u64::try_from(s).ok());
-    let left =
-        said.map_or(election.duration, Duration::from_secs).saturating_sub(began.duration_since(since));
+    let left = held_for
+        .map_or(election.duration, Duration::from_secs)
+        .saturating_sub(answered.duration_since(since));
     if !holder.is_empty() && holder != election.identity && !left.is_zero() {
         return Ok(Attempt::Held(left));
     }
@@ -309,9 +341,38 @@ mod tests {
         assert_eq!(taken.lease_transitions, Some(2));
     }
 
+    // The holder renews while the candidate's request is under way, so that the lease holds for its whole duration from
+    // the answer on.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_does_not_shorten_the_holders_lease() {
+        let lease = claim(Lease::default(), &election("holder"));
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            let body = serde_json::to_vec(&lease).unwrap();
+            async move {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::from(body)))
+            }
+        });
+        let leases: Api<Lease> = Api::namespaced(Client::new(service, "default"), "system");
+        let mut seen = None;
+        let attempt = attempt(&leases, &election("candidate"), &mut seen).await.unwrap();
+        assert!(matches!(attempt, Attempt::Held(left) if left == Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn another_installation_is_known_by_its_lease() {
+        let leadership = Leadership::none("system/queuescaler");
+        assert_eq!(leadership.other_installation("queuescaler:system/queuescaler"), None);
+        assert_eq!(
+            leadership.other_installation("queuescaler:team-a/queuescaler"),
+            Some("team-a/queuescaler")
+        );
+        assert_eq!(leadership.other_installation("kubectl"), None);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn leadership_ends_by_the_clock_alone() {
-        let leadership = Leadership::none();
+        let leadership = Leadership::none("system/queuescaler");
         assert!(leadership.check().is_err());
         leadership.set(Some(Instant::now() + Duration::from_secs(12)));
         assert!(leadership.check().is_ok());
