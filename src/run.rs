@@ -1,14 +1,14 @@
 //! The operator's process: wiring, leadership, ordered shutdown.
 //!
-//! Order of ending: no new visits, visits under way end, sessions close, the lease is given back, the HTTP server
-//! stops. A lost lease ends the process with an error, so that its pod begins anew as a candidate.
+//! Order of ending: no new reconciles, those under way end, their reports are written, sessions close, the lease is
+//! given back, the HTTP server stops. A lost lease ends the process with an error, so that its pod begins anew as a candidate.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use kube::{Client, Config};
+use kube::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,17 +16,20 @@ use tokio_util::sync::CancellationToken;
 use crate::brokers::address::AddressPolicy;
 use crate::brokers::sessions::Sessions;
 use crate::cli::RunArgs;
+use crate::cluster::client::{self, Clients};
 use crate::cluster::events::Events;
 use crate::cluster::lease::{self, Election};
 use crate::cluster::scope::Scope;
 use crate::cluster::secrets::SecretCache;
+use crate::cluster::watches::Watches;
 use crate::controllers::context::Shared;
 use crate::controllers::queue_scaler;
-use crate::controllers::writes::Reports;
+use crate::controllers::reporter::{Reporter, ScalesInFlight};
+use crate::controllers::writes::StatusBudget;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{http, logs};
 
-/// How long visits under way may take to end.
+/// How long reconciles under way, and what they report, may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Runs the operator until it is told to stop by SIGTERM or SIGINT.
@@ -56,12 +59,20 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let listener = http::listen(http_address).await.with_context(|| {
         format!("cannot listen on {http_address}: give another --http-address, or end who has it")
     })?;
-    let server = tokio::spawn(http::serve(listener, Arc::clone(&metrics), stopped.clone().cancelled_owned()));
+    let watches = Watches::default();
+    let (of_readiness, of_metrics) = (watches.clone(), watches.clone());
+    metrics.watches(move || of_metrics.states());
+    let served = http::Served {
+        metrics: Arc::clone(&metrics),
+        not_ready: Arc::new(move || of_readiness.problem().map(|problem| problem.to_string())),
+    };
+    let server = tokio::spawn(http::serve(listener, served, stopped.clone().cancelled_owned()));
 
     let config =
         Config::infer().await.context("no way to the API server: run in a cluster, or set KUBECONFIG")?;
     let addresses = AddressPolicy::new(allow_addresses, api_server(&config).await);
-    let client = Client::try_from(config).context("cannot make a client for the API server")?;
+    let Clients { main: client, lease } =
+        client::connect(config).context("cannot make a client for the API server")?;
     let identity = identity.unwrap_or_else(own_name);
     let election = Election {
         namespace,
@@ -77,20 +88,26 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         "waiting for the lease"
     );
     let mut held = tokio::select! {
-        held = lease::acquire(client.clone(), election) => held,
+        held = lease::acquire(lease, election) => held,
         () = stop.cancelled() => return end(stopped, server).await,
     };
     tracing::info!("leading");
     let leadership = held.leadership();
     let fence = leadership.clone();
     metrics.leads_while(move || fence.check().is_ok());
+    let events = Events::new(client.clone(), identity, leadership.clone());
+    let scales = ScalesInFlight::default();
+    let reporter =
+        Reporter::start(client.clone(), events, leadership.clone(), Arc::clone(&metrics), scales.clone());
     let shared = Shared {
         sessions: Arc::new(Sessions::new(addresses, budget.into(), Arc::clone(&metrics))),
         secrets: SecretCache::new(client.clone()),
-        events: Events::new(client.clone(), identity, leadership.clone()),
+        reporter: reporter.clone(),
+        scales,
         leadership,
         metrics,
-        reports: Arc::new(Reports::new(status_writes_per_second)),
+        watches,
+        status_budget: Arc::new(StatusBudget::new(status_writes_per_second)),
         label_selector: watch_label_selector.filter(|selector| !selector.is_empty()),
     };
     let quit = CancellationToken::new();
@@ -108,7 +125,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         () = stop.cancelled() => tracing::info!("stopping"),
     }
     quit.cancel();
-    let all_ended = async { while controllers.join_next().await.is_some() {} };
+    let all_ended = async {
+        while controllers.join_next().await.is_some() {}
+        reporter.flushed().await;
+    };
     let may_release = tokio::select! {
         _ = tokio::time::timeout(SHUTDOWN, all_ended) => true,
         () = held.keep() => false,

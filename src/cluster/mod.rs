@@ -3,11 +3,15 @@
 //! Nothing here decides. Reads of many objects go through watches; every write first asks the [`lease::Leadership`].
 
 pub mod autoscalers;
+pub mod client;
 mod deadline;
 pub mod events;
 pub mod lease;
 pub mod scale;
 pub mod scope;
+mod secret_cache;
 pub mod secrets;
 pub mod status;
+pub mod throttle;
+pub mod watches;
 pub mod workloads;

@@ -1,14 +1,15 @@
 //! What part of the cluster is watched: everything, or one namespace. An operator that is limited to several
 //! namespaces has several scopes, because a watch covers one or all.
 
-use futures::{Stream, StreamExt, future};
+use futures::{Stream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{self, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+
+use super::watches::{Ready, Watches};
 
 /// A part of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,15 @@ pub enum Scope {
     Cluster,
     /// One namespace.
     Namespace(String),
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cluster => f.write_str("in all namespaces"),
+            Self::Namespace(namespace) => write!(f, "in namespace {namespace}"),
+        }
+    }
 }
 
 impl Scope {
@@ -33,40 +43,27 @@ impl Scope {
     }
 }
 
-/// Tells when a store has been filled for the first time. The store's own word for it wakes only the last one of
-/// those who wait, and many visits wait at a start.
-#[derive(Clone, Debug)]
-pub(super) struct Filled(watch::Receiver<bool>);
-
-impl Filled {
-    /// Waits until everything that exists is in the store.
-    pub(super) async fn wait(&self) {
-        // A sender that is gone means that the process is ending.
-        let _ = self.0.clone().wait_for(|filled| *filled).await;
-    }
-}
-
-/// Watches a kind, with back-off, and keeps what `prune` leaves of each object. The stream must be polled for the
-/// store to fill; it yields what the store has just taken in.
+/// Watches a kind and keeps what `prune` leaves of each object in a store. The stream must be polled for the store to
+/// fill; it yields what the store has just taken in.
 pub(super) fn reflect<K>(
-    api: Api<K>,
+    watches: &Watches,
+    client: &Client,
+    scope: &Scope,
     prune: fn(&mut K),
-) -> (Store<K>, Filled, impl Stream<Item = watcher::Event<K>> + Send + use<K>)
+) -> (Store<K>, Ready, impl Stream<Item = watcher::Event<K>> + Send + use<K>)
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
 {
-    let (store, writer) = reflector::store();
-    let (filled, is_filled) = watch::channel(false);
-    let events = watcher(api, watcher::Config::default()).default_backoff().modify(prune).reflect(writer);
-    let changes = events.filter_map(move |change| {
-        match &change {
-            Ok(watcher::Event::InitDone) => drop(filled.send_replace(true)),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "watching fails, trying again"),
-        }
-        future::ready(change.ok())
-    });
-    (store, Filled(is_filled), changes)
+    let (store, mut writer) = reflector::store();
+    let (events, ready) = watches.watch(client, scope, watcher::Config::default(), prune);
+    let events = events.inspect(move |event| writer.apply_watcher_event(event));
+    (store, ready, events)
 }
 
 /// The object that was added, changed or deleted, if it is about one.

@@ -11,6 +11,7 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -18,7 +19,8 @@ use tokio::time::Instant;
 
 use super::deadline::soon;
 use super::scale::{ScaleError, classify, is_unknown_kind};
-use super::scope::{Filled, Scope, prune_metadata};
+use super::scope::{Scope, prune_metadata};
+use super::watches::{NotReady, Ready, Watches};
 use crate::api::ScaleTargetRef;
 use crate::workload::{self, TEMPLATE_ANNOTATION, Workload, WorkloadKey};
 
@@ -27,12 +29,12 @@ pub struct Workloads {
     client: Client,
     deployments: Store<Deployment>,
     stateful_sets: Store<StatefulSet>,
-    filled: [Filled; 2],
+    ready: [Ready; 2],
     /// Kinds that were looked up by discovery.
     other_kinds: Mutex<HashMap<GroupVersionKind, Kind>>,
 }
 
-/// How long a kind that cannot be scaled is not looked up again: its objects are visited at each poll.
+/// How long a kind that cannot be scaled is not looked up again: its objects are reconciled at each poll.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 /// What a discovery found.
@@ -55,24 +57,33 @@ impl Workloads {
     /// Begins to watch the workloads of a scope. The stream must be polled for the stores to fill; it yields each
     /// workload that changed.
     #[must_use]
-    pub fn watch(client: &Client, scope: &Scope) -> (Self, BoxStream<'static, WorkloadKey>) {
-        let (deployments, all_deployments, changed_deployments) = watch(scope.api(client), prune_deployment);
-        let (stateful_sets, all_sets, changed_sets) = watch(scope.api(client), prune_stateful_set);
+    pub fn watch(
+        client: &Client,
+        scope: &Scope,
+        watches: &Watches,
+    ) -> (Self, BoxStream<'static, WorkloadKey>) {
+        let (deployments, all_deployments, changed_deployments) =
+            watch(watches, client, scope, prune_deployment);
+        let (stateful_sets, all_sets, changed_sets) = watch(watches, client, scope, prune_stateful_set);
         let workloads = Self {
             client: client.clone(),
             deployments,
             stateful_sets,
-            filled: [all_deployments, all_sets],
+            ready: [all_deployments, all_sets],
             other_kinds: Mutex::default(),
         };
         (workloads, futures::stream::select(changed_deployments, changed_sets).boxed())
     }
 
-    /// Waits until everything that exists has been seen once.
-    pub async fn ready(&self) {
-        for filled in &self.filled {
-            filled.wait().await;
+    /// Waits until everything that exists has been seen once, at most until `deadline`.
+    ///
+    /// # Errors
+    /// A watch has not by then.
+    pub async fn ready(&self, deadline: Instant) -> Result<(), NotReady> {
+        for ready in &self.ready {
+            ready.by(deadline).await?;
         }
+        Ok(())
     }
 
     /// The workload as the watch last saw it; of kinds that are not watched, as `/scale` says now.
@@ -94,6 +105,24 @@ impl Workloads {
                     .ok_or_else(|| ScaleError::not_found(target))
             }
             _ => self.get_fresh(namespace, target).await,
+        }
+    }
+
+    /// Who set the replicas last, as the managed fields of the workload name it, such as `kubectl` or
+    /// `argocd-controller`. Not known of kinds that are not watched.
+    #[must_use]
+    pub fn replicas_set_by(&self, namespace: &str, target: &ScaleTargetRef) -> Option<String> {
+        let annotation = |metadata: &ObjectMeta| {
+            metadata.annotations.as_ref().and_then(|annotations| annotations.get(SET_BY_ANNOTATION)).cloned()
+        };
+        match (target.api_version.as_str(), target.kind.as_str()) {
+            ("apps/v1", "Deployment") => {
+                annotation(&self.deployments.get(&ObjectRef::new(&target.name).within(namespace))?.metadata)
+            }
+            ("apps/v1", "StatefulSet") => {
+                annotation(&self.stateful_sets.get(&ObjectRef::new(&target.name).within(namespace))?.metadata)
+            }
+            _ => None,
         }
     }
 
@@ -156,28 +185,38 @@ impl Workloads {
 
 /// Watches a kind and keeps what `prune` leaves of each object.
 fn watch<K>(
-    api: Api<K>,
+    watches: &Watches,
+    client: &Client,
+    scope: &Scope,
     prune: fn(&mut K),
-) -> (Store<K>, Filled, impl Stream<Item = WorkloadKey> + Send + use<K>)
+) -> (Store<K>, Ready, impl Stream<Item = WorkloadKey> + Send + use<K>)
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
 {
-    let (store, filled, changes) = super::scope::reflect(api, prune);
+    let (store, all, changes) = super::scope::reflect(watches, client, scope, prune);
     let key = |object: K| {
         let namespace = object.namespace().unwrap_or_default();
         WorkloadKey::new(&namespace, &K::api_version(&()), &K::kind(&()), &object.name_any())
     };
-    (store, filled, changes.filter_map(move |change| ready(super::scope::touched(change).map(key))))
+    (store, all, changes.filter_map(move |change| ready(super::scope::touched(change).map(key))))
 }
 
 /// Pod templates and managed fields are most of a workload's bytes. All that is asked of a template is whether it is
 /// another one.
 fn prune_deployment(deployment: &mut Deployment) {
+    let set_by = replicas_set_by(&deployment.metadata);
     prune_metadata(&mut deployment.metadata);
     if let Some(spec) = &mut deployment.spec {
         prune_template(&mut spec.template, &mut deployment.metadata);
         spec.strategy = None;
     }
+    note_set_by(set_by, &mut deployment.metadata);
 }
 
 fn prune_template(template: &mut PodTemplateSpec, metadata: &mut ObjectMeta) {
@@ -186,10 +225,32 @@ fn prune_template(template: &mut PodTemplateSpec, metadata: &mut ObjectMeta) {
 }
 
 fn prune_stateful_set(set: &mut StatefulSet) {
+    let set_by = replicas_set_by(&set.metadata);
     prune_metadata(&mut set.metadata);
     if let Some(spec) = &mut set.spec {
         prune_template(&mut spec.template, &mut set.metadata);
         spec.volume_claim_templates = None;
+    }
+    note_set_by(set_by, &mut set.metadata);
+}
+
+/// Annotation that keeps who set the replicas of an object that was pruned.
+const SET_BY_ANNOTATION: &str = "queuescaler.io/replicas-set-by";
+
+/// The field manager of `spec.replicas`; of several, who wrote last.
+fn replicas_set_by(metadata: &ObjectMeta) -> Option<String> {
+    let entries = metadata.managed_fields.iter().flatten();
+    let owners = entries.filter(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.is_some_and(|fields| fields.pointer("/f:spec/f:replicas").is_some())
+    });
+    let last = owners.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+    last.manager.clone()
+}
+
+fn note_set_by(set_by: Option<String>, metadata: &mut ObjectMeta) {
+    if let Some(set_by) = set_by {
+        metadata.annotations.get_or_insert_default().insert(SET_BY_ANNOTATION.to_owned(), set_by);
     }
 }
 
@@ -201,6 +262,27 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use super::*;
+
+    #[test]
+    fn the_writer_of_the_replicas_is_named_and_survives_pruning() {
+        let owns = |manager: &str, second: u32, fields: serde_json::Value| {
+            json!({"manager": manager, "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+                   "time": format!("2026-01-01T00:00:0{second}Z"), "fieldsV1": fields})
+        };
+        let deployment = json!({
+            "metadata": {"name": "orders", "managedFields": [
+                owns("argocd-controller", 2, json!({"f:spec": {"f:replicas": {}}})),
+                owns("kubectl", 1, json!({"f:spec": {"f:replicas": {}}})),
+                owns("kube-controller-manager", 3, json!({"f:status": {"f:replicas": {}}})),
+            ]},
+            "spec": {"selector": {}, "template": {}},
+        });
+        let mut deployment: Deployment = serde_json::from_value(deployment).unwrap();
+        prune_deployment(&mut deployment);
+        let annotations = deployment.metadata.annotations.unwrap();
+        assert_eq!(annotations[SET_BY_ANNOTATION], "argocd-controller");
+        assert!(deployment.metadata.managed_fields.is_none());
+    }
 
     #[tokio::test]
     async fn a_kind_that_cannot_be_scaled_is_looked_up_every_thirty_seconds() {
@@ -215,7 +297,7 @@ mod tests {
             .mount(&server)
             .await;
         let client = Client::try_from(Config::new(server.uri().parse().unwrap())).unwrap();
-        let (workloads, _changes) = Workloads::watch(&client, &Scope::Cluster);
+        let (workloads, _changes) = Workloads::watch(&client, &Scope::Cluster, &Watches::default());
         let refused = async |kind: &str, name: &str| {
             let target =
                 ScaleTargetRef { api_version: "example.com/v1".into(), kind: kind.into(), name: name.into() };

@@ -39,7 +39,12 @@ pub struct Metrics {
     invalid_objects: Gauge,
     leader: Gauge,
     leads: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    watch_ready: Family<Watch, Gauge>,
+    watches: OnceLock<WatchStates>,
 }
+
+/// Each resource, and whether it is watched without a fault.
+type WatchStates = Box<dyn Fn() -> Vec<(String, bool)> + Send + Sync>;
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,6 +67,11 @@ struct Poll {
 struct Scale {
     direction: &'static str,
     reason: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Watch {
+    resource: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -91,6 +101,8 @@ impl Metrics {
             invalid_objects: Gauge::default(),
             leader: Gauge::default(),
             leads: OnceLock::new(),
+            watch_ready: Family::default(),
+            watches: OnceLock::new(),
         };
         metrics.register();
         Arc::new(metrics)
@@ -113,12 +125,14 @@ impl Metrics {
             invalid_objects,
             leader,
             leads: _,
+            watch_ready,
+            watches: _,
         } = self;
         registry.register_collector(Box::new(Arc::clone(objects)));
         registry.register("polls", "Readings of a backlog, by broker and result", polls.clone());
         registry.register(
             "polls_missed",
-            "Readings that fell due while the one before was not done, and were left out",
+            "Readings that were due while the previous poll was not finished, and were skipped",
             polls_missed.clone(),
         );
         let seconds = Unit::Seconds;
@@ -130,7 +144,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "poll_lateness",
-            "Time between the moment a poll was due and its begin",
+            "Time between the moment a poll was due and its start",
             seconds.clone(),
             poll_lateness.clone(),
         );
@@ -142,24 +156,33 @@ impl Metrics {
         registry.register("scale", "Changes of replicas", scales.clone());
         registry.register_with_unit(
             "decision_latency",
-            "Time from the begin of a poll to the acknowledged change of replicas that it caused",
+            "Time from the start of a poll to the acknowledged change of replicas that it caused",
             seconds.clone(),
             decision_latency.clone(),
         );
         registry.register_with_unit(
             "reconcile_duration",
-            "Time that one visit of a QueueScaler took",
+            "Time that one reconcile of a QueueScaler took",
             seconds,
             reconcile_duration.clone(),
         );
-        registry.register("reconcile_errors", "Visits that ended with an error", reconcile_errors.clone());
+        registry.register(
+            "reconcile_errors",
+            "Reconciles that ended with an error",
+            reconcile_errors.clone(),
+        );
         registry.register("api_writes", "Writes that the API server accepted", api_writes.clone());
         registry.register(
             "invalid_objects",
-            "QueueScalers that could not be understood and are left alone",
+            "Stored QueueScalers that do not match the resource definition and are not served",
             invalid_objects.clone(),
         );
         registry.register("leader", "1 while this process holds the lease", leader.clone());
+        registry.register(
+            "watch_ready",
+            "1 while all watches of a resource work, 0 while one of them is forbidden, fails or is not answered",
+            watch_ready.clone(),
+        );
     }
 
     /// The OpenMetrics text.
@@ -167,7 +190,13 @@ impl Metrics {
     /// # Errors
     /// A value could not be formatted.
     pub fn exposition(&self) -> Result<String, fmt::Error> {
-        self.leader.set(i64::from(self.leads.get().is_some_and(|leads| leads())));
+        let leads = self.leads.get().is_some_and(|leads| leads());
+        self.leader.set(i64::from(leads));
+        // What a leader knows that cannot renew its lease grows old, and another one may report of the same objects.
+        self.objects.show(leads || self.leads.get().is_none());
+        for (resource, works) in self.watches.get().map(|watches| watches()).unwrap_or_default() {
+            self.watch_ready.get_or_create(&Watch { resource }).set(i64::from(works));
+        }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -200,7 +229,7 @@ impl Metrics {
         self.decision_latency.observe(latency.as_secs_f64());
     }
 
-    /// Counts one visit of an object.
+    /// Counts one reconcile of an object.
     pub fn reconciled(&self, took: Duration, failed: bool) {
         self.reconcile_duration.observe(took.as_secs_f64());
         if failed {
@@ -213,8 +242,8 @@ impl Metrics {
         self.api_writes.get_or_create(&ApiWrite { resource, verb }).inc();
     }
 
-    /// Takes note that so many objects more (or fewer, if negative) cannot be understood.
-    pub fn misunderstood(&self, change: i64) {
+    /// Counts so many invalid objects more, or fewer if negative.
+    pub fn invalid_objects(&self, change: i64) {
         self.invalid_objects.inc_by(change);
     }
 
@@ -222,6 +251,12 @@ impl Metrics {
     /// clock alone. The first one given counts.
     pub fn leads_while(&self, leads: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.leads.set(Box::new(leads));
+    }
+
+    /// From now on `watches` is asked at each exposition which resources are watched without a fault. The first one
+    /// given counts.
+    pub fn watches(&self, watches: impl Fn() -> Vec<(String, bool)> + Send + Sync + 'static) {
+        let _ = self.watches.set(Box::new(watches));
     }
 }
 
@@ -247,7 +282,7 @@ impl PollMetrics {
         self.polls.get_or_create(&Poll { broker: self.broker, result }).inc();
     }
 
-    /// Counts readings that were left out.
+    /// Counts readings that were skipped.
     pub fn missed(&self, readings: u64) {
         self.missed.inc_by(readings);
     }
@@ -278,6 +313,8 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::api::Mode;
+    use crate::telemetry::objects::Sample;
 
     #[test]
     fn the_leader_is_who_holds_the_lease_now() {
@@ -291,7 +328,26 @@ mod tests {
         let lease = Arc::clone(&held);
         metrics.leads_while(move || lease.load(Ordering::Relaxed));
         shows(1);
+        metrics.objects().set("shop", "orders", Sample::of(Mode::Active));
+        assert!(metrics.exposition().unwrap().contains("name=\"orders\""));
         held.store(false, Ordering::Relaxed);
         shows(0);
+        assert!(!metrics.exposition().unwrap().contains("name=\"orders\""), "the next leader has its series");
+        held.store(true, Ordering::Relaxed);
+        assert!(metrics.exposition().unwrap().contains("name=\"orders\""), "it leads again");
+    }
+
+    #[test]
+    fn a_watch_that_does_not_work_is_shown() {
+        let metrics = Metrics::new();
+        metrics.watches(|| {
+            vec![("deployments.apps".into(), false), ("queuescalers.queuescaler.io".into(), true)]
+        });
+        let text = metrics.exposition().unwrap();
+        assert!(text.contains("queuescaler_watch_ready{resource=\"deployments.apps\"} 0\n"), "{text}");
+        assert!(
+            text.contains("queuescaler_watch_ready{resource=\"queuescalers.queuescaler.io\"} 1\n"),
+            "{text}"
+        );
     }
 }

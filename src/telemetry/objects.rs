@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
@@ -49,26 +50,36 @@ impl Sample {
 
 /// The samples of all objects, by namespace and name.
 #[derive(Debug, Default)]
-pub struct ObjectMetrics(Mutex<BTreeMap<(String, String), Sample>>);
+pub struct ObjectMetrics {
+    samples: Mutex<BTreeMap<(String, String), Sample>>,
+    hidden: AtomicBool,
+}
 
 impl ObjectMetrics {
     /// Replaces the sample of an object.
     pub fn set(&self, namespace: &str, name: &str, sample: Sample) {
-        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.insert((namespace.to_owned(), name.to_owned()), sample);
+    }
+
+    /// Whether the series are part of the exposition: only those of the leader are.
+    pub fn show(&self, shown: bool) {
+        self.hidden.store(!shown, Ordering::Relaxed);
     }
 
     /// Ends the series of an object.
     pub fn remove(&self, namespace: &str, name: &str) {
-        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         samples.remove(&(namespace.to_owned(), name.to_owned()));
     }
 }
 
 impl Collector for ObjectMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut exposition = Exposition { encoder: &mut encoder, samples: &samples };
+        let none = BTreeMap::new();
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let samples = if self.hidden.load(Ordering::Relaxed) { &none } else { &*samples };
+        let mut exposition = Exposition { encoder: &mut encoder, samples };
         exposition.gauge("backlog", "Messages not yet processed", |sample| series(sample.backlog))?;
         exposition.gauge(
             "oldest_message_age_seconds",
@@ -148,6 +159,7 @@ mod tests {
     #[test]
     fn series_carry_the_objects_names_and_vanish_with_it() {
         let metrics = Metrics::new();
+        metrics.leads_while(|| true);
         let sample = Sample {
             backlog: Some(48_000),
             replicas: vec![("current", 6)],

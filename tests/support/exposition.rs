@@ -30,6 +30,7 @@ pub fn exposition() -> String {
         };
         metrics.objects().set("shop", &format!("orders-{}", mode.to_lowercase()), sample);
     }
+    metrics.watches(|| vec![("deployments.apps".to_owned(), true)]);
     metrics.scaled(1, 2, "Activated", Duration::ZERO);
     metrics.reconciled(Duration::ZERO, true);
     metrics.api_write("scale", "update");
