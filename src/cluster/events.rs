@@ -1,11 +1,12 @@
 //! Events (events.k8s.io) about one object.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource};
+use tokio::time::Instant;
 
 use super::lease::{Leadership, NotLeader};
-use crate::api::QueueScaler;
+use super::throttle::retry_at;
 use crate::report;
 
 /// Longest note that the API server takes, in bytes.
@@ -33,9 +34,9 @@ impl Events {
         Self { client, reporter, leadership }
     }
 
-    /// Publishes what happened to an object. An event that cannot be written is logged and lost: nothing waits for it.
-    pub async fn publish(&self, object: &QueueScaler, event: &report::Event) {
-        let reference: ObjectReference = object.object_ref(&());
+    /// Publishes an event about an object. An event that cannot be written is logged and lost, unless the API server asks
+    /// to send it later.
+    pub async fn publish(&self, object: &ObjectReference, event: &report::Event) -> Published {
         let event = Event {
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason.clone(),
@@ -43,17 +44,33 @@ impl Events {
             action: event.action.to_owned(),
             secondary: None,
         };
-        // A recorder that lived longer would fold this event into an earlier one with the same reason, and tell its
-        // words again: the numbers of another scale.
+        // A recorder that lived longer would fold this event into an earlier one with the same reason, and repeat its
+        // message: the numbers of another scale.
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
-        match self.leadership.write(recorder.publish(&event, &reference)).await {
+        match self.leadership.write(recorder.publish(&event, object)).await {
             Ok(Ok(())) | Err(NotLeader) => {}
-            Ok(Err(error)) if namespace_ends(&error) => {
-                tracing::debug!(reason = event.reason, "no event, as the namespace is being deleted");
+            Ok(Err(error)) => {
+                if let Some(then) = retry_at(&error) {
+                    return Published::NotBefore(then);
+                }
+                if namespace_ends(&error) {
+                    tracing::debug!(reason = event.reason, "no event, as the namespace is being deleted");
+                } else {
+                    tracing::warn!(%error, reason = event.reason, "cannot publish an event");
+                }
             }
-            Ok(Err(error)) => tracing::warn!(%error, reason = event.reason, "cannot publish an event"),
         }
+        Published::Done
     }
+}
+
+/// What came of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It is written, or will never be.
+    Done,
+    /// The API server is overloaded: to be sent again from then on.
+    NotBefore(Instant),
 }
 
 /// Nothing can be created in a namespace that is being deleted, while its objects go one after the other.

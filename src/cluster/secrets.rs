@@ -1,17 +1,14 @@
-//! Secrets, read one by one by name in the namespace of the object that names them.
+//! From references to Secrets, in the namespace of the object that names them, to the credentials that they hold.
 //!
-//! The operator has the right to get, not to list or watch, so that it cannot collect what nobody pointed it to.
 //! Contents end in `secrecy` types; errors name the Secret and the key, never a value.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
-use tokio::time::Instant;
+use secrecy::{ExposeSecret, SecretString};
 
+pub use super::secret_cache::SecretCache;
+use super::secret_cache::{Data, REFUSED, Unreadable};
 use crate::api::SecretKeyRef;
 use crate::brokers::access::{ClientCertificate, Credentials, SecretReader, TlsAccess};
 use crate::brokers::{Problem, SourceReason};
@@ -19,50 +16,6 @@ use crate::plan::{CredentialsRef, TlsRef};
 
 /// Longest credential that is taken, in bytes: SASL frames and URLs are not made for more.
 const CREDENTIAL_LIMIT: usize = 8 * 1024;
-
-/// Longest wait for the API server.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a Secret that was read is taken as current. Objects that share one read it together.
-const FRESH: Duration = Duration::from_secs(10);
-
-/// The data of a Secret.
-type Data = HashMap<String, SecretSlice<u8>>;
-
-/// Secrets by namespace and name, with the time of their reading.
-type Read = HashMap<(String, String), (Instant, Arc<Data>)>;
-
-/// All Secrets that were read lately.
-#[derive(Clone)]
-pub struct SecretCache {
-    client: Client,
-    read: Arc<Mutex<Read>>,
-}
-
-impl std::fmt::Debug for SecretCache {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("secrets")
-    }
-}
-
-impl SecretCache {
-    /// Nothing read yet.
-    #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { client, read: Arc::default() }
-    }
-
-    /// The Secrets of a namespace.
-    #[must_use]
-    pub fn of(&self, namespace: &str) -> Secrets {
-        Secrets { namespace: namespace.to_owned(), cache: self.clone() }
-    }
-
-    fn cached(&self, key: &(String, String)) -> Option<Arc<Data>> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.retain(|_, (at, _)| at.elapsed() < FRESH);
-        read.get(key).map(|(_, data)| Arc::clone(data))
-    }
-}
 
 /// Why credentials cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +33,24 @@ pub enum SecretError {
 pub struct Secrets {
     namespace: String,
     cache: SecretCache,
+    /// No older than this.
+    at_most: Duration,
+}
+
+impl SecretCache {
+    /// The Secrets of a namespace.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> Secrets {
+        Secrets { namespace: namespace.to_owned(), cache: self.clone(), at_most: Duration::MAX }
+    }
+}
+
+impl Secrets {
+    /// The same while the credentials are refused: a correction is to be seen soon.
+    #[must_use]
+    pub fn refused(self) -> Self {
+        Self { at_most: REFUSED, ..self }
+    }
 }
 
 impl SecretReader for Secrets {
@@ -125,35 +96,20 @@ impl SecretReader for Secrets {
 impl Secrets {
     async fn read(&self, name: &str) -> Result<Arc<Data>, SecretError> {
         let key = (self.namespace.clone(), name.to_owned());
-        if let Some(data) = self.cache.cached(&key) {
-            return Ok(data);
-        }
-        let api: Api<Secret> = Api::namespaced(self.cache.client.clone(), &self.namespace);
-        let secret = match tokio::time::timeout(DEADLINE, api.get(name)).await {
-            Ok(Ok(secret)) => secret,
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
-                return Err(self.unusable(name, "does not exist; create it or correct the reference"));
+        self.cache.get(&key, self.at_most).await.map_err(|problem| match problem {
+            Unreadable::Missing => self.unusable(name, "does not exist; create it or correct the reference"),
+            Unreadable::Forbidden => {
+                let what = "cannot be read by the operator; grant its service account get on secrets";
+                self.unusable(name, what)
             }
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                let what = "may not be read by the operator; grant its service account get on secrets";
-                return Err(self.unusable(name, what));
-            }
-            Ok(Err(_)) | Err(_) => {
+            Unreadable::NoAnswer => {
                 let message = format!(
                     "secret {}/{name} cannot be read: the API server does not answer",
                     self.namespace
                 );
-                return Err(SecretError::ApiServer(Problem::new(
-                    SourceReason::CredentialsUnavailable,
-                    message,
-                )));
+                SecretError::ApiServer(Problem::new(SourceReason::CredentialsUnavailable, message))
             }
-        };
-        let data = secret.data.unwrap_or_default().into_iter();
-        let data: Arc<Data> = Arc::new(data.map(|(key, value)| (key, SecretSlice::from(value.0))).collect());
-        let mut read = self.cache.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.insert(key, (Instant::now(), Arc::clone(&data)));
-        Ok(data)
+        })
     }
 
     fn text(&self, secret: &Data, name: &str, key: &str) -> Result<String, SecretError> {

@@ -4,7 +4,10 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
+use tokio::time::Instant;
+
 use super::lease::{Leadership, NotLeader};
+use super::throttle::retry_at;
 use crate::api::{QueueScaler, QueueScalerStatus};
 
 /// The name under which the operator's fields are managed.
@@ -19,6 +22,15 @@ pub enum StatusError {
     /// The API server refused.
     #[error("cannot write the status: {0}")]
     Api(#[source] Box<kube::Error>),
+}
+
+impl StatusError {
+    /// When it may be tried again, where the API server has named a time.
+    #[must_use]
+    pub fn retry_at(&self) -> Option<Instant> {
+        let Self::Api(error) = self else { return None };
+        retry_at(error)
+    }
 }
 
 /// Replaces the status by server-side apply: fields that are absent now are removed.
