@@ -81,7 +81,7 @@ async fn report(fleet: &Fleet, objects: usize, skip: usize, count: usize, case: 
 }
 
 /// The latencies logged so far.
-fn scales(fleet: &Fleet) -> Vec<Duration> {
+pub fn scales(fleet: &Fleet) -> Vec<Duration> {
     let log = fleet.bench.operator.as_ref().unwrap().log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter_map(|line| line["latency_seconds"].as_f64()).map(Duration::from_secs_f64).collect()

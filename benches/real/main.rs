@@ -27,11 +27,12 @@ mod machine;
 mod many_groups;
 mod many_queues;
 mod reaction;
+mod slow_status;
 mod table;
 
 use self::table::Table;
 
-const ALL: [&str; 4] = ["reaction", "latency", "kafka", "rabbitmq"];
+const ALL: [&str; 5] = ["reaction", "latency", "slow-status", "kafka", "rabbitmq"];
 
 #[tokio::main]
 async fn main() {
@@ -49,7 +50,7 @@ async fn main() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|one| one == name);
     let mut table = Table::default();
-    if wants("reaction") || wants("latency") || wants("kafka") {
+    if wants("reaction") || wants("latency") || wants("slow-status") || wants("kafka") {
         let kafka = brokers::Kafka::start();
         table.part(&kafka.version);
         if wants("reaction") {
@@ -58,6 +59,9 @@ async fn main() {
         }
         if wants("latency") {
             latency::measure(&kafka, &mut table).await;
+        }
+        if wants("slow-status") {
+            slow_status::measure(&kafka, &mut table).await;
         }
         if wants("kafka") {
             many_groups::measure(&kafka, &mut table).await;

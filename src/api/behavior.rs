@@ -1,6 +1,5 @@
 //! Limits on the speed of scaling: the form and meaning of `behavior` in `autoscaling/v2`, with bounds.
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,21 +33,34 @@ pub struct ScalingRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub policies: Option<Vec<ScalingPolicy>>,
-    /// Changes below this ratio of the current replicas are ignored. A quantity: "0.1" or "100m" is 10 %.
-    /// Default "0".
+    /// Changes below this ratio of the current replicas are ignored, from 0 to 1. A number or a quantity: 0.1, "0.1" or
+    /// "100m" is 10 %. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "tolerance_schema")]
-    pub tolerance: Option<IntOrString>,
+    pub tolerance: Option<Ratio>,
 }
 
+/// A ratio as `autoscaling/v2` takes it: a quantity, which JSON may have as a number or as a text.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(untagged)]
+pub enum Ratio {
+    /// Such as 0.1.
+    Number(f64),
+    /// Such as "0.1" or "100m".
+    Text(String),
+}
+
+/// A structural schema has no union of number and text (`x-kubernetes-int-or-string` takes whole numbers only), so that
+/// it names no type. What is neither is refused when the object is planned; the last two lines keep it small.
 fn tolerance_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
-        "x-kubernetes-int-or-string": true,
-        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "x-kubernetes-preserve-unknown-fields": true,
         "minimum": 0,
         "maximum": 1,
         "maxLength": 16,
         "pattern": "^(0|1|[01]?\\.[0-9]+|[0-9]{1,4}m)$",
+        "maxProperties": 0,
+        "maxItems": 0,
     })
 }
 

@@ -28,7 +28,7 @@ use super::{Behavior, Policy, QueueScalerStatus, Source};
     printcolumn(name = "Drain", type_ = "integer", json_path = ".status.estimatedDrainSeconds", description = "Seconds until the ready replicas have cleared the backlog"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "False: the condition Ready has the reason and what to do"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.decision.reason", description = "Why the replicas are what they are"),
-    printcolumn(name = "Oldest", type_ = "integer", json_path = ".status.oldestMessageAgeSeconds", description = "Seconds that the oldest message has waited", priority = 1),
+    printcolumn(name = "Oldest", type_ = "date", json_path = ".status.oldestMessageTime", description = "How long the oldest unprocessed message has waited", priority = 1),
     printcolumn(name = "Arrival", type_ = "integer", json_path = ".status.arrivalRatePerMinute", description = "Messages that arrive per minute", priority = 1),
     printcolumn(name = "Service", type_ = "integer", json_path = ".status.serviceRate.perReplicaPerMinute", description = "Messages that one replica processes per minute", priority = 1),
     printcolumn(name = "Quality", type_ = "string", json_path = ".status.quality", description = "How complete the reading is: Known, AtLeast or Unknown", priority = 1),

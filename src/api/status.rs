@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::lenient::{or_absent, or_default};
 
-/// What the operator read and decided. Numbers are written again when they change by a tenth (ages: by half), or to or
-/// from zero. Metrics have the exact numbers.
+/// What the operator read and decided. Numbers are written again when they change by a tenth (the arrival of the oldest
+/// message: by half of its age), or to or from zero. Metrics have the exact numbers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueScalerStatus {
@@ -27,8 +27,12 @@ pub struct QueueScalerStatus {
     /// How complete the reading is: Known, AtLeast (a part is missing) or Unknown.
     #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
-    /// Seconds that the oldest unprocessed message has waited, rounded to two significant digits.
-    /// oldestMessageAgeBasis is how certain that is.
+    /// When the oldest unprocessed message arrived. It stays the same while the message waits. oldestMessageAgeBasis is
+    /// how certain it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_message_time: Option<Time>,
+    /// Seconds that the oldest unprocessed message had waited when this status was written, rounded to two significant
+    /// digits. oldestMessageTime gives the current age. oldestMessageAgeBasis is how certain that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_message_age_seconds: Option<i64>,
     /// How certain the age of the oldest message is.

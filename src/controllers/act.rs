@@ -48,7 +48,7 @@ impl Visit<'_> {
         let namespace = self.object.namespace().unwrap_or_default();
         let mut recomputed = 0;
         loop {
-            self.note_writes(&workload, memory).await;
+            self.note_writes(&workload, memory);
             let target = target(&workload);
             let now = Timestamp::now();
             let assessment = assess(&self.plan.scaling, target, self.observation, memory.engine(), now);
@@ -56,19 +56,22 @@ impl Visit<'_> {
             let Some(decision) = decision.filter(|decision| decision.replicas != workload.replicas) else {
                 return Ok(Acted { target: Ok(workload), assessment });
             };
+            let mut retry_at = None;
             if let Some(problem) = memory.tried(self.basis(), Instant::now()) {
                 return Ok(Acted { target: problem.map_or(Ok(workload), Err), assessment });
             }
             let event = ScaleEvent { at: now, from: workload.replicas, to: decision.replicas };
             let leadership = &self.context.shared.leadership;
+            let in_flight = self.context.shared.scales.begin();
             let written =
                 workloads.set_replicas(&namespace, &self.plan.target, &workload, event.to, leadership).await;
+            drop(in_flight);
             let problem = match written {
                 Ok(after) => {
-                    memory.has_tried(self.basis(), None, Instant::now());
+                    memory.has_tried(self.basis(), None, Instant::now(), None);
                     memory.target = Some(after.clone());
                     let event = ScaleEvent { at: Timestamp::now(), ..event };
-                    self.remember_scale(event, decision, memory).await;
+                    self.remember_scale(event, decision, memory);
                     return Ok(Acted { target: Ok(after), assessment });
                 }
                 Err(error @ ScaleError::NotLeader(_)) => return Err(error.into()),
@@ -84,15 +87,21 @@ impl Visit<'_> {
                 }
                 Err(ScaleError::Conflict) => None,
                 Err(error) => {
-                    tracing::warn!(namespace, target = self.plan.target.name, %error, "cannot scale");
-                    if let ScaleError::Api(_) = &error {
+                    // At each reading until then, and nothing is sent.
+                    if error.retry_at().is_none() {
+                        tracing::warn!(namespace, target = self.plan.target.name, %error, "cannot scale");
+                    }
+                    retry_at = error.retry_at();
+                    if let ScaleError::Api(_) = &error
+                        && retry_at.is_none()
+                    {
                         let on = workload.resource_version.clone();
                         memory.unanswered = Some(Unanswered { on, event, decision: decision.clone() });
                     }
                     Some(problem(&error))
                 }
             };
-            memory.has_tried(self.basis(), problem.clone(), Instant::now());
+            memory.has_tried(self.basis(), problem.clone(), Instant::now(), retry_at);
             return Ok(Acted { target: problem.map_or(Ok(workload), Err), assessment });
         }
     }
@@ -104,25 +113,28 @@ impl Visit<'_> {
 
     /// Takes note of who changed the replicas since the last look: a write of ours that was never answered, or
     /// somebody else.
-    async fn note_writes(&self, workload: &Workload, memory: &mut Memory) {
+    fn note_writes(&self, workload: &Workload, memory: &mut Memory) {
         if let Some(Unanswered { event, decision, .. }) = memory.answered_by(workload) {
-            self.remember_scale(event, &decision, memory).await;
+            self.remember_scale(event, &decision, memory);
             return;
         }
-        let changed = memory.writers.saw(workload.replicas, Instant::now());
+        let namespace = self.object.namespace().unwrap_or_default();
+        let set_by = || self.context.workloads.replicas_set_by(&namespace, &self.plan.target);
+        let changed = memory.writers.saw(workload.replicas, Instant::now(), set_by);
         // In a dry run or a pause it is always somebody else.
         if let Some(before) = changed.filter(|_| self.plan.scaling.mode == Mode::Active) {
+            let by = memory.writers.last().unwrap_or("another writer");
             let event = Event {
                 warning: false,
                 reason: "ReplicasChanged".to_owned(),
-                message: format!("somebody else changed the replicas from {before} to {}", workload.replicas),
+                message: format!("{by} changed the replicas from {before} to {}", workload.replicas),
                 action: "Observe",
             };
-            self.context.tell(self.object, &event).await;
+            self.context.shared.reporter.report(self.object, None, [event]);
         }
     }
 
-    async fn remember_scale(&self, event: ScaleEvent, decision: &Decision, memory: &mut Memory) {
+    fn remember_scale(&self, event: ScaleEvent, decision: &Decision, memory: &mut Memory) {
         let shared = &self.context.shared;
         memory.engine().scaled(event.from, event.to, event.at);
         memory.writers.wrote(event.to);
@@ -142,7 +154,7 @@ impl Visit<'_> {
             latency_seconds = latency.as_secs_f64(),
             "scaled"
         );
-        self.context.tell(self.object, &report::scaled(event, decision)).await;
+        shared.reporter.report(self.object, None, [report::scaled(event, decision)]);
     }
 }
 
@@ -158,12 +170,14 @@ pub(super) fn target(workload: &Workload) -> Target {
     }
 }
 
-/// What users are told of a target that cannot be scaled.
+/// What users read of a target that cannot be scaled.
 pub(super) fn problem(error: &ScaleError) -> TargetProblem {
     let reason = match error {
         ScaleError::NotFound(_) => TargetReason::TargetNotFound,
         ScaleError::NotScalable(_) => TargetReason::TargetNotScalable,
         ScaleError::Denied(_) => TargetReason::ScaleDenied,
+        ScaleError::Refused(_) => TargetReason::ScaleRefused,
+        ScaleError::ReplicasNotSet(_) => TargetReason::ReplicasNotSet,
         ScaleError::Conflict | ScaleError::NotLeader(_) | ScaleError::Api(_) => {
             TargetReason::ApiServerUnavailable
         }

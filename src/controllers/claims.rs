@@ -1,4 +1,4 @@
-//! Which `QueueScaler`s want which workload. Of several the oldest has it; the others are told so.
+//! Index of `QueueScaler`s by the workload that they name. Of several the oldest owns it; the others report a conflict.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::workload::WorkloadKey;
 /// Namespace and name of a `QueueScaler`.
 pub(super) type Key = (String, String);
 
-/// Whether it is only for a dry run, creation, and who: the first of a set is the oldest that means it.
+/// Whether it is only for a dry run, creation time, and the object: the first of a set is the oldest that scales.
 type Claim = (bool, Timestamp, Key);
 
 /// An index over all `QueueScaler`s that is kept by their watch.
@@ -44,7 +44,7 @@ impl Index {
 }
 
 impl Claims {
-    /// Takes note of an object. Returns those that must look again, because they lost or gained a rival.
+    /// Adds or updates an object. Returns the objects that must be reconciled, because a conflict began or ended.
     pub(super) fn put(&self, object: &QueueScaler) -> Vec<Key> {
         let key = key(object);
         let created = object.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
@@ -62,14 +62,14 @@ impl Claims {
         affected
     }
 
-    /// Forgets an object. Returns those that had the same target.
+    /// Removes an object. Returns those that have the same target.
     pub(super) fn remove(&self, key: &Key) -> Vec<Key> {
         let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = index.remove(key);
         left.map(|left| index.others(&left, key)).unwrap_or_default()
     }
 
-    /// Forgets all but these. Returns what was forgotten.
+    /// Removes all but these. Returns those that were removed.
     pub(super) fn retain(&self, keep: &HashSet<Key>) -> Vec<Key> {
         let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let gone: Vec<Key> = index.targets.keys().filter(|key| !keep.contains(*key)).cloned().collect();
@@ -79,18 +79,18 @@ impl Claims {
         gone
     }
 
-    /// The oldest object that wants this workload, and not only for a dry run unless all do.
+    /// The owner of this workload: the oldest object that names it, and not only for a dry run unless all do.
     pub(super) fn owner(&self, target: &WorkloadKey) -> Option<Key> {
         let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         index.claims.get(target).and_then(BTreeSet::first).map(|(.., key)| key.clone())
     }
 
-    /// Whether the object is there, as far as the watch has seen.
+    /// Whether the object exists, as far as the watch has seen.
     pub(super) fn has(&self, key: &Key) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).targets.contains_key(key)
     }
 
-    /// All objects that want this workload.
+    /// All objects that name this workload.
     pub(super) fn claimants(&self, target: &WorkloadKey) -> Vec<Key> {
         let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         index.claims.get(target).into_iter().flatten().map(|(.., key)| key.clone()).collect()
@@ -102,7 +102,7 @@ pub(super) fn key(object: &QueueScaler) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// The workload that an object wants.
+/// The workload that an object names.
 pub(super) fn target(object: &QueueScaler) -> WorkloadKey {
     let reference = &object.spec.scale_target_ref;
     let namespace = object.namespace().unwrap_or_default();

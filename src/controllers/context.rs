@@ -10,20 +10,19 @@ use kube::{Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
 
 use super::claims::{Claims, Key};
+use super::invalid_objects::InvalidObjects;
 use super::memory::Memories;
-use super::misunderstood::Misunderstood;
-use super::writes::Reports;
-use crate::api::{QueueScaler, QueueScalerStatus};
+use super::reporter::{Reporter, ScalesInFlight};
+use super::writes::StatusBudget;
+use crate::api::QueueScaler;
 use crate::brokers::Wake;
 use crate::brokers::sessions::Sessions;
 use crate::cluster::autoscalers::Autoscalers;
-use crate::cluster::events::Events;
 use crate::cluster::lease::{Leadership, NotLeader};
 use crate::cluster::scale::ScaleError;
 use crate::cluster::secrets::SecretCache;
-use crate::cluster::status::{self, StatusError};
+use crate::cluster::watches::Watches;
 use crate::cluster::workloads::Workloads;
-use crate::report::Event;
 use crate::telemetry::metrics::Metrics;
 
 /// What all scopes of the operator share.
@@ -33,14 +32,18 @@ pub struct Shared {
     pub sessions: Arc<Sessions>,
     /// Secrets of all namespaces.
     pub secrets: SecretCache,
-    /// Events.
-    pub events: Events,
+    /// Writes status and events.
+    pub reporter: Reporter,
+    /// Changes of replicas under way.
+    pub scales: ScalesInFlight,
     /// The fence.
     pub leadership: Leadership,
     /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// What may be written for people to read, of all scopes together.
-    pub reports: Arc<Reports>,
+    /// The watches of all scopes.
+    pub watches: Watches,
+    /// Which statuses are worth a write, for all scopes together.
+    pub status_budget: Arc<StatusBudget>,
     /// Only objects that this label selector matches are served.
     pub label_selector: Option<String>,
 }
@@ -56,7 +59,7 @@ pub(super) struct Context {
     pub(super) autoscalers: Autoscalers,
     pub(super) claims: Claims,
     pub(super) memories: Memories,
-    pub(super) misunderstood: Misunderstood,
+    pub(super) invalid_objects: InvalidObjects,
     pub(super) wake: mpsc::UnboundedSender<Key>,
 }
 
@@ -67,8 +70,6 @@ pub(super) enum VisitError {
     NotLeader(#[from] NotLeader),
     #[error(transparent)]
     Scale(#[from] ScaleError),
-    #[error(transparent)]
-    Status(#[from] StatusError),
 }
 
 impl Context {
@@ -76,19 +77,19 @@ impl Context {
     pub(super) fn take_note(&self, event: &watcher::Event<Guarded>, known: &Store<Guarded>) {
         let affected = match event {
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
-                self.misunderstood.note(key_of(object), object.0.is_err());
+                self.invalid_objects.note(key_of(object), object.0.is_err());
                 match &object.0 {
                     Ok(valid) if !is_leaving(object) => self.claims.put(valid),
                     _ => self.forget(&key_of(object)),
                 }
             }
             watcher::Event::Delete(object) => {
-                self.misunderstood.note(key_of(object), false);
+                self.invalid_objects.note(key_of(object), false);
                 self.forget(&key_of(object))
             }
             watcher::Event::InitDone => {
                 let there = known.state().iter().map(|object| key_of(object)).collect();
-                self.misunderstood.retain(&there);
+                self.invalid_objects.retain(&there);
                 let gone = self.claims.retain(&there);
                 gone.iter().flat_map(|key| self.forget(key)).collect()
             }
@@ -101,6 +102,7 @@ impl Context {
         // The claim first: a visit that finds it has left nothing behind that is not forgotten below.
         let affected = self.claims.remove(key);
         self.memories.forget(key);
+        self.shared.reporter.forget(key);
         self.shared.metrics.objects().remove(&key.0, &key.1);
         affected
     }
@@ -116,24 +118,6 @@ impl Context {
     fn wake(&self, key: Key) {
         // Nobody listens any more: the process is ending.
         let _ = self.wake.send(key);
-    }
-
-    /// Tells of something as an event.
-    pub(super) async fn tell(&self, object: &QueueScaler, event: &Event) {
-        let _turn = self.shared.reports.turn().await;
-        self.shared.events.publish(object, event).await;
-    }
-
-    /// Writes the status.
-    pub(super) async fn write_status(
-        &self,
-        (namespace, name): &Key,
-        status: &QueueScalerStatus,
-    ) -> Result<(), StatusError> {
-        let _turn = self.shared.reports.turn().await;
-        status::write(&self.client, namespace, name, status, &self.shared.leadership).await?;
-        self.shared.metrics.api_write("queuescalers/status", "patch");
-        Ok(())
     }
 
     /// Wakes an object when it is called.
@@ -164,6 +148,7 @@ mod tests {
     use super::*;
     use crate::brokers::address::AddressPolicy;
     use crate::brokers::budget::Budget;
+    use crate::cluster::events::Events;
     use crate::cluster::scope::Scope;
     use crate::telemetry::objects::Sample;
 
@@ -172,6 +157,7 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_from(Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
         let (metrics, leadership) = (Metrics::new(), Leadership::undisputed());
+        metrics.leads_while(|| true);
         let shared = Shared {
             sessions: Arc::new(Sessions::new(
                 AddressPolicy::new(Vec::new(), Vec::new()),
@@ -179,17 +165,25 @@ mod tests {
                 Arc::clone(&metrics),
             )),
             secrets: SecretCache::new(client.clone()),
-            events: Events::new(client.clone(), "test".into(), leadership.clone()),
+            reporter: Reporter::start(
+                client.clone(),
+                Events::new(client.clone(), "test".into(), leadership.clone()),
+                leadership.clone(),
+                Arc::clone(&metrics),
+                ScalesInFlight::default(),
+            ),
+            scales: ScalesInFlight::default(),
             leadership,
             metrics,
-            reports: Arc::new(Reports::new(10)),
+            watches: Watches::default(),
+            status_budget: Arc::new(StatusBudget::new(10)),
             label_selector: None,
         };
         Context {
-            misunderstood: Misunderstood::new(Arc::clone(&shared.metrics)),
+            invalid_objects: InvalidObjects::new(Arc::clone(&shared.metrics)),
+            workloads: Workloads::watch(&client, &Scope::Cluster, &shared.watches).0,
+            autoscalers: Autoscalers::watch(&client, &Scope::Cluster, &shared.watches).0,
             shared,
-            workloads: Workloads::watch(&client, &Scope::Cluster).0,
-            autoscalers: Autoscalers::watch(&client, &Scope::Cluster).0,
             claims: Claims::default(),
             memories: Memories::default(),
             wake: mpsc::unbounded_channel().0,

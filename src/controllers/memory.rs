@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::claims::Key;
 use super::source::Watching;
+use super::writers::Writers;
 use crate::api::status::LastScale;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::engine::{Decision, Saved, ScaleEvent, State};
@@ -48,12 +49,14 @@ type Planned = (Option<i64>, Result<Arc<Plan>, Invalid>);
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     uid: Option<String>,
+    /// When this process first saw the object.
+    began: Option<Instant>,
     plan: Option<Planned>,
     /// The source of the last plan that was valid.
     source: Option<Source>,
     pub(super) watching: Watching,
     pub(super) engine: Option<State>,
-    /// The status as it was last written or found.
+    /// The status as it was found, or last handed over to be written.
     pub(super) status: QueueScalerStatus,
     pub(super) status_written: Option<Instant>,
     /// The last scale, until a status that has it was written.
@@ -71,13 +74,19 @@ pub(super) struct Memory {
 /// How long a write that failed is not tried again without a new reading, of which there may be none for an hour.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// When the first reading after a start is overdue: two polls that each take as long as they may.
+const FIRST_READING: Duration = Duration::from_secs(15);
+/// How long after the start rates are not to be expected: they are measured over a minute.
+const UNMEASURED: Duration = Duration::from_secs(120);
+
 /// The last write that was tried.
 #[derive(Debug)]
 struct Tried {
     basis: Basis,
     /// Why it failed. A success, and a conflict that was given up, hold for as long as their basis.
     problem: Option<TargetProblem>,
-    at: Instant,
+    /// Until then it is not repeated on the same basis.
+    until: Instant,
 }
 
 /// What a write is based on. One is accepted for each.
@@ -103,8 +112,26 @@ impl Memory {
     pub(super) fn recall(&mut self, object: &QueueScaler) {
         if self.uid != object.uid() || self.uid.is_none() {
             let status = object.status.clone().unwrap_or_default();
-            *self = Self { uid: object.uid(), status, ..Self::default() };
+            *self = Self { uid: object.uid(), began: Some(Instant::now()), status, ..Self::default() };
         }
+    }
+
+    /// Whether a first reading is still to come for what a status reports already, as after a restart: until it is
+    /// overdue, that status stays. Returns how long to wait for it.
+    pub(super) fn awaits_first_reading(&self, generation: Option<i64>, now: Instant) -> Option<Duration> {
+        let known =
+            self.status.observed_generation.is_some() && self.status.observed_generation == generation;
+        FIRST_READING.checked_sub(self.age(now)).filter(|left| known && !left.is_zero())
+    }
+
+    /// The status to report: soon after the start, what is not known yet stays as it is reported.
+    pub(super) fn with_unmeasured(&self, status: QueueScalerStatus, now: Instant) -> QueueScalerStatus {
+        if self.age(now) < UNMEASURED { report::carried_over(&self.status, status) } else { status }
+    }
+
+    /// Since when the object is served.
+    fn age(&self, now: Instant) -> Duration {
+        self.began.map_or(Duration::MAX, |began| now.duration_since(began))
     }
 
     /// The plan of the object's generation.
@@ -171,8 +198,15 @@ impl Memory {
     }
 
     /// Takes note of a write that was accepted, failed or was given up on this basis.
-    pub(super) fn has_tried(&mut self, basis: Basis, problem: Option<TargetProblem>, now: Instant) {
-        self.tried = Some(Tried { basis, problem, at: now });
+    /// `retry_at`: when the API server asked to try again.
+    pub(super) fn has_tried(
+        &mut self,
+        basis: Basis,
+        problem: Option<TargetProblem>,
+        now: Instant,
+        retry_at: Option<Instant>,
+    ) {
+        self.tried = Some(Tried { basis, problem, until: retry_at.unwrap_or(now + PAUSE) });
     }
 
     /// When a write that failed may be repeated, if one waits for that.
@@ -200,7 +234,7 @@ impl Memory {
         QueueScalerStatus { last_scale, ..status }
     }
 
-    /// Takes note of a status that was written.
+    /// Notes a status that was handed over to be written.
     pub(super) fn written(&mut self, status: QueueScalerStatus, now: Instant) {
         self.untold_scale.take_if(|scale| status.last_scale.as_ref() == Some(&*scale));
         self.status = status;
@@ -223,43 +257,7 @@ fn of_another(status: &QueueScalerStatus, same_target: bool) -> Saved {
 impl Tried {
     /// What is left of the pause, if something is.
     fn pause(&self, now: Instant) -> Option<Duration> {
-        PAUSE.checked_sub(now.duration_since(self.at)).filter(|left| !left.is_zero())
-    }
-}
-
-/// Who else writes the target's replicas.
-#[derive(Debug, Default)]
-pub(super) struct Writers {
-    /// What the target should have, from what was last seen or written.
-    expected: Option<i32>,
-    ours: bool,
-    foreign: Vec<Instant>,
-}
-
-impl Writers {
-    /// How long a foreign write is held against its writer.
-    const WINDOW: Duration = Duration::from_mins(5);
-
-    /// Takes note of the replicas seen. Returns what they were before, if somebody else changed them.
-    pub(super) fn saw(&mut self, replicas: i32, now: Instant) -> Option<i32> {
-        let changed = self.expected.filter(|expected| *expected != replicas);
-        if changed.is_some() && std::mem::take(&mut self.ours) {
-            self.foreign.push(now);
-        }
-        self.foreign.retain(|at| now.duration_since(*at) < Self::WINDOW);
-        self.expected = Some(replicas);
-        changed
-    }
-
-    /// Takes note of replicas that we have written.
-    pub(super) fn wrote(&mut self, replicas: i32) {
-        self.expected = Some(replicas);
-        self.ours = true;
-    }
-
-    /// Somebody else undid our writes twice within the 5 minutes before `now`.
-    pub(super) fn disputed(&self, now: Instant) -> bool {
-        self.foreign.iter().filter(|at| now.duration_since(**at) < Self::WINDOW).count() >= 2
+        Some(self.until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 }
 

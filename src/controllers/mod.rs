@@ -3,10 +3,12 @@
 mod act;
 mod claims;
 pub mod context;
+mod invalid_objects;
 mod memory;
-mod misunderstood;
 pub mod queue_scaler;
+pub mod reporter;
 #[cfg(test)]
 mod restarts;
 mod source;
+mod writers;
 pub mod writes;

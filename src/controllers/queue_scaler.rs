@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 use super::act::{self, Visit};
 use super::claims::{self, Claims, Key};
 use super::context::{Context, Guarded, Shared, VisitError, is_leaving, key_of};
+use super::invalid_objects::InvalidObjects;
 use super::memory::{Memories, Memory};
-use super::misunderstood::Misunderstood;
 use super::source::Watching;
 use crate::api::status::Quality;
 use crate::api::{Mode, QueueScaler, QueueScalerStatus};
+use crate::brokers::observation::quote;
 use crate::cluster::autoscalers::Autoscalers;
 use crate::cluster::scale::ScaleError;
 use crate::cluster::scope::Scope;
@@ -36,17 +37,19 @@ use crate::report::{self, Event, Subject, TargetProblem, TargetReason};
 use crate::telemetry::objects::Sample;
 use crate::workload::Workload;
 
+/// How long an object waits for the watches before that is reported. They are there within a second as a rule.
+const WATCH_PATIENCE: Duration = Duration::from_secs(15);
 /// Pause after a visit that failed.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 
 /// Serves the `QueueScaler`s of a scope until `shutdown`.
 pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: CancellationToken) {
-    let (workloads, changed_workloads) = Workloads::watch(&client, &scope);
-    let (autoscalers, changed_autoscalers) = Autoscalers::watch(&client, &scope);
+    let (workloads, changed_workloads) = Workloads::watch(&client, &scope, &shared.watches);
+    let (autoscalers, changed_autoscalers) = Autoscalers::watch(&client, &scope, &shared.watches);
     let (wake, woken) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
         client: client.clone(),
-        misunderstood: Misunderstood::new(Arc::clone(&shared.metrics)),
+        invalid_objects: InvalidObjects::new(Arc::clone(&shared.metrics)),
         shared,
         workloads,
         autoscalers,
@@ -54,7 +57,7 @@ pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: Cancell
         memories: Memories::default(),
         wake,
     });
-    let (store, objects) = watch_objects(scope.api(&client), &context);
+    let (store, objects) = watch_objects(&scope, &context);
     let woken = stream::unfold(woken, |mut woken| async { woken.recv().await.map(|key| (key, woken)) });
     let claimants = Arc::clone(&context);
     let changed = stream::select(changed_workloads, changed_autoscalers)
@@ -71,20 +74,23 @@ pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: Cancell
 
 /// Watches the objects and keeps the index of claims, so that it is complete before the first visit.
 fn watch_objects(
-    api: Api<Guarded>,
+    scope: &Scope,
     context: &Arc<Context>,
 ) -> (Store<Guarded>, BoxStream<'static, Result<Guarded, watcher::Error>>) {
-    let (store, writer) = reflector::store();
+    let (store, mut writer) = reflector::store();
     let selector = context.shared.label_selector.clone();
     let config = watcher::Config { label_selector: selector, ..watcher::Config::default() };
+    let (events, _) = context.shared.watches.watch(&context.client, scope, config, |object: &mut Guarded| {
+        object.managed_fields_mut().clear();
+    });
     let index = Arc::clone(context);
     let known = store.clone();
-    let objects = watcher(api, config)
-        .default_backoff()
-        .modify(|object: &mut Guarded| object.managed_fields_mut().clear())
-        .reflect(writer)
-        .inspect_ok(move |event| index.take_note(event, &known))
-        .inspect_err(|error| tracing::warn!(%error, "watching QueueScalers fails, trying again"))
+    let objects = events
+        .inspect(move |event| {
+            writer.apply_watcher_event(event);
+            index.take_note(event, &known);
+        })
+        .map(Ok)
         .applied_objects();
     (store, objects.boxed())
 }
@@ -128,9 +134,16 @@ async fn visit_valid(
     context: &Context,
 ) -> Result<Action, VisitError> {
     context.shared.leadership.check()?;
-    context.workloads.ready().await;
-    context.autoscalers.ready().await;
     memory.recall(object);
+    if let Err(problem) = watched(context).await {
+        let generation = object.metadata.generation;
+        let status = report::status_without_watch(&problem, generation, &memory.status, Timestamp::now());
+        let sample = Sample { conditions: series(&status), ..Sample::of(object.spec.mode) };
+        context.shared.metrics.objects().set(&key.0, &key.1, sample);
+        publish(object, status, None, memory, context);
+        // The next one waits for the watch.
+        return Ok(Action::requeue(Duration::from_secs(1)));
+    }
     let plan = match memory.plan(object) {
         Ok(plan) => plan,
         Err(invalid) => {
@@ -145,7 +158,7 @@ async fn visit_valid(
             // Of what was read before nothing is true any more but that it is invalid now.
             let sample = Sample { conditions: series(&status), ..Sample::of(object.spec.mode) };
             context.shared.metrics.objects().set(&key.0, &key.1, sample);
-            publish(object, status, None, memory, context).await?;
+            publish(object, status, None, memory, context);
             return Ok(Action::await_change());
         }
     };
@@ -155,6 +168,7 @@ async fn visit_valid(
     let observation =
         memory.watching.observe(&plan.source, plan.scaling.poll_period, &secrets, sessions, &wake).await;
     let observation = observation.as_deref();
+    let revisit = memory.watching.revisit();
     let (observed_target, mut target) = find_target(object, &plan, memory, context).await;
     let assessment = match target {
         Ok(workload) => {
@@ -172,9 +186,13 @@ async fn visit_valid(
         }
     };
 
+    if observation.is_none()
+        && let Some(left) = memory.awaits_first_reading(object.metadata.generation, Instant::now())
+    {
+        return Ok(Action::requeue(left.min(revisit)));
+    }
     // Whatever else is wrong comes first: a dispute stops nothing.
-    let disputed = target.is_ok() && memory.writers.disputed(Instant::now());
-    let disputed = disputed.then(external_writer);
+    let disputed = target.as_ref().ok().and_then(|_| conflicting_writer(memory, context));
     let subject = Subject {
         generation: object.metadata.generation,
         mode: plan.scaling.mode,
@@ -187,9 +205,21 @@ async fn visit_valid(
     };
     let status = report::status(&subject, &memory.status, Timestamp::now());
     context.shared.metrics.objects().set(&key.0, &key.1, sample(&subject, &plan, &status));
-    publish(object, status, assessment.reading.as_ref(), memory, context).await?;
-    let revisit = memory.watching.revisit();
+    publish(object, status, assessment.reading.as_ref(), memory, context);
     Ok(Action::requeue(memory.retry(Instant::now()).map_or(revisit, |retry| retry.min(revisit))))
+}
+
+/// Waits until everything that a decision needs is watched, for a bounded time.
+async fn watched(context: &Context) -> Result<(), TargetProblem> {
+    let deadline = Instant::now() + WATCH_PATIENCE;
+    let ready = async {
+        context.workloads.ready(deadline).await?;
+        context.autoscalers.ready(deadline).await
+    };
+    ready.await.map_err(|not_ready| {
+        let message = format!("{not_ready}; replicas stay as they are");
+        TargetProblem { reason: TargetReason::WatchNotReady, message }
+    })
 }
 
 /// The target as it may be scaled, or why not; and, where it is there all the same, the workload to show.
@@ -233,35 +263,47 @@ async fn find_target(
     (Some(workload.clone()), Ok(workload))
 }
 
-fn external_writer() -> TargetProblem {
-    let message = "somebody else changes the replicas again and again; remove replicas from what deploys the target \
-                   (such as a GitOps tool's manifest)";
-    TargetProblem { reason: TargetReason::ExternalWriter, message: message.to_owned() }
+/// Whoever else changes the replicas again and again, or is another installation of the operator. Stops nothing.
+fn conflicting_writer(memory: &Memory, context: &Context) -> Option<TargetProblem> {
+    let now = Instant::now();
+    let (writers, leadership) = (&memory.writers, &context.shared.leadership);
+    if let Some(lease) = writers.recent(now).and_then(|by| leadership.other_installation(by)) {
+        let message = format!(
+            "another installation of the operator (lease {lease}) scales the target too; both go on; uninstall one of \
+             the two, or limit them to different namespaces or labels (chart values watchNamespaces, watchLabelSelector)"
+        );
+        return Some(TargetProblem { reason: TargetReason::ConflictingOperator, message });
+    }
+    let (times, within) = writers.conflict(now)?;
+    let by = writers.recent(now).map_or("another writer".to_owned(), quote);
+    let message = format!(
+        "{by} has set the replicas back {times} times within {} min; the operator goes on; remove replicas from what \
+         deploys the target (such as a GitOps tool's manifest)",
+        within.as_secs() / 60
+    );
+    Some(TargetProblem { reason: TargetReason::ExternalWriter, message })
 }
 
-/// Writes the status if it is worth it, and tells what happened.
-async fn publish(
+/// Hands over the status if it is worth a write, and what happened.
+fn publish(
     object: &QueueScaler,
     status: QueueScalerStatus,
     reading: Option<&AssessedReading>,
     memory: &mut Memory,
     context: &Context,
-) -> Result<(), VisitError> {
-    let status = memory.with_untold(status);
+) {
+    let now = Instant::now();
+    let status = memory.with_untold(memory.with_unmeasured(status, now));
     let new_reading = reading.filter(|reading| memory.told != Some(reading.taken_at));
     let events = report::events(&memory.status, &status, new_reading);
-    let now = Instant::now();
-    if context.shared.reports.allow(report::change(&memory.status, &status), memory.status_written, now) {
-        // Before the events: a status that is not written must not make them happen again.
-        context.write_status(&claims::key(object), &status).await?;
-        memory.written(status, now);
-    }
+    let change = report::change(&memory.status, &status);
+    let written = context.shared.status_budget.allows(change, memory.status_written, now).then(|| {
+        memory.written(status.clone(), now);
+        status
+    });
     memory.told = reading.map(|reading| reading.taken_at);
-    for event in events {
-        log(object, &event);
-        context.tell(object, &event).await;
-    }
-    Ok(())
+    events.iter().for_each(|event| log(object, event));
+    context.shared.reporter.report(object, written, events);
 }
 
 /// Events are gone after an hour; the log is what is read the next day.

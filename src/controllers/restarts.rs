@@ -11,7 +11,7 @@ use crate::api::status::SaturationStatus;
 use crate::api::{Mode, QueueScaler};
 use crate::brokers::{Backlog, Observation, Reading, Shared};
 use crate::engine::{Target, assess};
-use crate::report::{self, Subject};
+use crate::report::{self, Change, Subject};
 use crate::workload::Workload;
 
 /// Messages per second of one replica, and of all of them when the database is at its limit.
@@ -116,6 +116,27 @@ impl World {
         self.memory = Memory::default();
     }
 
+    /// So many polls, and the changes of the status that would be written.
+    fn writes(&mut self, polls: usize, new: bool) -> Vec<String> {
+        let stored = self.object.status.clone().filter(|_| new);
+        let mut written = stored.unwrap_or_else(|| self.memory.status.clone());
+        let mut changes = Vec::new();
+        for poll in 0..polls {
+            self.poll();
+            let found = self.memory.status.clone();
+            let status = if new { report::carried_over(&written, found) } else { found };
+            match report::change(&written, &status) {
+                Change::None => {}
+                change => {
+                    changes.push(format!("{poll}: {change:?}: {written:?}\n to {status:?}"));
+                    written = status;
+                }
+            }
+        }
+        self.memory.status = written;
+        changes
+    }
+
     fn saturation(&self) -> Option<&SaturationStatus> {
         self.memory.status.saturation.as_ref()
     }
@@ -218,4 +239,38 @@ fn a_restart_in_the_middle_of_a_stall_does_not_climb() {
     world.database = 10_000;
     world.until("processed again", |world| !world.tells("Stalled"));
     world.until("worked off", |world| world.arrived - world.processed < 1200);
+}
+
+#[test]
+fn a_backlog_that_stands_still_is_written_once() {
+    let mut world = World::saturated();
+    world.until("saturated", World::is_told);
+    (world.database, world.arrivals) = (0, 0);
+    world.until("stalled", |world| world.tells("Stalled"));
+    // The saturation that was found before lapses within the hour.
+    world.writes(720, false);
+    let writes = world.writes(720 * 12, false);
+    assert!(writes.is_empty(), "{writes:#?}");
+}
+
+#[test]
+fn a_restart_writes_nothing_where_nothing_changed() {
+    let idle = |world: &mut World| (world.database, world.arrivals) = (10_000, 0);
+    let stalled = |world: &mut World| {
+        world.until("saturated", World::is_told);
+        (world.database, world.arrivals) = (0, 0);
+    };
+    for (name, begin) in [("idle", idle as fn(&mut World)), ("stalled", stalled)] {
+        let mut world = World::saturated();
+        begin(&mut world);
+        for _ in 0..720 {
+            world.poll();
+        }
+        assert_eq!(world.writes(60, false), Vec::<String>::new(), "{name}: it is steady");
+        world.restart();
+        let writes = world.writes(24, true);
+        assert!(writes.is_empty(), "{name}: {writes:#?}");
+        let writes = world.writes(240, false);
+        assert!(writes.is_empty(), "{name}, later: {writes:#?}");
+    }
 }

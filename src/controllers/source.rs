@@ -13,10 +13,10 @@ use crate::brokers::{Observation, Problem, Reading, SourceReason, Wake};
 use crate::cluster::secrets::{SecretError, Secrets};
 use crate::plan::Source;
 
-/// How often Secrets are read again: a changed password is used after this time at the latest.
-const REREAD: Duration = Duration::from_secs(30);
-/// The same while the credentials do not work, so that a correction is seen soon.
-const REREAD_REFUSED: Duration = Duration::from_secs(10);
+/// How often an object asks for its Secrets, which as a rule are in the cache: its time decides how often they are read.
+const REREAD: Duration = Duration::from_secs(10);
+/// When an object is reconciled although nothing else wakes it, to ask for its Secrets.
+const REVISIT: Duration = Duration::from_secs(30);
 
 /// One object's source.
 #[derive(Debug, Default)]
@@ -52,9 +52,10 @@ impl Watching {
         if [&mut self.current, &mut self.next].map(forget_if_over).contains(&true) {
             self.read_at = None;
         }
-        if self.read_at.is_none_or(|at| at.elapsed() >= self.reread()) {
+        if self.read_at.is_none_or(|at| at.elapsed() >= REREAD) {
             self.read_at = Some(Instant::now());
-            match sessions.join(source, secrets, self.key(), period, wake).await {
+            let secrets = if self.is_refused() { secrets.clone().refused() } else { secrets.clone() };
+            match sessions.join(source, &secrets, self.key(), period, wake).await {
                 Ok(changed) => {
                     self.unusable = None;
                     self.replaced = Default::default();
@@ -82,7 +83,7 @@ impl Watching {
 
     /// When the object must be visited although no observation may come.
     pub(super) fn revisit(&self) -> Duration {
-        self.reread()
+        if self.is_refused() || self.unusable.is_some() { REREAD } else { REVISIT }
     }
 
     /// The cluster and credentials of the last subscription made.
@@ -90,13 +91,13 @@ impl Watching {
         self.next.as_ref().or(self.current.as_ref()).map(|(key, _)| *key)
     }
 
-    fn reread(&self) -> Duration {
+    /// Whether the broker refuses the credentials.
+    fn is_refused(&self) -> bool {
         let latest = self.current.as_ref().and_then(|(_, subscription)| subscription.latest());
         let problem = latest.as_ref().and_then(|observation| observation.reading.problem());
-        let refused = problem.is_some_and(|problem| {
+        problem.is_some_and(|problem| {
             matches!(problem.reason, SourceReason::AuthenticationFailed | SourceReason::TLSHandshakeFailed)
-        });
-        if refused || self.unusable.is_some() { REREAD_REFUSED } else { REREAD }
+        })
     }
 }
 

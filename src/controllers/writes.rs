@@ -1,10 +1,9 @@
-//! When and how many statuses and events are written: what is so at once, numbers alone now and then and within a budget
-//! of the whole operator, whatever its scopes.
+//! Which statuses are written: changes of state at once, numbers alone now and then and within a budget of the whole
+//! operator, whatever its scopes.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::report::Change;
@@ -12,55 +11,27 @@ use crate::report::Change;
 /// Shortest time between two writes of numbers alone for one object.
 const NUMBERS_APART: Duration = Duration::from_secs(15);
 
-/// For how many seconds writes of numbers are saved up. All objects of a broker are visited at once, after its poll: of
+/// For how many seconds writes of numbers are saved up. All objects of a broker are reconciled at once, after its poll: of
 /// less than a usual period's savings they could use only a part, however few writes there are on average.
 const SAVED_UP: f64 = 5.0;
 
-/// Events and status writes on their way at once. They leave the API server room for changes of replicas, which wait for
-/// nothing: when a whole fleet scales at one poll, the reports come after the scaling.
-const AT_ONCE: usize = 4;
-
-/// What the whole operator may write for people to read.
-#[derive(Debug)]
-pub struct Reports {
-    budget: Budget,
-    turns: Semaphore,
-}
-
-impl Reports {
-    /// With so many status writes per second for numbers alone.
-    #[must_use]
-    pub fn new(status_writes_per_second: u32) -> Self {
-        Self { budget: Budget::new(status_writes_per_second), turns: Semaphore::new(AT_ONCE) }
-    }
-
-    /// Whether a status with this change is to be written now. Only numbers can be refused.
-    pub(super) fn allow(&self, change: Change, written: Option<Instant>, now: Instant) -> bool {
-        self.budget.allows(change, written, now)
-    }
-
-    /// Waits until one more event or status may be written. To be kept until it is.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        // Never closed.
-        self.turns.acquire().await.ok()
-    }
-}
-
 /// Writes of numbers that the whole operator may do: so many a second, saved up for [`SAVED_UP`].
 #[derive(Debug)]
-struct Budget {
+pub struct StatusBudget {
     per_second: f64,
     saved: Mutex<(f64, Instant)>,
 }
 
-impl Budget {
-    /// A full budget.
-    fn new(per_second: u32) -> Self {
+impl StatusBudget {
+    /// A full budget of so many status writes per second for numbers alone.
+    #[must_use]
+    pub fn new(per_second: u32) -> Self {
         let per_second = f64::from(per_second);
         Self { per_second, saved: Mutex::new((per_second * SAVED_UP, Instant::now())) }
     }
 
-    fn allows(&self, change: Change, written: Option<Instant>, now: Instant) -> bool {
+    /// Whether a status with this change is to be written now. Only numbers can be refused.
+    pub(super) fn allows(&self, change: Change, written: Option<Instant>, now: Instant) -> bool {
         match change {
             Change::None => false,
             Change::State => true,
@@ -88,7 +59,7 @@ mod tests {
 
     #[test]
     fn numbers_wait_for_the_budget_and_states_do_not() {
-        let budget = Budget::new(10);
+        let budget = StatusBudget::new(10);
         let now = Instant::now();
         let written_at = |now| (0..100).filter(|_| budget.allows(Change::Number, None, now)).count();
         assert_eq!(written_at(now), 50);
@@ -98,7 +69,7 @@ mod tests {
 
     #[test]
     fn polls_every_5_seconds_use_the_whole_budget_and_longer_pauses_save_no_more() {
-        let budget = Budget::new(10);
+        let budget = StatusBudget::new(10);
         let now = Instant::now();
         let written_after = |seconds| {
             let now = now + Duration::from_secs(seconds);
@@ -109,7 +80,7 @@ mod tests {
 
     #[test]
     fn numbers_of_one_object_are_written_at_most_every_15_seconds() {
-        let budget = Budget::new(10);
+        let budget = StatusBudget::new(10);
         let written = Instant::now();
         assert!(!budget.allows(Change::Number, Some(written), written + Duration::from_secs(14)));
         assert!(budget.allows(Change::Number, Some(written), written + Duration::from_secs(15)));

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-
 use super::union::exactly_one;
 use super::{Invalid, Source};
-use crate::api::{self, Mode, QueueScalerSpec, SelectPolicy};
+use crate::api::{self, Mode, QueueScalerSpec, Ratio, SelectPolicy};
 
 /// Everything that a decision rests on, besides what is observed.
 #[derive(Clone, Debug, PartialEq)]
@@ -311,23 +309,22 @@ fn rules(
     })
 }
 
-/// Reads a ratio between 0 and 1 from a quantity such as `0.1` or `100m`, in thousandths.
-fn tolerance(given: Option<&IntOrString>, field: &str) -> Result<u32, Invalid> {
+/// Reads a ratio from 0 to 1 from a number or a quantity such as `0.1` or `100m`, in thousandths.
+fn tolerance(given: Option<&Ratio>, field: &str) -> Result<u32, Invalid> {
     let millis = match given {
         None => Some(0),
-        Some(IntOrString::Int(whole)) => u32::try_from(*whole).ok().and_then(|whole| whole.checked_mul(1000)),
-        Some(IntOrString::String(text)) => match text.strip_suffix('m') {
+        Some(Ratio::Number(ratio)) => ratio_in_millis(*ratio),
+        Some(Ratio::Text(text)) => match text.strip_suffix('m') {
             Some(millis) => millis.parse().ok(),
-            None => ratio_in_millis(text),
+            None => text.parse().ok().and_then(ratio_in_millis),
         },
     };
     millis
         .filter(|millis| *millis <= 1000)
-        .ok_or_else(|| Invalid::new(field, "must be a ratio from 0 to 1, such as \"0.1\" or \"100m\""))
+        .ok_or_else(|| Invalid::new(field, "must be a ratio from 0 to 1, such as 0.1 or \"100m\""))
 }
 
-fn ratio_in_millis(text: &str) -> Option<u32> {
-    let ratio: f64 = text.parse().ok()?;
+fn ratio_in_millis(ratio: f64) -> Option<u32> {
     // Truncation is wanted: thousandths are the finest that autoscaling/v2 keeps, and the range is checked first.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     (0.0..=1.0).contains(&ratio).then(|| (ratio * 1000.0).round() as u32)

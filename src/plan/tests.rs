@@ -221,7 +221,7 @@ fn a_step_rule_that_cannot_be_used_is_named_by_its_place() {
 
 #[test]
 fn a_behavior_field_that_cannot_be_used_is_named_with_the_way_out() {
-    let tolerance = "must be a ratio from 0 to 1, such as \"0.1\" or \"100m\"";
+    let tolerance = "must be a ratio from 0 to 1, such as 0.1 or \"100m\"";
     let policy = |value: i32, period: i32| json!({"policies": [{"type": "Pods", "value": value, "periodSeconds": period}]});
     let cases = [
         (
@@ -261,8 +261,10 @@ fn a_tolerance_is_a_ratio_in_every_form_that_a_quantity_has() {
         let spec = with(kafka(), "/behavior", json!({"scaleUp": {"tolerance": text}}));
         assert_eq!(plan_of(spec).unwrap().scaling.behavior.up.tolerance_millis, millis, "{text}");
     }
-    let spec = with(kafka(), "/behavior", json!({"scaleUp": {"tolerance": 1}}));
-    assert_eq!(plan_of(spec).unwrap().scaling.behavior.up.tolerance_millis, 1000);
+    for (number, millis) in [(json!(1), 1000), (json!(0), 0), (json!(0.1), 100), (json!(0.05), 50)] {
+        let spec = with(kafka(), "/behavior", json!({"scaleUp": {"tolerance": number}}));
+        assert_eq!(plan_of(spec).unwrap().scaling.behavior.up.tolerance_millis, millis, "{number}");
+    }
 }
 
 #[test]

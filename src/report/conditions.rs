@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{Subject, TargetReason, losses};
+use super::{Subject, TargetProblem, losses};
 use crate::api::Mode;
 use crate::api::condition::{
     ALL, BACKLOG_HEALTHY, CONSUMERS_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED,
@@ -66,6 +66,26 @@ pub(super) fn of_invalid(
         ConditionDraft::new(type_, status, SPEC_INVALID, invalid.to_string())
     };
     ALL.into_iter().map(|type_| dated(draft(type_), generation, before, now)).collect()
+}
+
+pub(super) fn without_watch(
+    problem: &TargetProblem,
+    generation: Option<i64>,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let unknown = |type_: &'static str| {
+        let reason = format!("{:?}", problem.reason);
+        dated(ConditionDraft::new(type_, "Unknown", reason, problem.message.clone()), generation, before, now)
+    };
+    let condition = |type_: &'static str| {
+        let known = before.iter().find(|known| known.type_ == type_);
+        match known.filter(|_| ![READY, TARGET_SCALABLE].contains(&type_)) {
+            Some(known) => known.clone(),
+            None => unknown(type_),
+        }
+    };
+    ALL.into_iter().map(condition).collect()
 }
 
 /// A condition keeps its time while its status stays.
@@ -188,9 +208,7 @@ fn target_scalable(subject: &Subject<'_>) -> ConditionDraft {
             ConditionDraft::new(TARGET_SCALABLE, "True", "ScaleAllowed", "the target's scale can be set")
         }
         Err(problem) => {
-            // Nobody's fault but the API server's, and known as soon as it is back.
-            let status =
-                if problem.reason == TargetReason::ApiServerUnavailable { "Unknown" } else { "False" };
+            let status = if problem.reason.is_unknown() { "Unknown" } else { "False" };
             ConditionDraft::new(
                 TARGET_SCALABLE,
                 status,

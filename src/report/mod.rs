@@ -6,10 +6,12 @@ mod conditions;
 mod events;
 mod losses;
 mod numbers;
+mod restart;
 mod service_rate;
 
 pub use events::{Event, events, scaled};
 pub use numbers::{Change, change};
+pub use restart::carried_over;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -68,6 +70,21 @@ pub enum TargetReason {
     ExternalWriter,
     /// The API server does not answer.
     ApiServerUnavailable,
+    /// An admission policy, a webhook or a quota refuses the change of replicas.
+    ScaleRefused,
+    /// A custom resource whose field for the replicas is not set, so that its scale cannot be read.
+    ReplicasNotSet,
+    /// What the operator must watch cannot be watched.
+    WatchNotReady,
+    /// Another installation of the operator serves the same object. Scaling goes on.
+    ConflictingOperator,
+}
+
+impl TargetReason {
+    /// Nobody's fault but the API server's: it is not known whether the target can be scaled.
+    fn is_unknown(self) -> bool {
+        matches!(self, Self::ApiServerUnavailable | Self::WatchNotReady)
+    }
 }
 
 /// The status after a reconcile. `before` is the status as it was last written.
@@ -85,12 +102,13 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
     } = subject.assessment;
     let quality = reading.as_ref().map(AssessedReading::quality);
     let target = subject.target.ok().or(subject.observed_target);
-    QueueScalerStatus {
+    let status = QueueScalerStatus {
         observed_generation: subject.generation,
         target: target.map(target_status),
         desired_replicas: subject.decision().map(|decision| decision.desired),
         backlog: reading.as_ref().and_then(|reading| reading.messages).map(numbers::rounded),
         quality,
+        oldest_message_time: oldest_message_time(subject.assessment, before),
         oldest_message_age_seconds: oldest_age.map(|age| numbers::rounded_seconds(age.time.as_secs_f64())),
         oldest_message_age_basis: oldest_age.map(|age| age_basis(age, quality)),
         arrival_rate_per_minute: arrival_rate.map(numbers::rounded_per_minute),
@@ -105,7 +123,11 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
         decision: Some(decision_status(subject)),
         last_scale: before.last_scale.clone(),
         conditions: conditions::conditions(subject, &before.conditions, now),
-    }
+    };
+    // A rate from before a restart does not hold while nothing is processed.
+    let estimated_drain_seconds =
+        status.estimated_drain_seconds.filter(|_| !says_nothing_is_processed(&status));
+    QueueScalerStatus { estimated_drain_seconds, ..status }
 }
 
 /// The status of an object whose specification cannot be used. Nothing is read, so that it has no number; the last scale
@@ -130,6 +152,21 @@ pub fn status_of_invalid(
         commit_interval_seconds: before.commit_interval_seconds,
         conditions: conditions::of_invalid(invalid, generation, &before.conditions, now),
         ..QueueScalerStatus::default()
+    }
+}
+
+/// The status of an object while the operator cannot watch what it must: what was known stays, and is not sure any more.
+#[must_use]
+pub fn status_without_watch(
+    problem: &TargetProblem,
+    generation: Option<i64>,
+    before: &QueueScalerStatus,
+    now: Timestamp,
+) -> QueueScalerStatus {
+    QueueScalerStatus {
+        observed_generation: generation,
+        conditions: conditions::without_watch(problem, generation, &before.conditions, now),
+        ..before.clone()
     }
 }
 
@@ -171,6 +208,20 @@ fn age_basis(age: Age, quality: Option<Quality>) -> AgeBasis {
         Some(Quality::Known) => age.basis,
         _ => AgeBasis::Estimated,
     }
+}
+
+/// When the oldest message arrived, in whole seconds; absent where there is none. While a part is missing, the age is that of the last complete
+/// reading, so that its time is what is known already.
+fn oldest_message_time(assessment: &Assessment, before: &QueueScalerStatus) -> Option<Time> {
+    let (age, reading) = (assessment.oldest_age?, assessment.reading.as_ref()?);
+    if reading.messages? == 0 {
+        return None;
+    }
+    if reading.quality() != Quality::Known && before.oldest_message_time.is_some() {
+        return before.oldest_message_time.clone();
+    }
+    let arrived = reading.taken_at.checked_sub(age.time).ok()?;
+    Timestamp::from_second(arrived.as_second()).ok().map(Time)
 }
 
 fn target_status(workload: &Workload) -> TargetStatus {

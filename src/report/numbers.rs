@@ -2,7 +2,8 @@
 //!
 //! A write per poll and object would be most of what an API server has to store. So numbers are rounded, and one that
 //! moved alone is written only when it moved by a tenth, or to or from zero. An age grows by itself, so that an idle
-//! fleet would write without end: it is written when it moved by half.
+//! fleet would write without end: what is compared is when the message arrived. Nor is a sentence rewritten because its
+//! "more than 60 s" could say 120 s by now: it stays true.
 
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use crate::api::condition::{
 /// Parts of a number, as their inverse.
 const TENTH: u64 = 10;
 const HALF: u64 = 2;
+/// Ages below this many seconds are compared as if they were this old: the moments of polls are within them.
+const FINEST_AGE: u64 = 10;
+/// What sentences say before the least time that something has lasted.
+const AT_LEAST: &str = "more than ";
 
 /// The shortest commit interval that status keeps.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(20);
@@ -37,7 +42,7 @@ pub fn change(before: &QueueScalerStatus, after: &QueueScalerStatus) -> Change {
     if state(before) != state(after) {
         Change::State
     } else if numbers(before).iter().zip(numbers(after)).any(|(before, after)| moved(*before, after, TENTH))
-        || moved(before.oldest_message_age_seconds, after.oldest_message_age_seconds, HALF)
+        || arrived_otherwise(before, after)
         || moved(interval(before), interval(after), HALF)
         || explanations(before) != explanations(after)
     {
@@ -60,6 +65,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         desired_replicas,
         backlog: _,
         quality,
+        oldest_message_time: _,
         oldest_message_age_seconds: _,
         // Goes to and fro where the age stays what it is, and is written with it.
         oldest_message_age_basis: _,
@@ -111,14 +117,41 @@ fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 7] {
     ]
 }
 
-/// Messages of the conditions that name what is missing.
-fn explanations(status: &QueueScalerStatus) -> Vec<&str> {
+/// Whether another message is the oldest: whether its arrival moved by half of its age.
+fn arrived_otherwise(before: &QueueScalerStatus, after: &QueueScalerStatus) -> bool {
+    let time =
+        |status: &QueueScalerStatus| status.oldest_message_time.as_ref().map(|time| time.0.as_second());
+    match (time(before), time(after)) {
+        (Some(before), Some(now)) => {
+            let age = after.oldest_message_age_seconds.unwrap_or_default().unsigned_abs().max(FINEST_AGE);
+            before.abs_diff(now).saturating_mul(HALF) >= age
+        }
+        // From an operator that did not write the time.
+        (None, Some(_)) => true,
+        (before, now) => before.is_some() != now.is_some(),
+    }
+}
+
+/// Messages of the conditions that name what is missing, without times.
+fn explanations(status: &QueueScalerStatus) -> Vec<String> {
     let names = |condition: &&Condition| {
         condition.status == "False"
             && [SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE, CONSUMERS_HEALTHY, BACKLOG_HEALTHY]
                 .contains(&condition.type_.as_str())
     };
-    status.conditions.iter().filter(names).map(|condition| condition.message.as_str()).collect()
+    status.conditions.iter().filter(names).map(|condition| without_times(&condition.message)).collect()
+}
+
+/// A sentence without the number in each "more than 60 s".
+fn without_times(sentence: &str) -> String {
+    let mut parts = sentence.split(AT_LEAST);
+    let mut without = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == ',');
+        without.push_str(AT_LEAST);
+        without.push_str(if rest.starts_with(" s") { rest } else { part });
+    }
+    without
 }
 
 /// Whether a number moved by this part of it.
@@ -171,6 +204,9 @@ pub(super) fn rounded_seconds(seconds: f64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     #[test]
@@ -210,14 +246,26 @@ mod tests {
     }
 
     #[test]
-    fn an_age_that_grows_is_written_when_it_grew_by_half() {
-        let aged = |seconds| QueueScalerStatus {
+    fn a_message_that_waits_is_not_worth_a_write_and_another_one_is() {
+        let aged = |arrived, seconds| QueueScalerStatus {
+            oldest_message_time: Some(Time(Timestamp::from_second(arrived).unwrap())),
             oldest_message_age_seconds: Some(seconds),
             ..QueueScalerStatus::default()
         };
-        assert_eq!(change(&aged(100), &aged(149)), Change::None);
-        assert_eq!(change(&aged(100), &aged(150)), Change::Number);
-        assert_eq!(change(&aged(100), &aged(0)), Change::Number);
+        let before = aged(1000, 100);
+        assert_eq!(change(&before, &aged(1000, 86_400)), Change::None);
+        assert_eq!(change(&before, &aged(1040, 110)), Change::None);
+        assert_eq!(change(&before, &aged(1090, 110)), Change::Number);
+        assert_eq!(change(&before, &QueueScalerStatus::default()), Change::Number);
+        assert_eq!(change(&QueueScalerStatus::default(), &before), Change::Number);
+    }
+
+    #[test]
+    fn a_sentence_is_not_rewritten_for_the_time_in_it() {
+        let told = |sentence: &str| without_times(sentence);
+        assert_eq!(told("stalled for more than 60 s: see"), told("stalled for more than 7,200 s: see"));
+        assert_ne!(told("more than 3 topics are missing"), told("more than 4 topics are missing"));
+        assert_ne!(told("more than 60 s: offset 7"), told("more than 60 s: offset 8"));
     }
 
     #[test]

@@ -225,6 +225,30 @@ async fn any_kind_with_a_scale_can_be_a_target_once_the_operator_may_write_it() 
 }
 
 #[tokio::test]
+async fn a_custom_resource_that_does_not_set_its_replicas_is_named() {
+    let Some(mut scaled) = Scaled::start("unset").await else { return };
+    let namespace = scaled.bench.namespace.clone();
+    let kind = Kind::install(&namespace);
+    let version = format!("{}/v1", kind.group);
+    let crew = |spec: Value| {
+        json!({"apiVersion": version, "kind": "Crew", "metadata": {"name": "orders"}, "spec": spec})
+            .to_string()
+    };
+    kubectl(&["apply", "-n", &namespace, "-f", "-"], &crew(json!({})));
+    let target = json!({"apiVersion": version, "kind": "Crew", "name": "orders"});
+    scaled.backlog(300).await;
+    scaled.queue_scaler("orders", json!({"scaleTargetRef": target})).await;
+    let object = scaled.bench.until_condition("orders", "TargetScalable", "False", "ReplicasNotSet").await;
+    let (_, _, message) = condition(&object, "TargetScalable").unwrap();
+    assert!(message.contains(".spec.workers") && message.contains("set that field once"), "{message}");
+    kubectl(&["apply", "-n", &namespace, "-f", "-"], &crew(json!({"workers": 1})));
+    scaled.bench.until_condition("orders", "TargetScalable", "True", "ScaleAllowed").await;
+    scaled.bench.until_reason("orders", "KeepingUp").await;
+    scaled.bench.warned("orders", &["ReplicasNotSet"]).await;
+    scaled.bench.is_sound(&[]).await;
+}
+
+#[tokio::test]
 async fn kinds_without_a_scale_and_kinds_that_do_not_exist_are_not_scalable() {
     let Some(mut scaled) = Scaled::start("no-scale").await else { return };
     let table = [("config", "v1", "ConfigMap"), ("unknown", "nowhere.example.com/v1", "Crew")];

@@ -15,7 +15,10 @@ mod support;
 
 mod admission;
 mod cluster_api_server;
+mod cluster_idle;
+mod cluster_refusals;
 mod cluster_targets;
+mod cluster_watches;
 mod cluster_writers;
 mod drain_time;
 mod drain_time_limits;

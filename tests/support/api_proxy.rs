@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -45,7 +45,12 @@ pub enum Fault {
     HoldBefore,
     /// They arrive, and are not answered.
     HoldAfter,
+    /// So many are answered with 429 and `Retry-After`: [`RETRY_AFTER`], and do not arrive.
+    Shed(usize),
 }
+
+/// Seconds that the proxy asks to wait when it sheds load.
+pub const RETRY_AFTER: u64 = 7;
 
 /// A write that the API server has answered.
 #[derive(Clone, Debug)]
@@ -54,6 +59,8 @@ pub struct Write {
     pub path: String,
     pub body: Value,
     pub status: u16,
+    /// When it arrived.
+    pub at: Instant,
 }
 
 impl Write {
@@ -78,6 +85,13 @@ struct Shared {
     late: Mutex<Option<&'static str>>,
     /// The end of the path of what is listed, and whose changes are not told.
     unwatched: Mutex<Option<&'static str>>,
+    /// The ends of the paths whose lists are not answered, and how many were asked for.
+    silent_lists: Mutex<Vec<&'static str>>,
+    lists: watch::Sender<usize>,
+    /// The ends of the paths whose next watch has expired (410).
+    expired: Mutex<Vec<&'static str>>,
+    /// How long each write of a status takes in addition.
+    slow_status: Mutex<Duration>,
     writes: Mutex<Vec<Write>>,
 }
 
@@ -107,6 +121,10 @@ impl ApiProxy {
                 held: watch::Sender::new(0),
                 late: Mutex::default(),
                 unwatched: Mutex::default(),
+                silent_lists: Mutex::default(),
+                lists: watch::Sender::new(0),
+                expired: Mutex::default(),
+                slow_status: Mutex::default(),
                 writes: Mutex::default(),
             });
             let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -146,6 +164,33 @@ impl ApiProxy {
     /// Watches of this resource that begin from now on are not answered.
     pub fn unwatched(&self, resource: &'static str) {
         *self.shared.unwatched.lock().unwrap() = Some(resource);
+    }
+
+    /// Lists of these resources are not answered from now on; an empty list answers all again.
+    pub fn silent_lists(&self, resources: &[&'static str]) {
+        *self.shared.silent_lists.lock().unwrap() = resources.to_vec();
+    }
+
+    /// Waits until so many lists were asked for that are not answered.
+    pub async fn lists_asked(&self, count: usize) {
+        self.shared.lists.subscribe().wait_for(|lists| *lists >= count).await.unwrap();
+    }
+
+    /// Ends all watches, and answers the next one of each of these resources as expired (410), so that it is listed again.
+    pub async fn expire(&self, resources: &[&'static str]) {
+        *self.shared.expired.lock().unwrap() = resources.to_vec();
+        self.line(Line::Cut);
+        // Each connection sees that the line was cut before it is up again.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.line(Line::Up);
+        while !self.shared.expired.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Each write of a status takes so much longer from now on.
+    pub fn slow_status(&self, by: Duration) {
+        *self.shared.slow_status.lock().unwrap() = by;
     }
 
     /// Waits until a write of replicas is held.
@@ -230,11 +275,34 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     if watches && unwatched.is_some_and(|resource| path.ends_with(resource)) {
         std::future::pending::<()>().await;
     }
+    let lists = method == Method::GET && !watches;
+    if lists && shared.silent_lists.lock().unwrap().iter().any(|resource| path.ends_with(resource)) {
+        shared.lists.send_modify(|count| *count += 1);
+        std::future::pending::<()>().await;
+    }
+    if watches && shared.takes_expired(&path) {
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired",
+            "message": "too old resource version", "code": 410,
+        });
+        return format!("{}\n", json!({"type": "ERROR", "object": status})).into_response();
+    }
+    if method == Method::PATCH && path.ends_with("/status") {
+        let by = *shared.slow_status.lock().unwrap();
+        tokio::time::sleep(by).await;
+    }
+    let at = Instant::now();
     let scale = method == Method::PUT && path.ends_with("/scale");
     let fault = if scale { shared.next_fault() } else { Fault::None };
     match fault {
         Fault::Conflicts(_) => shared.touch(&path).await,
         Fault::HoldBefore => shared.hold().await,
+        Fault::Shed(_) => {
+            let body = serde_json::from_slice(&body).unwrap_or_default();
+            shared.writes.lock().unwrap().push(Write { method, path, body, status: 429, at });
+            return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", RETRY_AFTER.to_string())])
+                .into_response();
+        }
         Fault::None | Fault::HoldAfter => {}
     }
     let request = axum::http::Request::from_parts(parts, kube::client::Body::from(body.to_vec()));
@@ -248,7 +316,7 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     if method != Method::GET {
         let body = serde_json::from_slice(&body).unwrap_or_default();
         let status = answer.status().as_u16();
-        shared.writes.lock().unwrap().push(Write { method, path, body, status });
+        shared.writes.lock().unwrap().push(Write { method, path, body, status, at });
     }
     if fault == Fault::HoldAfter {
         shared.hold().await;
@@ -262,10 +330,18 @@ impl Shared {
         let now = *fault;
         *fault = match now {
             Fault::Conflicts(left @ 2..) => Fault::Conflicts(left - 1),
-            Fault::Conflicts(_) => Fault::None,
+            Fault::Shed(left @ 2..) => Fault::Shed(left - 1),
+            Fault::Conflicts(_) | Fault::Shed(_) => Fault::None,
             other => other,
         };
         now
+    }
+
+    /// Whether the watch with this path is to be answered as expired, which happens once.
+    fn takes_expired(&self, path: &str) -> bool {
+        let mut expired = self.expired.lock().unwrap();
+        let place = expired.iter().position(|resource| path.ends_with(resource));
+        place.map(|place| expired.remove(place)).is_some()
     }
 
     /// Changes the Deployment of a scale without a change of its replicas.

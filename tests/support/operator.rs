@@ -85,15 +85,33 @@ impl Operator {
 
     /// The values of all series of `/metrics` that begin with these words, added up.
     pub async fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await;
+        let values = text.lines().filter(|line| line.starts_with(series));
+        values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits until `/readyz` is this status, and returns what it says.
+    pub async fn until_ready(&self, status: u16) -> String {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let (found, text) = self.get("/readyz").await;
+            if found == status {
+                return text;
+            }
+            assert!(std::time::Instant::now() < deadline, "/readyz is {found} and not {status}: {text}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Status and body of one of the operator's own pages.
+    async fn get(&self, page: &str) -> (u16, String) {
         let log = self.log();
         let serving = log.lines().find(|line| line.contains("serving /livez")).unwrap();
         let serving: serde_json::Value = serde_json::from_str(serving).unwrap();
         let address = serving["fields"]["address"].as_str().or(serving["address"].as_str()).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let answer = client.get(format!("http://{address}/metrics")).send().await.unwrap();
-        let text = answer.text().await.unwrap();
-        let values = text.lines().filter(|line| line.starts_with(series));
-        values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        let answer = client.get(format!("http://{address}{page}")).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     /// Waits until these series add up to so much. Metrics tell nobody when they change, so that they are asked for.

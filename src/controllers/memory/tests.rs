@@ -129,28 +129,11 @@ fn a_write_that_failed_is_repeated_after_a_pause_and_one_that_was_accepted_is_no
     let problem =
         TargetProblem { reason: TargetReason::ApiServerUnavailable, message: "no answer".to_owned() };
     let mut memory = Memory::default();
-    memory.has_tried(basis(Some(1)), Some(problem.clone()), now);
+    memory.has_tried(basis(Some(1)), Some(problem.clone()), now, None);
     assert_eq!(memory.tried(basis(Some(1)), now), Some(Some(problem)));
     assert_eq!(memory.tried(basis(Some(2)), now), None);
     assert_eq!(memory.retry(now), Some(PAUSE));
     assert_eq!((memory.tried(basis(Some(1)), later), memory.retry(later)), (None, None));
-    memory.has_tried(basis(Some(1)), None, now);
+    memory.has_tried(basis(Some(1)), None, now, None);
     assert_eq!((memory.tried(basis(Some(1)), later), memory.retry(now)), (Some(None), None));
-}
-
-#[test]
-fn one_change_by_somebody_else_is_no_dispute_and_two_of_ours_undone_are() {
-    let mut writers = Writers::default();
-    let now = Instant::now();
-    assert_eq!(writers.saw(3, now), None);
-    writers.wrote(5);
-    assert_eq!(writers.saw(5, now), None);
-    assert_eq!(writers.saw(2, now), Some(5));
-    assert!(!writers.disputed(now));
-    writers.wrote(5);
-    assert_eq!(writers.saw(2, now), Some(5));
-    assert!(writers.disputed(now));
-    let later = now + Writers::WINDOW;
-    assert!(!writers.disputed(later), "five quiet minutes end it, also while nobody looks at the target");
-    assert_eq!(writers.saw(2, later), None);
 }

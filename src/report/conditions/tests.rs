@@ -6,6 +6,7 @@ use super::*;
 use crate::brokers::{Backlog, Observation, Problem, Reading, SourceReason};
 use crate::engine::{AssessedReading, Decision, Finding, MissingPods, UnhealthyReason};
 use crate::report::TargetProblem;
+use crate::report::TargetReason;
 use crate::workload::{Trouble, TroubleReason, Workload};
 
 /// Everything that a situation borrows, of an object with whom all is well.

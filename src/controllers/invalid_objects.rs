@@ -1,4 +1,5 @@
-//! Objects of one scope that are stored but do not have the form of the definition, for the gauge that all scopes share.
+//! Counts the objects of one scope that are stored but do not match the resource definition (such as after a downgrade),
+//! for the gauge that all scopes share.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,34 +7,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::claims::Key;
 use crate::telemetry::metrics::Metrics;
 
-/// Counted by each event of the watch, as there may be many objects and few that are not understood.
+/// Counted at each event of the watch, because there may be many objects and few that are invalid.
 #[derive(Debug)]
-pub(super) struct Misunderstood {
+pub(super) struct InvalidObjects {
     metrics: Arc<Metrics>,
     keys: Mutex<HashSet<Key>>,
 }
 
-impl Misunderstood {
+impl InvalidObjects {
     /// None yet.
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, keys: Mutex::default() }
     }
 
-    /// Takes note of an object, which may be gone.
-    pub(super) fn note(&self, key: Key, is_misunderstood: bool) {
+    /// Notes an object, which may be gone.
+    pub(super) fn note(&self, key: Key, is_invalid: bool) {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_misunderstood && keys.insert(key.clone()) {
-            self.metrics.misunderstood(1);
-        } else if !is_misunderstood && keys.remove(&key) {
-            self.metrics.misunderstood(-1);
+        if is_invalid && keys.insert(key.clone()) {
+            self.metrics.invalid_objects(1);
+        } else if !is_invalid && keys.remove(&key) {
+            self.metrics.invalid_objects(-1);
         }
     }
 
-    /// Forgets all but those that are there.
-    pub(super) fn retain(&self, there: &HashSet<Key>) {
+    /// Removes all but those that exist.
+    pub(super) fn retain(&self, existing: &HashSet<Key>) {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = keys.extract_if(|key| !there.contains(key)).count();
-        self.metrics.misunderstood(-i64::try_from(gone).unwrap_or_default());
+        let gone = keys.extract_if(|key| !existing.contains(key)).count();
+        self.metrics.invalid_objects(-i64::try_from(gone).unwrap_or_default());
     }
 }
 
@@ -44,7 +45,7 @@ mod tests {
     #[test]
     fn scopes_count_together_and_each_object_once() {
         let metrics = Metrics::new();
-        let scopes = [(); 2].map(|()| Misunderstood::new(Arc::clone(&metrics)));
+        let scopes = [(); 2].map(|()| InvalidObjects::new(Arc::clone(&metrics)));
         let key = |name: &str| ("shop".to_owned(), name.to_owned());
         let shows = |count: u32| {
             let text = metrics.exposition().unwrap();
