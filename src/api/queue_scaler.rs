@@ -52,6 +52,13 @@ pub struct QueueScalerSpec {
     #[schemars(range(min = 1, max = 10_000))]
     pub max_replicas: i32,
 
+    /// Consumers that one replica runs in the consumer group, for example the concurrency of its listener. 1 to 1000. No
+    /// more replicas are requested than the partitions occupy: 12 partitions and 3 consumers per replica occupy 4.
+    /// Default: observed, from the members of the group and the hosts that they connect from. No effect on RabbitMQ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub consumers_per_replica: Option<i32>,
+
     /// At zero replicas, pods are started only when the backlog exceeds this number of messages. No effect above zero.
     /// Default 0.
     #[serde(default)]

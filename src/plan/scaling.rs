@@ -13,6 +13,8 @@ pub struct ScalingPlan {
     pub bounds: Bounds,
     /// From zero only when the backlog exceeds this many messages.
     pub activation_backlog: u64,
+    /// Consumers of one replica, as the user gave them. Absent: to be observed.
+    pub consumers_per_replica: Option<u32>,
     /// What may be done.
     pub mode: Mode,
     /// Time between two readings.
@@ -161,6 +163,7 @@ pub(super) fn validate(spec: &QueueScalerSpec, source: &Source) -> Result<Scalin
     Ok(ScalingPlan {
         bounds,
         activation_backlog: at_least(spec.activation_backlog, 0, "spec.activationBacklog")?,
+        consumers_per_replica: spec.consumers_per_replica.map(consumers).transpose()?,
         mode: spec.mode,
         poll_period: seconds(spec.poll_period_seconds, 1..=3600, "spec.pollPeriodSeconds")?,
         statistics_interval: source.statistics_interval(),
@@ -168,6 +171,12 @@ pub(super) fn validate(spec: &QueueScalerSpec, source: &Source) -> Result<Scalin
         behavior: behavior(spec.behavior.as_ref())?,
         fallback: spec.fallback.map(|given| fallback(given, bounds)).transpose()?,
     })
+}
+
+fn consumers(given: i32) -> Result<u32, Invalid> {
+    let field = "spec.consumersPerReplica";
+    let valid = u32::try_from(given).ok().filter(|given| (1..=1000).contains(given));
+    valid.ok_or_else(|| Invalid::new(field, format!("is {given}, must be from 1 to 1000")))
 }
 
 fn bounds(spec: &QueueScalerSpec) -> Result<Bounds, Invalid> {

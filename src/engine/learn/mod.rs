@@ -42,6 +42,7 @@ pub(in crate::engine) struct Rates {
     service: Service,
     startup: Startup,
     saturation: Saturation,
+    consumers_per_replica: Option<u32>,
 }
 
 impl Rates {
@@ -89,6 +90,7 @@ impl Rates {
             self.saturation.renew();
         }
         self.startup.observe(taken_at, backlog, target);
+        self.consumers_per_replica = consumers_per_replica(backlog, target).or(self.consumers_per_replica);
         let measured = self.progress.observe(taken_at, backlog, target, poll_period);
         // One of nothing says nothing, of replicas or of what they share.
         for one in measured.into_iter().filter(|one| one.per_second.is_finite() && one.per_second > 0.0) {
@@ -119,6 +121,11 @@ impl Rates {
             self.restore_commit_interval(interval);
         }
         self.recall_saturation(found);
+    }
+
+    /// Consumers of one replica in its group, as last observed while all replicas were in it. Absent: not known.
+    pub(in crate::engine) fn consumers_per_replica(&self) -> Option<u32> {
+        self.consumers_per_replica
     }
 
     /// How fast messages arrive.
@@ -221,6 +228,16 @@ pub(in crate::engine) fn unless_by_chance(arrivals: &[f64]) -> Vec<f64> {
     let seconds = 2.0 * partition_progress::HALF_LIFE / std::f64::consts::LN_2;
     let chance = FAR * (mean / seconds).sqrt();
     arrivals.iter().map(|rate| if (rate - mean).abs() <= chance { mean } else { *rate }).collect()
+}
+
+/// Members of the group for each replica, where that is certain: every replica is ready, as many hosts have members, and
+/// each of them has equally many. Where pods share a host's address, or others are in the group too, it is not.
+fn consumers_per_replica(backlog: &Backlog, target: Target) -> Option<u32> {
+    let (members, hosts) = (backlog.members?, backlog.member_hosts?);
+    let ready = u32::try_from(target.ready.filter(|ready| *ready == target.replicas)?).ok()?;
+    let each = members.checked_div(ready)?;
+    let certain = hosts.hosts == ready && each * ready == members && hosts.most_members == each;
+    (certain && each > 0 && !backlog.rebalancing() && !target.rolling_out).then_some(each)
 }
 
 /// All replicas that were asked for are ready and in their group.

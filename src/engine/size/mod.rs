@@ -8,7 +8,7 @@ mod steps;
 use jiff::Timestamp;
 
 use crate::brokers::observation::{Backlog, Shape};
-use crate::engine::decision::{Limit, Reason};
+use crate::engine::decision::{Limit, Reason, count};
 use crate::engine::learn::Why;
 use crate::engine::state::State;
 use crate::engine::{Target, diagnose};
@@ -66,23 +66,41 @@ impl Situation<'_> {
         diagnose::workable(self.backlog, self.history.health.stuck())
     }
 
-    /// Partitions, when they limit the replicas.
+    /// Replicas that partitions occupy, when they limit the replicas: each of its consumers takes one at least.
     pub(in crate::engine) fn partitions(&self) -> Option<i32> {
         let partitions = self.backlog.partitions().filter(|partitions| *partitions > 0)?;
-        Some(i32::try_from(partitions).unwrap_or(i32::MAX))
+        Some(i32::try_from(partitions.div_ceil(self.consumers_per_replica())).unwrap_or(i32::MAX))
+    }
+
+    /// Consumers of one replica in its group: as given, else as observed, else 1.
+    fn consumers_per_replica(&self) -> u32 {
+        let given = self.plan.consumers_per_replica;
+        given.or(self.history.rates.consumers_per_replica()).unwrap_or(1).max(1)
     }
 
     /// The most replicas that make sense, what sets that, and a clause that says so. Partitions and consumers are named
     /// before an equal maximum, because raising the maximum alone would not help.
     pub(in crate::engine) fn ceiling(&self) -> (i32, Limit, String) {
         let max = self.plan.bounds.max;
-        let useful = self.backlog.useful_consumers().filter(|useful| *useful > 0);
-        let useful = useful.and_then(|useful| i32::try_from(useful).ok()).filter(|useful| *useful <= max);
+        let useful = match self.backlog.shape {
+            Shape::Partitioned(_) => self.partitions(),
+            Shape::Shared(_) => self.backlog.useful_consumers().and_then(|useful| i32::try_from(useful).ok()),
+        };
+        let useful = useful.filter(|useful| (1..=max).contains(useful));
         match (useful, &self.backlog.shape) {
-            (Some(partitions), Shape::Partitioned(_)) => {
-                let clause =
-                    format!("no more than {partitions} replicas can work on {partitions} partitions");
-                (partitions, Limit::Partitions, clause)
+            (Some(replicas), Shape::Partitioned(_)) => {
+                let partitions = self.backlog.partitions().unwrap_or_default();
+                let mut clause =
+                    format!("no more than {replicas} replicas can work on {partitions} partitions");
+                let consumers = self.consumers_per_replica();
+                if consumers > 1 {
+                    clause.push_str(&format!(" with {consumers} consumers each"));
+                }
+                let idle = self.backlog.member_hosts.map_or(0, |hosts| hosts.idle_members);
+                if idle > 0 && !self.backlog.rebalancing() {
+                    clause.push_str(&format!(", and {} no partition", has(idle)));
+                }
+                (replicas, Limit::Partitions, clause)
             }
             (Some(1), Shape::Shared(_)) => {
                 let clause = "the queue has a single active consumer; no more than 1 replica gets messages";
@@ -97,6 +115,11 @@ impl Situation<'_> {
             (None, _) => (max, Limit::MaxReplicas, format!("{max} is the maximum")),
         }
     }
+}
+
+/// `1 consumer has`, `2 consumers have`.
+fn has(consumers: u32) -> String {
+    format!("{} {}", count(consumers, "consumer"), if consumers == 1 { "has" } else { "have" })
 }
 
 /// Asks the plan's policy.

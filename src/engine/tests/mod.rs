@@ -40,6 +40,7 @@ pub(super) fn plan() -> ScalingPlan {
     ScalingPlan {
         bounds: Bounds { min: 1, max: 24 },
         activation_backlog: 0,
+        consumers_per_replica: None,
         mode: Mode::Active,
         poll_period: Duration::from_secs(5),
         statistics_interval: Duration::ZERO,

@@ -1,6 +1,7 @@
 //! `backlogPerReplica` and `steps`, by example.
 
 use super::*;
+use crate::brokers::observation::MemberHosts;
 
 #[test]
 fn backlog_per_replica_is_rounded_up_cut_and_trimmed() {
@@ -267,4 +268,73 @@ fn single_active_consumers_beyond_max_replicas_do_not_limit() {
     let mut world = World::new(ScalingPlan { bounds: Bounds { min: 1, max: 3 }, ..plan() }, 1);
     let decision = world.polls(single_active(4, 90_000));
     assert_eq!((decision.replicas, decision.limited_by), (3, Some(Limit::MaxReplicas)));
+}
+
+/// A large backlog on 12 partitions, read by so many consumers in each of so many pods.
+fn listeners(pods: u32, consumers: u32) -> Backlog {
+    let members = pods * consumers;
+    let idle_members = members.saturating_sub(12);
+    let hosts = MemberHosts { hosts: pods, most_members: consumers, idle_members, ..MemberHosts::default() };
+    Backlog {
+        members: Some(members),
+        member_hosts: Some(hosts),
+        shape: assignable(Some(12)),
+        ..messages(1_000_000)
+    }
+}
+
+#[test]
+fn replicas_with_several_consumers_occupy_the_partitions_sooner() {
+    let step = StepRule { when: Threshold::Above(10), step: Step::Add(12) };
+    let policies = [
+        Policy::BacklogPerReplica { messages: 1000 },
+        Policy::Steps { period: Duration::from_secs(5), rules: vec![step] },
+        Policy::DrainTime(DrainTime {
+            target: Duration::from_secs(60),
+            max_age: None,
+            hint: Some(ServiceRateHint::PerMinute(60)),
+            headroom_percent: 30,
+        }),
+    ];
+    for policy in policies {
+        let mut world = World::new(ScalingPlan { policy, ..plan() }, 2);
+        world.target.ready = Some(2);
+        let decision = world.reads(Reading::Known(listeners(2, 3)));
+        assert_eq!(
+            (decision.desired, decision.limited_by),
+            (4, Some(Limit::Partitions)),
+            "{}",
+            decision.message
+        );
+        let says = "no more than 4 replicas can work on 12 partitions with 3 consumers each";
+        assert!(decision.message.contains(says), "{}", decision.message);
+    }
+    let mut world = World::new(plan(), 12);
+    world.target.ready = Some(12);
+    let decision = world.reads(Reading::Known(listeners(12, 3)));
+    assert_eq!(decision.desired, 4);
+    assert!(decision.message.contains("24 consumers have no partition"), "{}", decision.message);
+}
+
+#[test]
+fn consumers_of_others_in_the_group_are_not_taken_for_those_of_replicas() {
+    let mut world = World::new(plan(), 3);
+    world.target.ready = Some(3);
+    // Three of the six pods belong to another workload.
+    assert_eq!(world.reads(Reading::Known(listeners(6, 1))).desired, 12);
+    // Pods that share the address of their node.
+    let one_host = MemberHosts { hosts: 1, most_members: 9, ..MemberHosts::default() };
+    let shared = Backlog { member_hosts: Some(one_host), ..listeners(3, 3) };
+    assert_eq!(world.reads(Reading::Known(shared.clone())).desired, 12);
+    world.plan.consumers_per_replica = Some(3);
+    assert_eq!(world.reads(Reading::Known(shared)).desired, 4);
+}
+
+#[test]
+fn consumers_per_replica_stay_known_while_pods_start() {
+    let mut world = World::new(plan(), 2);
+    world.target.ready = Some(2);
+    assert_eq!(world.polls(Reading::Known(listeners(2, 3))).desired, 4);
+    let decision = world.reads(Reading::Known(listeners(2, 3)));
+    assert_eq!((world.target.replicas, decision.desired), (4, 4), "2 of 4 replicas are ready");
 }

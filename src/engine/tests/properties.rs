@@ -79,6 +79,7 @@ prop_compose! {
         ScalingPlan {
             bounds, activation_backlog, mode, policy,
             poll_period: Duration::from_secs(5),
+            consumers_per_replica: None,
             statistics_interval: Duration::from_secs(interval),
             behavior: Behavior { up, down },
             fallback: fallback.map(|(after_failed_polls, replicas)| {
