@@ -5,7 +5,6 @@
 //! large or comes too late.
 
 use std::error::Error;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -206,14 +205,13 @@ impl Http {
             Broken::Unread(Unread::Invalid(words)) => return invalid(&self.server, &words),
             Broken::Unread(Unread::Refused(failure)) | Broken::Failed(failure) => return failure,
         };
+        if let Some(problem) = tls::handshake_problem(&self.server, &error) {
+            return Failure::Unreachable(problem);
+        }
         let mut innermost: &dyn Error = &error;
         while let Some(cause) = innermost.source() {
             if let Some(problem) = cause.downcast_ref::<Problem>() {
                 return by_address(problem.clone());
-            }
-            let io = cause.downcast_ref::<io::Error>();
-            if let Some(problem) = io.and_then(|io| tls::handshake_problem(&self.server, io)) {
-                return Failure::Unreachable(problem);
             }
             innermost = cause;
         }

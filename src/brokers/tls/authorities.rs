@@ -1,4 +1,8 @@
-//! Verifies a server's certificate with authorities that have not expired themselves.
+//! Verifies a server's certificate with given authorities that have not expired themselves.
+//!
+//! A server's certificate that is itself among the given ones is accepted for what it is, as long as its name and its
+//! dates fit: `openssl req -x509` makes self-signed certificates with CA:TRUE, which path validation refuses for a
+//! server, although whoever named exactly this certificate trusts it.
 //!
 //! A trust anchor's own dates are not part of path validation (RFC 5280, section 6.1), so rustls accepts a chain up to
 //! an authority that expired years ago. Who names an authority in a Secret expects its expiry to count.
@@ -7,10 +11,11 @@ use std::sync::Arc;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 /// Verifies against given authorities, as long as they are valid.
@@ -28,8 +33,8 @@ impl GivenAuthorities {
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, String> {
         let all = verifier(certificates.iter(), &provider)?;
-        let authorities =
-            certificates.into_iter().map(|one| (not_after(&one), one)).map(|(at, one)| (one, at));
+        let authorities = certificates.into_iter().map(|one| (validity(&one), one));
+        let authorities = authorities.map(|(dates, one)| (one, dates.map(|(_, last)| last)));
         Ok(Self { authorities: authorities.collect(), all, provider })
     }
 }
@@ -56,9 +61,12 @@ impl ServerCertVerifier for GivenAuthorities {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if self.authorities.iter().any(|(given, _)| given == end_entity) {
+            return verify_given(end_entity, server_name, seconds);
+        }
         let verified =
             self.all.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let is_current = |expiry: &Option<i64>| expiry.is_none_or(|expiry| seconds <= expiry);
         if self.authorities.iter().all(|(_, expiry)| is_current(expiry)) {
             return Ok(verified);
@@ -95,14 +103,30 @@ impl ServerCertVerifier for GivenAuthorities {
     }
 }
 
+/// Verifies a server's certificate that is itself trusted. Its key is verified with the signature of the handshake.
+fn verify_given(
+    certificate: &CertificateDer<'_>,
+    server_name: &ServerName<'_>,
+    now: i64,
+) -> Result<ServerCertVerified, Error> {
+    verify_server_name(&ParsedCertificate::try_from(certificate)?, server_name)?;
+    match validity(certificate) {
+        None => Err(Error::InvalidCertificate(CertificateError::BadEncoding)),
+        Some((first, _)) if now < first => Err(Error::InvalidCertificate(CertificateError::NotValidYet)),
+        Some((_, last)) if now > last => Err(Error::InvalidCertificate(CertificateError::Expired)),
+        Some(_) => Ok(ServerCertVerified::assertion()),
+    }
+}
+
 const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 
-/// Until when a certificate is valid, in seconds since 1970. Absent: it cannot be read, and does not count as expired.
-fn not_after(certificate: &[u8]) -> Option<i64> {
+/// From when until when a certificate is valid, in seconds since 1970. Absent: it cannot be read; an authority does not
+/// count as expired then.
+fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let (certificate, _) = element(certificate, SEQUENCE)?;
     let (mut fields, _) = element(certificate, SEQUENCE)?;
     if let Some((_, after_version)) = element(fields, VERSION) {
@@ -113,8 +137,8 @@ fn not_after(certificate: &[u8]) -> Option<i64> {
         (_, fields) = element(fields, tag)?;
     }
     let (validity, _) = element(fields, SEQUENCE)?;
-    let (_, not_after) = time(validity)?;
-    time(not_after).map(|(seconds, _)| seconds)
+    let (not_before, rest) = time(validity)?;
+    time(rest).map(|(not_after, _)| (not_before, not_after))
 }
 
 fn time(der: &[u8]) -> Option<(i64, &[u8])> {
@@ -163,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn the_last_moment_of_a_certificate_is_read_in_both_notations() {
+    fn the_dates_of_a_certificate_are_read_in_both_notations() {
         for (year, seconds) in [(1999, 920_505_600), (2031, 1_930_348_800), (2070, 3_161_116_800)] {
-            assert_eq!(not_after(&certificate(year)), Some(seconds), "{year}");
+            assert_eq!(validity(&certificate(year)), Some((315_532_800, seconds)), "{year}");
         }
     }
 
@@ -176,8 +200,8 @@ mod tests {
             for (place, byte) in der.iter_mut().skip(start).zip(&bytes) {
                 *place = *byte;
             }
-            not_after(&der);
-            not_after(&bytes);
+            validity(&der);
+            validity(&bytes);
         }
     }
 }

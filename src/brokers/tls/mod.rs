@@ -1,4 +1,4 @@
-//! TLS to brokers: one client configuration per session, and what a failed handshake means.
+//! TLS to brokers: makes the client configuration of a session, and explains failed handshakes.
 //!
 //! No I/O but reading the system's certificates. The crypto provider is named here, so that nothing depends on which one
 //! a process has installed.
@@ -75,15 +75,31 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, Problem> {
 
 /// What a failed handshake means, when the error came from TLS: the server's certificate, the client's, or no TLS at all.
 ///
-/// `server` is shown as it is. TLS 1.3 tells a client that its certificate is refused only with the first read, so
-/// this is worth asking for any error of a TLS stream.
+/// `server` is shown as it is. TLS 1.3 reports to a client that its certificate is refused only with the first read, so
+/// this is worth asking for any error of a TLS stream. The error of TLS is found however often it is wrapped.
 #[must_use]
-pub fn handshake_problem(server: &str, error: &io::Error) -> Option<Problem> {
-    let inner = error.get_ref()?.downcast_ref::<Error>()?;
+pub fn handshake_problem(server: &str, error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
+    let inner = innermost_tls_error(error)?;
     Some(Problem::new(
         SourceReason::TLSHandshakeFailed,
         format!("TLS with {server} failed: {}", explain(inner)),
     ))
+}
+
+/// HTTP clients wrap an [`io::Error`] in errors of their own and in further `io::Error`s. An `io::Error` passes over the
+/// error that it holds when it is asked for its source, so that this one has to be asked for by itself.
+fn innermost_tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<Error>() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 fn explain(error: &Error) -> String {
@@ -102,7 +118,8 @@ fn explain(error: &Error) -> String {
         }
         Error::InvalidCertificate(CertificateError::Revoked) => "the server's certificate is revoked",
         Error::InvalidCertificate(CertificateError::Other(other)) if is_ca_as_end_entity(other) => {
-            "the server's certificate is untrusted, it is that of an authority and not of a server"
+            "the server's certificate is untrusted: it is that of an authority (CA:TRUE), which no authority can vouch \
+             for; put exactly this certificate into caSecretRef, or give the server one with CA:FALSE"
         }
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the server does not speak TLS on this port; remove tls or use its TLS port"
@@ -204,6 +221,17 @@ mod tests {
             assert!(problem.message.contains(word), "{}", problem.message);
             assert!(problem.message.contains("kafka:9093"), "{}", problem.message);
         }
+    }
+
+    #[test]
+    fn a_tls_error_is_found_however_often_it_is_wrapped() {
+        let mut error = io::Error::other(Error::InvalidCertificate(CertificateError::Expired));
+        for _ in 0..3 {
+            error = io::Error::other(error);
+            let problem = handshake_problem("rabbitmq:15671", &error).unwrap();
+            assert!(problem.message.contains("expired"), "{problem}");
+        }
+        assert_eq!(handshake_problem("rabbitmq:15671", &io::Error::other("closed")), None);
     }
 
     #[test]
