@@ -20,8 +20,8 @@ pub use behavior::{Behavior, Ratio, ScalingPolicy, ScalingPolicyType, ScalingRul
 pub use policy::{BacklogPerReplica, DrainTime, Policy, ServiceRateHint, StepRule, Steps};
 pub use queue_scaler::{Fallback, Mode, QueueScaler, QueueScalerSpec, ScaleTargetRef};
 pub use source::{
-    CredentialsSecretRef, IsolationLevel, Kafka, OffsetReset, RabbitMq, Sasl, SaslMechanism, SecretKeyRef,
-    SecretRef, Source, Tls,
+    ClientCertificateSecretRef, CredentialsSecretRef, IsolationLevel, Kafka, OffsetReset, RabbitMq, Sasl,
+    SaslMechanism, SecretKeyRef, Source, Tls,
 };
 pub use status::QueueScalerStatus;
 

@@ -23,17 +23,14 @@ pub struct Source {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(validation = exactly_one_of(&["topics", "topicPattern"]))]
 #[x_kube(validation = Rule::new("!has(self.topicExcludePattern) || has(self.topicPattern)").message("topicExcludePattern needs topicPattern; leave the topic out of topics instead").field_path(".topicExcludePattern"))]
+#[x_kube(validation = Rule::new("self.bootstrapServers.all(server, !server.contains('://'))").message("a bootstrap server is host:port without a scheme such as PLAINTEXT://; set tls or sasl instead of another scheme").field_path(".bootstrapServers"))]
+#[x_kube(validation = Rule::new("self.bootstrapServers.all(server, !server.contains(','))").message("each bootstrap server is an item of its own, not a part of a list with commas").field_path(".bootstrapServers"))]
+#[x_kube(validation = Rule::new("self.bootstrapServers.all(server, server.contains('://') || server.contains(',') || server.matches('^([[][0-9A-Fa-f:.]+[]]|[A-Za-z0-9._-]+):[0-9]{1,5}$'))").message("a bootstrap server must be host:port, such as kafka:9092 or [2001:db8::7]:9092").field_path(".bootstrapServers"))]
 #[serde(rename_all = "camelCase")]
 pub struct Kafka {
     /// The first brokers to connect to, as host:port; name more than one, so that one can be down. A host without a dot
     /// is a Service in the QueueScaler's namespace. The operator must reach the addresses that the brokers advertise.
-    #[schemars(
-        length(min = 1, max = 32),
-        inner(
-            length(min = 3, max = 260),
-            regex(pattern = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")
-        )
-    )]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 3, max = 260)))]
     pub bootstrap_servers: Vec<String>,
     /// The consumer group of the workload. Its lag is the backlog.
     #[schemars(length(min = 1, max = 255))]
@@ -176,9 +173,9 @@ pub struct Tls {
     /// system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
-    /// A Secret of type kubernetes.io/tls with the client's certificate and key. Default: none.
+    /// A Secret with the client's certificate and private key. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_certificate_secret_ref: Option<SecretRef>,
+    pub client_certificate_secret_ref: Option<ClientCertificateSecretRef>,
     /// True accepts any certificate: anyone on the network path can read and change everything. The condition
     /// SourceObserved reports it. Default false.
     #[serde(default)]
@@ -201,12 +198,30 @@ fn ca_crt() -> String {
     "ca.crt".into()
 }
 
-/// A Secret of the same namespace.
+/// A Secret of the same namespace with a client certificate and its private key. The keys default to those of the type
+/// kubernetes.io/tls.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct SecretRef {
+#[serde(rename_all = "camelCase")]
+pub struct ClientCertificateSecretRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
+    /// Key of the certificate chain (PEM) in the Secret's data. Default tls.crt; Strimzi writes user.crt.
+    #[serde(default = "tls_crt")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub certificate_key: String,
+    /// Key of the private key (PEM) in the Secret's data. Default tls.key; Strimzi writes user.key.
+    #[serde(default = "tls_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub private_key_key: String,
+}
+
+fn tls_crt() -> String {
+    "tls.crt".into()
+}
+
+fn tls_key() -> String {
+    "tls.key".into()
 }
 
 /// A Secret of the same namespace with a user and a password. The keys default to those of the type

@@ -82,9 +82,12 @@ impl SecretReader for Secrets {
         let client = match &reference.client_certificate_secret_ref {
             Some(reference) => {
                 let secret = self.read(&reference.name).await?;
-                let chain_pem = self.bytes(&secret, &reference.name, "tls.crt")?.to_vec();
-                let key_pem =
-                    SecretString::from(self.text_of_any_length(&secret, &reference.name, "tls.key")?);
+                let chain_pem = self.bytes(&secret, &reference.name, &reference.certificate_key)?.to_vec();
+                let key_pem = SecretString::from(self.text_of_any_length(
+                    &secret,
+                    &reference.name,
+                    &reference.private_key_key,
+                )?);
                 Some(ClientCertificate { chain_pem, key_pem })
             }
             None => None,

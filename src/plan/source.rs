@@ -179,6 +179,12 @@ pub enum PatternError {
 }
 
 impl NameSelector {
+    /// Whether what is selected depends on which names there are.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        matches!(self, Self::Pattern(_))
+    }
+
     /// Whether the name is selected.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -358,6 +364,14 @@ fn whole_name(pattern: &str) -> Result<Regex, String> {
 /// Splits `host:port`, checks the port and completes the host.
 fn full_address(address: &str, namespace: &str) -> Result<String, String> {
     let way_out = || format!("\"{address}\" must be host:port with a port from 1 to 65535");
+    if let Some((scheme, _)) = address.split_once("://") {
+        return Err(format!(
+            "\"{address}\" must be host:port without {scheme}://; set tls or sasl instead of another scheme"
+        ));
+    }
+    if address.contains(',') {
+        return Err(format!("\"{address}\" must be one broker; make each one an item of the list"));
+    }
     let (host, port) = address.rsplit_once(':').ok_or_else(way_out)?;
     let port = u16::from_str(port).ok().filter(|port| *port > 0).ok_or_else(way_out)?;
     if host.is_empty() {

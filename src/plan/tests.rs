@@ -274,6 +274,18 @@ fn a_kafka_field_that_cannot_be_used_is_named_with_the_way_out() {
         ("/bootstrapServers", json!([]), ".bootstrapServers", "at least one broker as host:port is needed"),
         (
             "/bootstrapServers",
+            json!(["PLAINTEXT://kafka:9092"]),
+            ".bootstrapServers[0]",
+            "\"PLAINTEXT://kafka:9092\" must be host:port without PLAINTEXT://; set tls or sasl instead of another scheme",
+        ),
+        (
+            "/bootstrapServers",
+            json!(["kafka-0:9092,kafka-1:9092"]),
+            ".bootstrapServers[0]",
+            "\"kafka-0:9092,kafka-1:9092\" must be one broker; make each one an item of the list",
+        ),
+        (
+            "/bootstrapServers",
             json!(["kafka:9092", "kafka"]),
             ".bootstrapServers[1]",
             "\"kafka\" must be host:port with a port from 1 to 65535",
