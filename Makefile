@@ -3,7 +3,7 @@
 .PHONY: help demo down test lint unit real bench generate images sbom pin-images
 
 UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile docs examples fields generated kafka_reader_faults \
-  kafka_reader_probes kafka_reader_footprint kafka_reader_memory kafka_reader_tls language monitoring \
+  kafka_reader_probes kafka_reader_footprint kafka_reader_memory kafka_reader_tls language monitoring name_lookups \
   rabbitmq_reader_answers rabbitmq_reader_faults rabbitmq_reader_memory simulate)
 
 help: ## List the targets

@@ -24,7 +24,13 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.install_default().ok().context("a TLS provider is installed already")?;
     match command {
-        Command::Run(args) => tokio::runtime::Runtime::new()?.block_on(queuescaler::run::run(*args)),
+        Command::Run(args) => {
+            let runtime = tokio::runtime::Runtime::new()?;
+            let result = runtime.block_on(queuescaler::run::run(*args));
+            // Work that cannot be cancelled, such as the derivation of a key, does not hold up the end.
+            runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+            result
+        }
         Command::Simulate(args) => print(&queuescaler::simulation::command::simulate::run(&args)?),
         Command::Record(args) => {
             let (mut record, mut words) = (std::io::stdout(), std::io::stderr());

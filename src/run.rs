@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::brokers::address::AddressPolicy;
+use crate::brokers::names::{Names, literal};
 use crate::brokers::sessions::Sessions;
 use crate::cli::RunArgs;
 use crate::cluster::client::{self, Clients};
@@ -70,7 +71,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 
     let config =
         Config::infer().await.context("no way to the API server: run in a cluster, or set KUBECONFIG")?;
-    let addresses = AddressPolicy::new(allow_addresses, api_server(&config).await);
+    let names = Names::of_system();
+    let addresses = AddressPolicy::new(allow_addresses, api_server(&config, &names).await, names);
     let Clients { main: client, lease } =
         client::connect(config).context("cannot make a client for the API server")?;
     let identity = identity.unwrap_or_else(own_name);
@@ -172,17 +174,26 @@ fn scopes(mut namespaces: Vec<String>) -> Vec<Scope> {
     namespaces.into_iter().map(Scope::Namespace).collect()
 }
 
-/// The addresses of the API server, which no broker may have.
-async fn api_server(config: &Config) -> Vec<IpAddr> {
+/// Longest wait for the look-up of the API server's name.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+/// The addresses of the API server, which are refused to brokers.
+async fn api_server(config: &Config, names: &Names) -> Vec<IpAddr> {
     let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = config.cluster_url.port_u16().unwrap_or(443);
-    match tokio::net::lookup_host((host.as_str(), port)).await {
-        Ok(addresses) => addresses.map(|address| address.ip()).collect(),
-        Err(error) => {
-            tracing::warn!(%error, host, "cannot look up the API server's addresses, so brokers cannot be told from it");
-            Vec::new()
-        }
+    if let Some(address) = literal(&host) {
+        return vec![address];
     }
+    let looked_up = tokio::time::timeout(LOOKUP, names.look_up(&host)).await;
+    looked_up.unwrap_or_else(|_| Err("the name server did not answer in time".to_owned())).unwrap_or_else(
+        |error| {
+            tracing::warn!(
+                error,
+                host,
+                "cannot look up the API server's addresses; a broker at one of them is not refused"
+            );
+            Vec::new()
+        },
+    )
 }
 
 fn own_name() -> String {

@@ -15,6 +15,7 @@ use queuescaler::api::QueueScaler;
 use queuescaler::brokers::access::Credentials;
 use queuescaler::brokers::address::AddressPolicy;
 use queuescaler::brokers::budget::Budget;
+use queuescaler::brokers::names::Names;
 use queuescaler::brokers::rabbitmq::access::{RabbitMq, RabbitMqAccess};
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
@@ -45,7 +46,11 @@ fn access(management_url: &str) -> RabbitMqAccess {
 }
 
 fn loopback() -> AddressPolicy {
-    AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()], vec![])
+    AddressPolicy::new(
+        vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        vec![],
+        Names::of_system(),
+    )
 }
 
 fn reader(management_url: &str) -> RabbitMqReader {

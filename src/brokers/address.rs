@@ -1,14 +1,17 @@
 //! Which addresses the operator connects to, and the only place where a broker's name is looked up.
 //!
-//! Names and addresses come from users and from brokers (advertised listeners), so they may point anywhere. What is
+//! Names and addresses come from users and from brokers (advertised listeners), so they can point anywhere. What is
 //! returned here is connected to as it is: nobody looks the name up a second time, so a DNS answer that changes in
 //! between gains nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use super::names::{Names, literal};
 use super::{Problem, SourceReason, observation::quote};
 
 /// Addresses of cloud metadata services and host agents that lie outside of the link-local ranges.
@@ -20,21 +23,39 @@ const METADATA: [IpAddr; 5] = [
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)), // Google Cloud
 ];
 
-/// What the administrator allows besides the ordinary.
-#[derive(Clone, Debug, Default)]
+/// Names that one session looks up at once, so that a zone that never answers costs no more than that.
+const LOOKUPS_AT_ONCE: usize = 4;
+
+/// Which addresses are connected to, and who is asked for them.
+#[derive(Clone, Debug)]
 pub struct AddressPolicy {
     allowed: Vec<IpNet>,
     api_server: Vec<IpAddr>,
+    names: Names,
+    slots: Arc<Semaphore>,
+}
+
+impl Default for AddressPolicy {
+    fn default() -> Self {
+        Self::new(Vec::new(), Vec::new(), Names::of_system())
+    }
 }
 
 impl AddressPolicy {
     /// A policy.
     ///
     /// `allowed` are the ranges of `--allow-addresses`; `api_server` the addresses of the API server, which are refused
-    /// like loopback unless they are in `allowed`.
+    /// like loopback unless they are in `allowed`; `names` looks up host names.
     #[must_use]
-    pub fn new(allowed: Vec<IpNet>, api_server: Vec<IpAddr>) -> Self {
-        Self { allowed, api_server: api_server.into_iter().map(|address| address.to_canonical()).collect() }
+    pub fn new(allowed: Vec<IpNet>, api_server: Vec<IpAddr>, names: Names) -> Self {
+        let api_server = api_server.into_iter().map(|address| address.to_canonical()).collect();
+        Self { allowed, api_server, names, slots: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)) }
+    }
+
+    /// The same policy for one session, whose look-ups wait for each other and not for those of other sessions.
+    #[must_use]
+    pub fn for_session(&self) -> Self {
+        Self { slots: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)), ..self.clone() }
     }
 
     /// Looks up a host name or address and returns what may be connected to, in the resolver's order, at least one.
@@ -53,11 +74,20 @@ impl AddressPolicy {
             let message = format!("host {} cannot be resolved: {}", quote(host), quote(words));
             Problem::new(SourceReason::DNSFailure, message)
         };
-        let found = timeout_at(deadline, tokio::net::lookup_host((bare, port)))
-            .await
-            .map_err(|_| failure("the name server did not answer in time"))?
-            .map_err(|error| failure(&error.to_string()))?;
-        self.permitted(host, found)
+        let found = match literal(bare) {
+            Some(address) => vec![address],
+            None => {
+                let look_up = async {
+                    let _slot = self.slots.acquire().await;
+                    self.names.look_up(bare).await
+                };
+                timeout_at(deadline, look_up)
+                    .await
+                    .map_err(|_| failure("the name server did not answer in time"))?
+                    .map_err(|words| failure(&words))?
+            }
+        };
+        self.permitted(host, found.into_iter().map(|address| SocketAddr::new(address, port)))
     }
 
     fn permitted(
@@ -109,7 +139,8 @@ fn denied(host: &str, address: IpAddr, why: &'static str) -> Problem {
     } else {
         "; an administrator can allow it with --allow-addresses"
     };
-    let message = format!("host {} is {address}, {why}, and is not connected to{way_out}", quote(host));
+    let message =
+        format!("host {} is {address}, {why}; the operator does not connect to it{way_out}", quote(host));
     Problem::new(SourceReason::AddressDenied, message)
 }
 
@@ -157,7 +188,7 @@ mod tests {
 
     fn policy(allowed: &[&str]) -> AddressPolicy {
         let allowed = allowed.iter().map(|range| range.parse().unwrap()).collect();
-        AddressPolicy::new(allowed, vec!["10.96.0.1".parse().unwrap()])
+        AddressPolicy::new(allowed, vec!["10.96.0.1".parse().unwrap()], Names::of_system())
     }
 
     async fn resolve(policy: &AddressPolicy, host: &str) -> Result<Vec<SocketAddr>, Problem> {

@@ -8,6 +8,7 @@ mod backoff;
 pub mod broker;
 pub mod budget;
 pub mod kafka;
+pub mod names;
 pub mod observation;
 pub mod rabbitmq;
 pub mod reader;

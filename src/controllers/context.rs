@@ -160,7 +160,7 @@ mod tests {
         metrics.leads_while(|| true);
         let shared = Shared {
             sessions: Arc::new(Sessions::new(
-                AddressPolicy::new(Vec::new(), Vec::new()),
+                AddressPolicy::default(),
                 Budget::default(),
                 Arc::clone(&metrics),
             )),

@@ -15,6 +15,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use queuescaler::brokers::access::{Credentials, TlsAccess};
 use queuescaler::brokers::address::AddressPolicy;
 use queuescaler::brokers::budget::Budget;
+use queuescaler::brokers::names::Names;
 use queuescaler::brokers::rabbitmq::access::RabbitMqAccess;
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
@@ -334,7 +335,7 @@ pub fn credentials(user: &str, password: &str) -> Credentials {
 pub fn reader(access: RabbitMqAccess) -> RabbitMqReader {
     RabbitMqReader::new(
         access,
-        AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![]),
+        AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()], vec![], Names::of_system()),
         Budget::default(),
     )
 }

@@ -68,7 +68,7 @@ impl RabbitMqReader {
     /// A reader. It connects when it is asked to read.
     #[must_use]
     pub fn new(access: RabbitMqAccess, addresses: AddressPolicy, budget: Budget) -> Self {
-        Self { access, addresses, budget, transports: None }
+        Self { access, addresses: addresses.for_session(), budget, transports: None }
     }
 }
 
