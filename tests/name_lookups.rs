@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use queuescaler::api::OffsetReset;
-use queuescaler::brokers::access::KafkaAccess;
 use queuescaler::brokers::address::AddressPolicy;
 use queuescaler::brokers::budget::Budget;
+use queuescaler::brokers::kafka::access::{Kafka, KafkaAccess};
 use queuescaler::brokers::names::Names;
 use queuescaler::brokers::sessions::{Sessions, Subscription};
 use queuescaler::brokers::{Reading, SourceReason, Wake};
@@ -59,7 +59,7 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
 fn subscribe(sessions: &Sessions, bootstrap: Vec<String>, wake: Wake) -> Subscription {
     let interest = watch("billing", &["orders"], OffsetReset::Earliest).interest;
     let access = KafkaAccess { bootstrap, tls: None, sasl: None };
-    sessions.subscribe_kafka(&access, interest.as_ref().clone(), Duration::from_secs(5), wake)
+    sessions.subscribe::<Kafka>(&access, interest.as_ref().clone(), Duration::from_secs(5), wake)
 }
 
 #[test]

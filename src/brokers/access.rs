@@ -16,6 +16,18 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// For the message of a refusal: names a line break at the end of the user or the password, which
+    /// `echo password | kubectl create secret …` leaves there. Empty when there is none.
+    #[must_use]
+    pub fn line_break_hint(&self) -> &'static str {
+        let broken = |text: &str| text.ends_with(['\n', '\r']);
+        match (broken(&self.username), broken(self.password.expose_secret())) {
+            (false, false) => "",
+            (true, false) => "; the user in the Secret ends with a line break, remove it",
+            (_, true) => "; the password in the Secret ends with a line break, remove it",
+        }
+    }
+
     /// Words of a server without the password, which it could repeat.
     #[must_use]
     pub fn blot(&self, words: &str) -> String {
@@ -134,5 +146,15 @@ mod tests {
             |password: &str| Credentials { username: "orders".into(), password: password.into() };
         assert_eq!(credentials("hunter2").blot("no user hunter2, hunter2!"), "no user ***, ***!");
         assert_eq!(credentials("").blot("refused"), "refused");
+    }
+
+    #[test]
+    fn a_line_break_at_the_end_of_a_credential_is_named() {
+        let hint = |username: &str, password: &str| {
+            Credentials { username: username.into(), password: password.into() }.line_break_hint()
+        };
+        assert_eq!(hint("orders", "hun\nter2"), "");
+        assert!(hint("orders", "hunter2\n").contains("password"));
+        assert!(hint("orders\r\n", "hunter2").contains("user"));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Subscribers with the same period are polled together, on a common grid. A session that waits for a slow cluster
 //! delays its own subscribers only. What it knows dies with its last subscription. A reader that panics costs a poll:
-//! its subscribers are told, and the next poll is that of a new reader.
+//! its subscribers get an unknown reading, and the next poll is that of a new reader.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -28,7 +28,7 @@ pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 type Sender = watch::Sender<Option<Arc<Observation>>>;
 
-/// What a subscriber is told: the newest observation, `None` before the first.
+/// What a subscriber gets: the newest observation, `None` before the first.
 pub(super) type Receiver = watch::Receiver<Option<Arc<Observation>>>;
 
 pub(super) enum Command<I> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::describe_groups_response::DescribedGroup;
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -25,6 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub mod claims;
 mod records;
 
 pub const NOT_LEADER: i16 = 6;
@@ -64,6 +65,14 @@ pub struct State {
     pub silent: Vec<i32>,
     /// Requests that no node answers.
     pub unanswered: Vec<ApiKey>,
+    /// Nodes that refuse every login.
+    pub refusing: Vec<i32>,
+    /// How long a node throttles whoever asked for this kind of request, in ms.
+    pub throttled: HashMap<(i32, ApiKey), i32>,
+    /// Bytes of the subscription of a group's only member.
+    pub subscriptions: HashMap<String, usize>,
+    /// Offsets that each node adds to its answers although nobody asked it for them.
+    pub unasked_offsets: Vec<(i32, i64)>,
     /// The one password that is right.
     pub password: Option<String>,
     /// How long a session lives after authentication, in ms; 0 is for ever.
@@ -122,6 +131,10 @@ impl FakeKafka {
             advertised: HashMap::new(),
             silent: Vec::new(),
             unanswered: Vec::new(),
+            refusing: Vec::new(),
+            throttled: HashMap::new(),
+            subscriptions: HashMap::new(),
+            unasked_offsets: Vec::new(),
             password: None,
             session_lifetime: 0,
             asked_topics: Vec::new(),
@@ -216,6 +229,9 @@ impl State {
         } else {
             self.body(node, key, version, frame, &mut body);
         }
+        if let Some(millis) = self.throttled.get(&(node, key)) {
+            body[..4].copy_from_slice(&millis.to_be_bytes());
+        }
         let mut answer = BytesMut::new();
         let mut head = BytesMut::new();
         ResponseHeader::default()
@@ -275,7 +291,14 @@ impl State {
             }
             ApiKey::DescribeGroups => {
                 let request = DescribeGroupsRequest::decode(&mut frame, version).unwrap();
-                let group = |id| DescribedGroup::default().with_group_id(id).with_group_state(text("Empty"));
+                let group = |id: GroupId| {
+                    let group = DescribedGroup::default().with_group_state(text("Empty"));
+                    let member = |bytes: &usize| {
+                        DescribedGroupMember::default().with_member_metadata(vec![0; *bytes].into())
+                    };
+                    let members = self.subscriptions.get(id.as_str()).map(member).into_iter().collect();
+                    group.with_group_id(id).with_members(members)
+                };
                 DescribeGroupsResponse::default()
                     .with_groups(request.groups.into_iter().map(group).collect())
                     .encode(body, version)
@@ -285,7 +308,7 @@ impl State {
             }
             ApiKey::SaslAuthenticate => {
                 let request = SaslAuthenticateRequest::decode(&mut frame, version).unwrap();
-                self.authenticate(&request.auth_bytes).encode(body, version)
+                self.authenticate(node, &request.auth_bytes).encode(body, version)
             }
             other => panic!("{other:?} is not served here"),
         }
@@ -310,9 +333,10 @@ impl State {
         ApiVersionsResponse::default().with_api_keys(keys.map(version).to_vec())
     }
 
-    fn authenticate(&self, message: &Bytes) -> SaslAuthenticateResponse {
+    fn authenticate(&self, node: i32, message: &Bytes) -> SaslAuthenticateResponse {
         let password = message.rsplit(|byte| *byte == 0).next().unwrap();
-        if self.password.as_ref().is_some_and(|right| right.as_bytes() != password) {
+        let is_wrong = self.password.as_ref().is_some_and(|right| right.as_bytes() != password);
+        if is_wrong || self.refusing.contains(&node) {
             let echo = format!("no such password: {}", String::from_utf8_lossy(password));
             return SaslAuthenticateResponse::default()
                 .with_error_code(SASL_AUTHENTICATION_FAILED)
@@ -374,9 +398,17 @@ impl State {
                 }
                 answer.with_offset(if asked.timestamp == -2 { topic.start } else { topic.end })
             };
+            let unasked = |(index, offset): &(i32, i64)| {
+                ListOffsetsPartitionResponse::default().with_partition_index(*index).with_offset(*offset)
+            };
+            let of_others = |(index, _): &&(i32, i64)| {
+                let leader = found.and_then(|topic| topic.leaders.get(usize::try_from(*index).unwrap()));
+                leader.is_none_or(|leader| *leader != node)
+            };
+            let unasked = self.unasked_offsets.iter().filter(of_others).map(unasked);
             ListOffsetsTopicResponse::default()
                 .with_name(asked.name.clone())
-                .with_partitions(asked.partitions.into_iter().map(partition).collect())
+                .with_partitions(asked.partitions.into_iter().map(partition).chain(unasked).collect())
         };
         ListOffsetsResponse::default().with_topics(request.topics.into_iter().map(topic).collect())
     }

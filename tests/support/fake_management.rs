@@ -9,6 +9,7 @@ use std::time::Duration;
 use queuescaler::brokers::access::Credentials;
 use queuescaler::brokers::address::AddressPolicy;
 use queuescaler::brokers::budget::Budget;
+use queuescaler::brokers::names::Names;
 use queuescaler::brokers::rabbitmq::access::RabbitMqAccess;
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
@@ -29,7 +30,11 @@ pub fn access(management_url: &str) -> RabbitMqAccess {
 }
 
 pub fn loopback() -> AddressPolicy {
-    AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()], vec![])
+    AddressPolicy::new(
+        vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        vec![],
+        Names::of_system(),
+    )
 }
 
 pub fn reader(management_url: &str) -> RabbitMqReader {

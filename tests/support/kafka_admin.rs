@@ -33,14 +33,20 @@ use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::connection::{Call, Connection, Settings};
 use queuescaler::brokers::kafka::endpoint::Endpoint;
 use queuescaler::brokers::kafka::wire::{Fields, Malformed};
+use queuescaler::brokers::names::Names;
 use tokio::time::Instant;
 
 /// Allows what test brokers listen on.
 pub fn any_address() -> AddressPolicy {
-    AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()], Vec::new())
+    AddressPolicy::new(
+        vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        Vec::new(),
+        Names::of_system(),
+    )
 }
 
 /// A request of the codec, in its newest version up to `NEWEST`.
+#[derive(Clone)]
 struct Plain<R, const NEWEST: i16>(R);
 
 impl<R, const NEWEST: i16> Call for Plain<R, NEWEST>
@@ -57,6 +63,8 @@ where
     fn request(&self, _version: i16) -> R {
         self.0.clone()
     }
+
+    const THROTTLE_SINCE: Option<i16> = None;
 
     fn limit(&self) -> usize {
         64 * 1024 * 1024
@@ -411,13 +419,19 @@ where
     R: Request + Clone + Send + Sync,
     R::Response: Send,
 {
-    let answers = connection.call(&[Plain::<R, NEWEST>(request)]).await;
-    answers.unwrap_or_else(|error| panic!("{}", error.problem)).pop().unwrap()
+    let mut answers = Vec::new();
+    let called = connection.call(&[Plain::<R, NEWEST>(request)], &settings(), &mut answers).await;
+    called.unwrap_or_else(|error| panic!("{}", error.problem));
+    answers.pop().unwrap()
+}
+
+fn settings() -> Settings {
+    let budget = Budget { answer_bytes: 64 << 20, ..Budget::default() };
+    Settings::new(any_address(), budget, None, None)
 }
 
 async fn open(endpoint: &Endpoint) -> Connection {
-    let settings = Settings { addresses: any_address(), budget: Budget::default(), tls: None, sasl: None };
-    Connection::open(endpoint, &settings, Instant::now() + Duration::from_secs(10)).await.unwrap()
+    Connection::open(endpoint, &settings(), Instant::now() + Duration::from_secs(10)).await.unwrap()
 }
 
 /// Asks again until there is an answer: a cluster does not report when it has settled.

@@ -1,7 +1,9 @@
-//! SASL on a fresh connection: PLAIN and SCRAM. No secret leaves this module but towards the broker.
+//! Authenticates a fresh connection with SASL: PLAIN and SCRAM. No secret leaves this module but towards the broker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use bytes::Bytes;
@@ -9,10 +11,11 @@ use kafka_protocol::messages::{
     ApiKey, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::StrBytes;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
 
-use super::connection::{Call, Connection};
-use super::scram::{Hash, Scram};
+use super::connection::{Call, Connection, Settings};
+use super::scram::{Challenge, Hash, Scram};
 use super::wire::{Fields, Malformed};
 use crate::api::SaslMechanism;
 use crate::brokers::access::Credentials;
@@ -27,23 +30,29 @@ const ILLEGAL_SASL_STATE: i16 = 34;
 pub(super) async fn authenticate(
     connection: &mut Connection,
     access: &SaslAccess,
+    settings: &Settings,
 ) -> Result<Option<Duration>, Problem> {
-    handshake(connection, access.mechanism).await?;
+    handshake(connection, access.mechanism, settings).await?;
+    let credentials = &access.credentials;
     let last = match access.mechanism {
-        SaslMechanism::Plain => plain(connection, &access.credentials).await?,
-        SaslMechanism::ScramSha256 => scram(connection, &access.credentials, Hash::Sha256).await?,
-        SaslMechanism::ScramSha512 => scram(connection, &access.credentials, Hash::Sha512).await?,
+        SaslMechanism::Plain => plain(connection, credentials, settings).await?,
+        SaslMechanism::ScramSha256 => scram(connection, credentials, Hash::Sha256, settings).await?,
+        SaslMechanism::ScramSha512 => scram(connection, credentials, Hash::Sha512, settings).await?,
     };
     Ok(u64::try_from(last.lifetime_ms).ok().filter(|lifetime| *lifetime > 0).map(Duration::from_millis))
 }
 
-async fn handshake(connection: &mut Connection, mechanism: SaslMechanism) -> Result<(), Problem> {
+async fn handshake(
+    connection: &mut Connection,
+    mechanism: SaslMechanism,
+    settings: &Settings,
+) -> Result<(), Problem> {
     let name = match mechanism {
         SaslMechanism::Plain => "PLAIN",
         SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
         SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
     };
-    let answer = one(connection, Handshake { name }).await?;
+    let answer = one(connection, Handshake { name }, settings).await?;
     let peer = connection.peer();
     match answer.error {
         0 => Ok(()),
@@ -58,24 +67,34 @@ async fn handshake(connection: &mut Connection, mechanism: SaslMechanism) -> Res
     }
 }
 
-async fn plain(connection: &mut Connection, credentials: &Credentials) -> Result<Outcome, Problem> {
+async fn plain(
+    connection: &mut Connection,
+    credentials: &Credentials,
+    settings: &Settings,
+) -> Result<Outcome, Problem> {
     let message = format!("\0{}\0{}", credentials.username, credentials.password.expose_secret());
-    exchange(connection, credentials, message).await
+    exchange(connection, credentials, message, settings).await
 }
 
 async fn scram(
     connection: &mut Connection,
     credentials: &Credentials,
     hash: Hash,
+    settings: &Settings,
 ) -> Result<Outcome, Problem> {
     let peer = connection.peer().clone();
-    let failed = |error| refused(credentials.blot(&format!("SCRAM with broker {peer} failed: {error}")));
+    let failed = |error| {
+        let words = credentials.blot(&format!("SCRAM with broker {peer} failed: {error}"));
+        refused(format!("{words}{}", credentials.line_break_hint()))
+    };
     let text = |outcome: &Outcome| String::from_utf8_lossy(&outcome.message).into_owned();
 
     let exchange_of = Scram::new(hash, &credentials.username, nonce()?);
-    let first = exchange(connection, credentials, exchange_of.first()).await?;
-    let (message, expected) = exchange_of.last(&text(&first), &credentials.password).map_err(failed)?;
-    let last = exchange(connection, credentials, message).await?;
+    let first = text(&exchange(connection, credentials, exchange_of.first(), settings).await?);
+    let challenge = exchange_of.challenge(&first).map_err(failed)?;
+    let salted = settings.scram_keys.derive(challenge, &credentials.password).await?;
+    let (message, expected) = exchange_of.last(&first, &salted);
+    let last = exchange(connection, credentials, message, settings).await?;
     expected.verify(&text(&last)).map_err(failed)?;
     Ok(last)
 }
@@ -91,18 +110,60 @@ async fn exchange(
     connection: &mut Connection,
     credentials: &Credentials,
     message: String,
+    settings: &Settings,
 ) -> Result<Outcome, Problem> {
-    let outcome = one(connection, Authenticate { message: message.into_bytes().into() }).await?;
+    let outcome = one(connection, Authenticate { message: message.into_bytes().into() }, settings).await?;
     if outcome.error == 0 {
         return Ok(outcome);
     }
     let words = quote(&credentials.blot(&outcome.error_message));
+    let hint = credentials.line_break_hint();
     let peer = connection.peer();
-    Err(refused(format!("broker {peer} refused the credentials in sasl.credentialsSecretRef: {words}")))
+    Err(refused(format!("broker {peer} refused the credentials in sasl.credentialsSecretRef: {words}{hint}")))
 }
 
-async fn one<C: Call>(connection: &mut Connection, call: C) -> Result<C::Answer, Problem> {
-    let answers = connection.call(&[call]).await.map_err(|error| error.problem)?;
+/// The key that was derived last in a session. Brokers of one cluster ask for the same derivation, as they share the
+/// user's entry, and it is the dearest part of a login: 100,000 rounds take some 100 ms.
+#[derive(Debug, Default)]
+pub struct ScramKeys(Arc<Mutex<Option<Derived>>>);
+
+struct Derived {
+    challenge: Challenge,
+    key: hmac::Key,
+}
+
+impl std::fmt::Debug for Derived {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("derived key")
+    }
+}
+
+impl ScramKeys {
+    /// Derives the key on a thread for blocking work, one at a time in a session: a hostile broker can neither stop the
+    /// workers that serve all sessions nor occupy more than one thread.
+    async fn derive(&self, challenge: Challenge, password: &SecretString) -> Result<hmac::Key, Problem> {
+        let mut last = Arc::clone(&self.0).lock_owned().await;
+        if let Some(derived) = last.as_ref().filter(|derived| derived.challenge == challenge) {
+            return Ok(derived.key.clone());
+        }
+        let password = password.clone();
+        // Whoever waits can be cancelled; the lock is held until the work is done.
+        let work = tokio::task::spawn_blocking(move || {
+            let key = challenge.derive(&password);
+            *last = Some(Derived { challenge, key: key.clone() });
+            key
+        });
+        work.await.map_err(|_| refused("the key for SCRAM could not be derived".to_owned()))
+    }
+}
+
+async fn one<C: Call>(
+    connection: &mut Connection,
+    call: C,
+    settings: &Settings,
+) -> Result<C::Answer, Problem> {
+    let mut answers = Vec::new();
+    connection.call(&[call], settings, &mut answers).await.map_err(|error| error.problem)?;
     answers.into_iter().next().ok_or_else(|| refused("the broker gave no answer to SASL".to_owned()))
 }
 
@@ -110,6 +171,7 @@ fn refused(message: String) -> Problem {
     Problem::new(SourceReason::AuthenticationFailed, message)
 }
 
+#[derive(Clone)]
 struct Handshake {
     name: &'static str,
 }
@@ -125,6 +187,7 @@ impl Call for Handshake {
     type Response = SaslHandshakeResponse;
     type Answer = Mechanisms;
     const VERSIONS: (i16, i16) = (1, 1);
+    const THROTTLE_SINCE: Option<i16> = None;
 
     fn request(&self, _version: i16) -> SaslHandshakeRequest {
         SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(self.name))
@@ -144,6 +207,7 @@ impl Call for Handshake {
     }
 }
 
+#[derive(Clone)]
 struct Authenticate {
     message: Bytes,
 }
@@ -161,6 +225,7 @@ impl Call for Authenticate {
     type Response = SaslAuthenticateResponse;
     type Answer = Outcome;
     const VERSIONS: (i16, i16) = (0, 2);
+    const THROTTLE_SINCE: Option<i16> = None;
 
     fn request(&self, _version: i16) -> SaslAuthenticateRequest {
         SaslAuthenticateRequest::default().with_auth_bytes(self.message.clone())

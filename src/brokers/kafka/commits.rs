@@ -9,12 +9,15 @@ use kafka_protocol::messages::{ApiKey, GroupId, OffsetFetchRequest, OffsetFetchR
 use kafka_protocol::protocol::StrBytes;
 
 use super::connection::Call;
+use super::groups::OVER_BUDGET;
 use super::wire::{Fields, Malformed};
+use crate::brokers::Problem;
 
 /// From this version on, one request can ask for many groups.
 const MANY_GROUPS: i16 = 8;
 
 /// Asks the coordinator of these groups.
+#[derive(Clone)]
 pub(super) struct OffsetFetch {
     pub(super) groups: Vec<AskedGroup>,
 }
@@ -46,6 +49,7 @@ impl Call for OffsetFetch {
     type Answer = Vec<GroupCommits>;
     /// From 2 on the response has an error of the group as a whole.
     const VERSIONS: (i16, i16) = (2, MANY_GROUPS);
+    const THROTTLE_SINCE: Option<i16> = Some(3);
 
     /// Commits of open transactions are not waited for (`require_stable` stays false): what is not committed is not
     /// processed yet, and counts as backlog.
@@ -91,6 +95,25 @@ impl Call for OffsetFetch {
         8192 + self.groups.iter().map(group).sum::<usize>()
     }
 
+    fn halves(&self) -> Option<[Self; 2]> {
+        if let [AskedGroup { group, topics }] = &self.groups[..] {
+            let (first, second) = topics.split_at(topics.len() / 2);
+            let half = |topics: &[(Arc<str>, usize)]| {
+                let asked = AskedGroup { group: Arc::clone(group), topics: topics.to_vec() };
+                Self { groups: vec![asked] }
+            };
+            return (!first.is_empty()).then(|| [half(first), half(second)]);
+        }
+        let (first, second) = self.groups.split_at(self.groups.len() / 2);
+        let half = |groups: &[AskedGroup]| Self { groups: groups.to_vec() };
+        (!first.is_empty()).then(|| [half(first), half(second)])
+    }
+
+    fn over_budget(&self, _problem: &Problem) -> Option<Vec<GroupCommits>> {
+        let group = self.groups.first()?.group.to_string();
+        Some(vec![GroupCommits { group, error: OVER_BUDGET, topics: Vec::new() }])
+    }
+
     fn answer(&self, mut fields: Fields<'_>, version: i16) -> Result<Vec<GroupCommits>, Malformed> {
         if version >= 3 {
             fields.i32()?; // throttle time
@@ -114,8 +137,12 @@ impl Call for OffsetFetch {
         for _ in 0..fields.array_up_to(self.groups.len())? {
             let group = fields.string()?.to_owned();
             let topics = topics(&mut fields, version, &most)?;
-            groups.push(GroupCommits { group, error: fields.i16()?, topics });
+            let error = fields.i16()?;
             fields.tags()?;
+            // What was not asked for is no answer to this request.
+            if self.groups.iter().any(|asked| *asked.group == *group) {
+                groups.push(GroupCommits { group, error, topics });
+            }
         }
         Ok(groups)
     }

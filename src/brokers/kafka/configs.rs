@@ -20,6 +20,7 @@ const TIME: &str = "retention.ms";
 const CLEANUP: &str = "cleanup.policy";
 
 /// Asks any broker about these topics.
+#[derive(Clone)]
 pub(super) struct DescribeConfigs {
     pub(super) topics: Vec<Arc<str>>,
 }

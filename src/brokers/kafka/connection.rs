@@ -1,7 +1,7 @@
-//! One connection to one broker: opening it, requests, responses. Knows nothing of topics and groups.
+//! One connection to one Kafka broker: opens it, sends requests, reads responses. Knows nothing of topics and groups.
 //!
 //! A caller sets the deadline by dropping the future, and drops the connection with it: an answer that comes too late
-//! would be taken for that of the next request. Nothing is allocated because a server says so.
+//! would be taken for that of the next request. Nothing is allocated because a server announces it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,13 +11,15 @@ use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::auth;
+use super::auth::{self, ScramKeys};
 use super::endpoint::Endpoint;
+use super::frame::{Expected, memory_units, read_frame};
 use super::versions::ApiVersions;
 use super::wire::{Fields, Malformed};
 use crate::brokers::address::AddressPolicy;
@@ -25,11 +27,15 @@ use crate::brokers::budget::Budget;
 use crate::brokers::kafka::access::SaslAccess;
 use crate::brokers::{Problem, SourceReason, tls};
 
+/// Longest time that a broker is believed to throttle this client. The window of Kafka's quotas is 11 s by default
+/// (`quota.window.num` times `quota.window.size.seconds`), and a delay is no longer than that.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(300);
+
 /// How this client calls itself.
 pub(super) const CLIENT: &str = "queuescaler";
 
 /// A request with what it is answered by.
-pub trait Call: Send + Sync {
+pub trait Call: Clone + Send + Sync {
     /// What kind of request it is.
     const KEY: i16;
     /// The request, as the codec writes it.
@@ -52,12 +58,26 @@ pub trait Call: Send + Sync {
         None
     }
 
-    /// The longest response that can be right, in bytes.
+    /// The first version whose response begins with the time for which the broker throttles this client; absent when
+    /// none does.
+    const THROTTLE_SINCE: Option<i16> = Some(0);
+
+    /// The longest response that can be right, in bytes. Those that are held in memory are limited by the budget too.
     fn limit(&self) -> usize;
 
     /// Bytes of the response that are kept for [`answer`](Self::answer); what comes after them is passed over.
     fn kept(&self) -> usize {
         self.limit()
+    }
+
+    /// Two calls that ask for the same together; absent for one that asks for a single thing.
+    fn halves(&self) -> Option<[Self; 2]> {
+        None
+    }
+
+    /// What stands for the answer of a call without halves whose response exceeds the budget. Absent: the call fails.
+    fn over_budget(&self, _problem: &Problem) -> Option<Self::Answer> {
+        None
     }
 
     /// Reads the response.
@@ -74,16 +94,34 @@ pub struct Settings {
     pub addresses: AddressPolicy,
     /// How much of the cluster is read.
     pub budget: Budget,
+    /// The part of [`Budget::answer_bytes`] that is free, in units of `frame::MEMORY_UNIT`.
+    pub memory: Semaphore,
     /// Present: TLS.
     pub tls: Option<Arc<ClientConfig>>,
     /// Present: SASL.
     pub sasl: Option<SaslAccess>,
+    /// Keys that were derived from the password.
+    pub scram_keys: ScramKeys,
+}
+
+impl Settings {
+    /// Settings of one cluster with one set of credentials.
+    #[must_use]
+    pub fn new(
+        addresses: AddressPolicy,
+        budget: Budget,
+        tls: Option<Arc<ClientConfig>>,
+        sasl: Option<SaslAccess>,
+    ) -> Self {
+        let memory = Semaphore::new(memory_units(u64::from(budget.answer_bytes)));
+        Self { addresses, budget, memory, tls, sasl, scram_keys: ScramKeys::default() }
+    }
 }
 
 /// Why a call has no answer.
 #[derive(Debug)]
 pub struct CallError {
-    /// What to tell the user.
+    /// What the user is to know.
     pub problem: Problem,
     /// What became of the connection.
     pub state: ConnectionState,
@@ -98,6 +136,8 @@ pub enum ConnectionState {
     Closed,
     /// It must not be used again.
     Broken,
+    /// The same, because the answer is larger than the budget allows: another request may well be answered.
+    OverBudget,
 }
 
 /// Anything that bytes go through.
@@ -111,6 +151,8 @@ pub struct Connection {
     versions: HashMap<i16, (i16, i16)>,
     next_id: i32,
     renew_at: Option<Instant>,
+    /// Until when the broker takes no further request.
+    throttled_until: Option<Instant>,
 }
 
 impl Connection {
@@ -133,11 +175,17 @@ impl Connection {
                 })?)
             }
         };
-        let mut connection =
-            Self { stream, peer: peer.clone(), versions: HashMap::new(), next_id: 0, renew_at: None };
-        connection.negotiate().await?;
+        let mut connection = Self {
+            stream,
+            peer: peer.clone(),
+            versions: HashMap::new(),
+            next_id: 0,
+            renew_at: None,
+            throttled_until: None,
+        };
+        connection.negotiate(settings).await?;
         if let Some(sasl) = &settings.sasl {
-            let lifetime = auth::authenticate(&mut connection, sasl).await?;
+            let lifetime = auth::authenticate(&mut connection, sasl, settings).await?;
             // The broker closes a session that outlives its credentials. A new connection in time costs less than the
             // exchange inside of the old one would cost in code.
             connection.renew_at = lifetime.map(|lifetime| Instant::now() + lifetime.mul_f64(0.8));
@@ -172,21 +220,32 @@ impl Connection {
         (version >= first.max(*lowest)).then_some(version)
     }
 
-    /// Sends all requests at once and reads their answers, which are in the same order; more of them where
-    /// [`Call::split`] had to make more requests.
+    /// Until when the broker throttles this client, if it does so beyond `now` (KIP-219: it has answered, and takes the
+    /// next request after this time).
+    #[must_use]
+    pub fn throttled_until(&self, now: Instant) -> Option<Instant> {
+        self.throttled_until.filter(|until| now < *until)
+    }
+
+    /// Sends all requests at once and adds their answers to `answers`, in the same order.
     ///
     /// # Errors
-    /// The first failure; [`CallError::state`] tells whether the connection can be used again.
-    pub async fn call<C: Call>(&mut self, calls: &[C]) -> Result<Vec<C::Answer>, CallError> {
+    /// The first failure; the calls before it are answered. [`CallError::state`] says whether the connection can be used
+    /// again.
+    pub async fn call<C: Call>(
+        &mut self,
+        calls: &[C],
+        settings: &Settings,
+        answers: &mut Vec<C::Answer>,
+    ) -> Result<(), CallError> {
         let version = self.version::<C>().ok_or_else(|| self.unsupported::<C>())?;
-        let split = C::split(calls, version);
-        let calls = split.as_deref().unwrap_or(calls);
         let first_id = self.next_id;
         let mut frames = Vec::with_capacity(calls.len());
         for call in calls {
             frames.push(self.encode::<C>(&call.request(version), version)?);
         }
         let peer = self.peer.clone();
+        let throttled_until = &mut self.throttled_until;
         let (mut reading, mut writing) = tokio::io::split(&mut self.stream);
         let write = async {
             for frame in &frames {
@@ -196,26 +255,30 @@ impl Connection {
         };
         // Both at once: a broker does not read the second request before its answer to the first is taken.
         let read = async {
-            let mut answers = Vec::with_capacity(calls.len());
             let mut id = first_id;
             for call in calls {
-                let frame = read_frame(&mut reading, call.limit(), call.kept(), &peer).await?;
-                answers.push(
-                    decode(call, &frame, id, version).map_err(|error| invalid(&peer, &error.to_string()))?,
-                );
+                let expected = Expected { id, limit: call.limit(), kept: call.kept() };
+                let frame = read_frame(&mut reading, &expected, settings, &peer).await?;
+                let decoded = decode(call, &frame, id, version);
+                let (answer, throttle) = decoded.map_err(|error| invalid(&peer, &error.to_string()))?;
+                if let Some(throttle) = throttle {
+                    *throttled_until = Some(Instant::now() + throttle.min(LONGEST_THROTTLE));
+                }
+                answers.push(answer);
                 id = id.wrapping_add(1);
             }
-            Ok(answers)
+            Ok(())
         };
-        let ((), answers) = tokio::try_join!(write, read)?;
-        Ok(answers)
+        tokio::try_join!(write, read)?;
+        Ok(())
     }
 
-    async fn negotiate(&mut self) -> Result<(), Problem> {
+    async fn negotiate(&mut self, settings: &Settings) -> Result<(), Problem> {
         // A broker that does not know the newest version answers in the oldest, with an error.
         for version in [3, 0] {
             self.versions = ApiVersions::only(version);
-            let answer = self.call(&[ApiVersions]).await.map_err(|error| match error.state {
+            let mut answers = Vec::new();
+            self.call(&[ApiVersions], settings, &mut answers).await.map_err(|error| match error.state {
                 ConnectionState::Closed => {
                     let hint = "closed the connection at the first request; does this port want TLS?";
                     Problem::new(SourceReason::BrokerUnreachable, format!("broker {} {hint}", self.peer))
@@ -223,13 +286,13 @@ impl Connection {
                 _ => error.problem,
             })?;
             if let Some(versions) =
-                answer.into_iter().next().flatten().filter(|versions| !versions.is_empty())
+                answers.into_iter().next().flatten().filter(|versions| !versions.is_empty())
             {
                 self.versions = versions;
                 return Ok(());
             }
         }
-        Err(invalid(&self.peer, "it tells no versions").problem)
+        Err(invalid(&self.peer, "it reports no versions").problem)
     }
 
     fn encode<C: Call>(&mut self, request: &C::Request, version: i16) -> Result<BytesMut, CallError> {
@@ -287,43 +350,13 @@ async fn connect(peer: &Endpoint, policy: &AddressPolicy, deadline: Instant) -> 
     Err(Problem::new(SourceReason::BrokerUnreachable, format!("broker {peer} cannot be reached: {last}")))
 }
 
-/// Bytes that are set aside before the first have come.
-const FIRST_CHUNK: usize = 4096;
-
-async fn read_frame(
-    stream: &mut (impl AsyncRead + Unpin),
-    limit: usize,
-    kept: usize,
-    peer: &Endpoint,
-) -> Result<Vec<u8>, CallError> {
-    let mut head = [0; 4];
-    stream.read_exact(&mut head).await.map_err(|error| lost(peer, &error))?;
-    let length = u32::from_be_bytes(head);
-    if usize::try_from(length).map_or(true, |length| length > limit) {
-        return Err(invalid(peer, &foreign(head)));
-    }
-    let kept = u64::from(length).min(u64::try_from(kept).unwrap_or(u64::MAX));
-    let mut frame = Vec::with_capacity(FIRST_CHUNK.min(limit));
-    let mut whole = stream.take(length.into());
-    (&mut whole).take(kept).read_to_end(&mut frame).await.map_err(|error| lost(peer, &error))?;
-    tokio::io::copy(&mut whole, &mut tokio::io::sink()).await.map_err(|error| lost(peer, &error))?;
-    if whole.limit() > 0 {
-        return Err(lost(peer, &std::io::ErrorKind::UnexpectedEof.into()));
-    }
-    Ok(frame)
-}
-
-/// What the first bytes of an answer that is far too long say about the server.
-fn foreign(head: [u8; 4]) -> String {
-    match &head {
-        b"HTTP" => "it is an HTTP server".to_owned(),
-        b"AMQP" => "it speaks AMQP".to_owned(),
-        [0x15 | 0x16, 3, ..] => "it speaks TLS on this port; set tls".to_owned(),
-        _ => format!("it announces a response of {} bytes", u32::from_be_bytes(head)),
-    }
-}
-
-fn decode<C: Call>(call: &C, frame: &[u8], id: i32, version: i16) -> Result<C::Answer, Undecodable> {
+/// The answer, and for how long the broker throttles this client.
+fn decode<C: Call>(
+    call: &C,
+    frame: &[u8],
+    id: i32,
+    version: i16,
+) -> Result<(C::Answer, Option<Duration>), Undecodable> {
     let mut header = Fields::new(frame, C::Response::header_version(version) >= 1);
     if header.i32()? != id {
         return Err(Undecodable::Correlation);
@@ -332,7 +365,13 @@ fn decode<C: Call>(call: &C, frame: &[u8], id: i32, version: i16) -> Result<C::A
     // Versions whose requests have a header of version 2 or later are flexible; the response to ApiVersions alone keeps
     // an old header, so that every client can read it.
     let flexible = C::Request::header_version(version) >= 2;
-    Ok(call.answer(Fields::new(header.rest(), flexible), version)?)
+    let fields = Fields::new(header.rest(), flexible);
+    let throttle = match C::THROTTLE_SINCE {
+        Some(since) if version >= since => u64::try_from(fields.clone().i32()?).ok(),
+        _ => None,
+    };
+    let throttle = throttle.filter(|millis| *millis > 0).map(Duration::from_millis);
+    Ok((call.answer(fields, version)?, throttle))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -343,7 +382,7 @@ enum Undecodable {
     Correlation,
 }
 
-fn invalid(peer: &Endpoint, what: &str) -> CallError {
+pub(super) fn invalid(peer: &Endpoint, what: &str) -> CallError {
     let message = format!("the answer of {peer} is not that of a Kafka broker: {what}");
     CallError {
         problem: Problem::new(SourceReason::ResponseInvalid, message),
@@ -351,7 +390,7 @@ fn invalid(peer: &Endpoint, what: &str) -> CallError {
     }
 }
 
-fn lost(peer: &Endpoint, error: &std::io::Error) -> CallError {
+pub(super) fn lost(peer: &Endpoint, error: &std::io::Error) -> CallError {
     if let Some(problem) = tls::handshake_problem(&peer.to_string(), error) {
         return CallError { problem, state: ConnectionState::Broken };
     }
@@ -370,8 +409,18 @@ fn words(error: &std::io::Error) -> String {
     }
 }
 
-/// A problem that says that a broker took too long.
+/// The problem of a broker that did not answer in time.
 pub(super) fn timed_out(peer: &Endpoint, patience: Duration) -> Problem {
     let message = format!("broker {peer} did not answer within {:.1} s", patience.as_secs_f64());
     Problem::new(SourceReason::Timeout, message)
+}
+
+/// The problem of a broker that throttles this client for longer than a poll can wait.
+pub(super) fn throttled(peer: &Endpoint, remaining: Duration) -> Problem {
+    let message = format!(
+        "broker {peer} throttles this user for another {:.1} s; the operator waits and keeps the connection; \
+         raise the user's request quota or pollPeriodSeconds",
+        remaining.as_secs_f64()
+    );
+    Problem::new(SourceReason::TooManyRequests, message)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,7 +12,7 @@ pub(super) use super::commits::Commit;
 use super::commits::{AskedGroup, GroupCommits, OffsetFetch};
 use super::connection::Call;
 use super::groups::{
-    DescribeConsumerGroups, DescribeGroups, Description, FindCoordinator, GROUPS_PER_DESCRIPTION,
+    DescribeConsumerGroups, DescribeGroups, Description, FindCoordinator, GROUPS_PER_DESCRIPTION, OVER_BUDGET,
 };
 use super::share_backlog;
 use super::share_groups::{DescribeShareGroups, DescribeShareOffsets, ShareOffset, ShareOffsets};
@@ -20,6 +21,8 @@ use super::topics::{DENIED_FOR, in_words};
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
 
+/// A group whose description exceeds the budget is described again after this time.
+const UNDESCRIBED_FOR: Duration = Duration::from_secs(600);
 /// Groups asked for in one request.
 const GROUPS_PER_REQUEST: usize = 500;
 /// Partitions of all groups asked for in one request; their commits may be long.
@@ -40,6 +43,8 @@ pub(super) struct GroupMemory {
     protocol: Protocol,
     /// The user is not allowed to read it, and when to ask again.
     denied: Option<(Instant, Problem)>,
+    /// Its description is larger than the budget allows, and when to ask again.
+    undescribed_until: Option<Instant>,
 }
 
 /// The protocol of a group's members. Each has its own description, and is unknown to the others.
@@ -95,14 +100,6 @@ impl Consumers {
     /// A group of this poll.
     pub(super) fn get(&self, group: &str) -> Option<&Consumer> {
         self.groups.get(group)
-    }
-
-    /// Settles all groups without asking: nobody ever committed anything to this cluster.
-    pub(super) fn settle_as_absent(&mut self) {
-        for consumer in self.groups.values_mut() {
-            consumer.commits.values_mut().flatten().for_each(|commit| *commit = Ok(None));
-            consumer.state.members = Some(0);
-        }
     }
 
     /// Reads all commits. Where the coordinator is another by now, finds it and asks once more.
@@ -196,7 +193,7 @@ impl Consumers {
 
         let classic =
             |consumer: &Consumer| consumer.memory.protocol == Protocol::Classic && !consumer.described;
-        let work = self.batches(classic, |groups| DescribeGroups { groups });
+        let work = self.batches(classic, |groups| DescribeGroups { groups }, cluster);
         for description in flat(cluster.call_each(work, poll).await) {
             let Some(consumer) = self.groups.get_mut(description.group.as_str()) else { continue };
             // What the classic description calls dead does not exist, or is a group of another protocol.
@@ -207,6 +204,13 @@ impl Consumers {
         self.describe_as::<DescribeConsumerGroups>(dead, cluster, poll).await;
         self.describe_as::<DescribeStreamsGroups>(dead, cluster, poll).await;
         self.describe_as::<DescribeShareGroups>(dead, cluster, poll).await;
+        // A group that has commits exists. Where it is still called dead, it is of a kind that was not asked about, and
+        // nothing is known of its members.
+        for consumer in self.groups.values_mut().filter(|consumer| consumer.dead) {
+            if consumer.commits.values().flatten().any(|commit| matches!(commit, Ok(Some(_)))) {
+                consumer.state.members = None;
+            }
+        }
     }
 
     async fn describe_as<C: Describe>(
@@ -215,10 +219,14 @@ impl Consumers {
         cluster: &mut Cluster,
         poll: &mut Poll,
     ) {
-        let mut work = self.batches(which, C::of);
+        let mut work = self.batches(which, C::of, cluster);
         work.retain(|node, _| cluster.supports::<C>(*node));
         for description in flat(cluster.call_each(work, poll).await) {
             let Some(consumer) = self.groups.get_mut(description.group.as_str()) else { continue };
+            if description.error == OVER_BUDGET {
+                consumer.describe(description);
+                continue;
+            }
             let found = description.error == 0;
             consumer.memory.protocol = if found { C::PROTOCOL } else { Protocol::Classic };
             consumer.dead &= !found;
@@ -260,9 +268,16 @@ impl Consumers {
         &self,
         which: impl Fn(&Consumer) -> bool,
         call: fn(Vec<Arc<str>>) -> C,
+        cluster: &Cluster,
     ) -> HashMap<i32, Vec<C>> {
         let mut by_node: HashMap<i32, Vec<Arc<str>>> = HashMap::new();
-        for (group, consumer) in self.groups.iter().filter(|(_, one)| one.problem.is_none() && which(one)) {
+        let now = Instant::now();
+        let describable = |one: &Consumer| {
+            one.problem.is_none()
+                && which(one)
+                && one.memory.undescribed_until.is_none_or(|until| until <= now)
+        };
+        for (group, consumer) in self.groups.iter().filter(|(_, one)| describable(one)) {
             if let Some(node) = consumer.memory.coordinator {
                 by_node.entry(node).or_default().push(Arc::clone(group));
             }
@@ -270,7 +285,9 @@ impl Consumers {
         let batch = |groups: &[Arc<str>]| call(groups.to_vec());
         by_node
             .into_iter()
-            .map(|(node, groups)| (node, groups.chunks(GROUPS_PER_DESCRIPTION).map(batch).collect()))
+            .map(|(node, groups)| {
+                (node, groups.chunks(cluster.batch::<C>(GROUPS_PER_DESCRIPTION)).map(batch).collect())
+            })
             .collect()
     }
 
@@ -346,6 +363,9 @@ impl Consumer {
     }
 
     fn describe(&mut self, found: Description) {
+        if found.error == OVER_BUDGET {
+            self.memory.undescribed_until = Some(Instant::now() + UNDESCRIBED_FOR);
+        }
         if found.error == 0 {
             self.described = true;
             self.state = GroupState {
@@ -415,6 +435,13 @@ fn group_problem(group: &str, error: i16) -> Problem {
         COORDINATOR_NOT_AVAILABLE | NOT_COORDINATOR | UNANSWERED => {
             (SourceReason::BrokerUnreachable, format!("group {group} has no coordinator now"))
         }
+        OVER_BUDGET => (
+            SourceReason::BudgetExceeded,
+            format!(
+                "the commits of group {group} are larger than the bytes of an answer that are read; \
+                 select fewer topics, or let an administrator raise --max-answer-mib"
+            ),
+        ),
         COORDINATOR_LOADING => {
             (SourceReason::StatsUnavailable, format!("the coordinator of group {group} is still loading"))
         }

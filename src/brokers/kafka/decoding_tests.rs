@@ -30,10 +30,11 @@ use super::configs::DescribeConfigs;
 use super::connection::Call;
 use super::fetch::Fetch;
 use super::groups::{DescribeConsumerGroups, DescribeGroups, FindCoordinator};
-use super::metadata::Metadata;
+use super::metadata::{ListTopics, Metadata};
 use super::offsets::{ListOffsets, Which};
 use super::wire::{Fields, Malformed};
 use crate::api::IsolationLevel;
+use crate::brokers::budget::Budget;
 
 fn text(words: &str) -> StrBytes {
     StrBytes::from_string(words.to_owned())
@@ -66,7 +67,7 @@ where
 }
 
 fn metadata() -> Metadata {
-    Metadata { topics: Some(vec!["orders".into()]) }
+    Metadata { topics: vec!["orders".into()], budget: Budget::default() }
 }
 
 fn offsets() -> ListOffsets {
@@ -107,10 +108,24 @@ fn metadata_is_read() {
     each_version(&metadata(), response, |view, version| {
         assert_eq!(view.brokers, [(5, "kafka-5:9092".parse().unwrap())]);
         let [topic] = &view.topics[..] else { panic!() };
-        assert_eq!((&*topic.name, topic.error, topic.internal), ("orders", 0, false));
+        assert_eq!((&*topic.name, topic.error, topic.partition_count), ("orders", 0, 3));
         assert_eq!(topic.leaders, [5, 7, -1]);
         assert_eq!(topic.id, [if version >= 10 { 9 } else { 0 }; 16]);
     });
+    each_version(&ListTopics { budget: Budget::default() }, response, |list, _| {
+        assert_eq!((list.topic_count, &list.topics[..]), (1, &[("orders".into(), 3)][..]));
+    });
+    let small = Budget { partitions: 2, brokers: 0, queues: 0, ..Budget::default() };
+    each_version(&Metadata { budget: small, ..metadata() }, response, |view, _| {
+        assert_eq!((view.broker_count, view.brokers.len()), (1, 0));
+        assert_eq!((view.topics[0].partition_count, view.topics[0].leaders.len()), (3, 0));
+    });
+    let mut frame = BytesMut::new();
+    response(9).encode(&mut frame, 9).unwrap();
+    let list = read(&ListTopics { budget: small }, &frame, 9).unwrap();
+    assert_eq!((list.topic_count, list.topics.len()), (1, 0));
+    let other = Metadata { topics: vec!["invoices".into()], budget: Budget::default() };
+    assert_eq!(read(&other, &frame, 9).unwrap().topics.len(), 0, "it was not asked for");
 }
 
 #[test]
@@ -389,7 +404,7 @@ fn read_all(frame: &[u8]) {
         }
     }
     each(&metadata(), frame);
-    each(&Metadata { topics: None }, frame);
+    each(&ListTopics { budget: Budget::default() }, frame);
     each(&offsets(), frame);
     each(&commits(), frame);
     each(&fetch(), frame);

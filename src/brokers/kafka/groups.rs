@@ -1,5 +1,6 @@
 //! FindCoordinator, DescribeGroups and ConsumerGroupDescribe: the coordinator, state and members of consumer groups.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::messages::{
@@ -12,12 +13,14 @@ use super::backlog::Assigned;
 use super::connection::Call;
 use super::member_hosts::HostCount;
 use super::wire::{Fields, Malformed};
+use crate::brokers::Problem;
 use crate::brokers::observation::MemberHosts;
 
 /// From this version on, one request can ask for the coordinators of many groups.
 const MANY_KEYS: i16 = 4;
 
 /// Asks who coordinates these groups.
+#[derive(Clone)]
 pub(super) struct FindCoordinator {
     pub(super) groups: Vec<Arc<str>>,
 }
@@ -68,8 +71,9 @@ impl Call for FindCoordinator {
             let group = self.groups.first().map(ToString::to_string).unwrap_or_default();
             return Ok(vec![Coordinator { group, node }]);
         }
+        let asked = names(&self.groups);
         let mut coordinators = Vec::new();
-        for _ in 0..fields.array_up_to(self.groups.len())? {
+        for _ in 0..fields.array_up_to(asked.len())? {
             let group = fields.string()?.to_owned();
             let node = fields.i32()?;
             fields.string()?; // host
@@ -77,7 +81,10 @@ impl Call for FindCoordinator {
             let error = fields.i16()?;
             fields.nullable_string()?; // error message
             fields.tags()?;
-            coordinators.push(Coordinator { group, node: if error == 0 { Ok(node) } else { Err(error) } });
+            if asked.contains(group.as_str()) {
+                coordinators
+                    .push(Coordinator { group, node: if error == 0 { Ok(node) } else { Err(error) } });
+            }
         }
         Ok(coordinators)
     }
@@ -96,7 +103,23 @@ pub(super) struct Description {
     pub(super) hosts: Option<MemberHosts>,
 }
 
+/// Our own error: what a broker reports of a group is larger than the budget allows.
+pub(super) const OVER_BUDGET: i16 = -2;
+
 impl Description {
+    pub(super) fn over_budget(groups: &[Arc<str>]) -> Option<Vec<Self>> {
+        let description = Self {
+            group: groups.first()?.to_string(),
+            error: OVER_BUDGET,
+            state: String::new(),
+            assignor: String::new(),
+            members: 0,
+            assigned: Vec::new(),
+            hosts: None,
+        };
+        Some(vec![description])
+    }
+
     /// Whether the group rebalances, in the states of either protocol.
     pub(super) fn is_rebalancing(&self) -> bool {
         matches!(
@@ -106,13 +129,11 @@ impl Description {
     }
 }
 
-/// Most groups that are described in one request, so that the answer stays small.
+/// Most groups that are described in one request. The answer holds each member's subscription and assignment, so that
+/// its size is known only afterwards: where it exceeds the budget, fewer are asked for at once.
 pub(super) const GROUPS_PER_DESCRIPTION: usize = 200;
 
-/// Most bytes of an answer. It has each member's subscription too, which is passed over.
-pub(super) const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
-
-/// Most assignments of a topic to a member that one answer may have. A group with more has no known owners, so that
+/// Most assignments of a topic to a member that are taken from one answer. A group with more has no known owners, so that
 /// nobody can fill the memory with them.
 pub(super) const MOST_ASSIGNED: usize = 100_000;
 
@@ -132,6 +153,7 @@ pub(super) fn assign(assigned: &mut Vec<Assigned>, found: Vec<Assigned>, room: &
 }
 
 /// Asks for state and members of groups of the classic protocol.
+#[derive(Clone)]
 pub(super) struct DescribeGroups {
     pub(super) groups: Vec<Arc<str>>,
 }
@@ -147,16 +169,27 @@ impl Call for DescribeGroups {
         DescribeGroupsRequest::default().with_groups(ids(&self.groups))
     }
 
+    const THROTTLE_SINCE: Option<i16> = Some(1);
+
     fn limit(&self) -> usize {
-        DESCRIPTION_LIMIT
+        usize::MAX
+    }
+
+    fn halves(&self) -> Option<[Self; 2]> {
+        halves(&self.groups).map(|halves| halves.map(|groups| Self { groups }))
+    }
+
+    fn over_budget(&self, _problem: &Problem) -> Option<Vec<Description>> {
+        Description::over_budget(&self.groups)
     }
 
     fn answer(&self, mut fields: Fields<'_>, version: i16) -> Result<Vec<Description>, Malformed> {
         if version >= 1 {
             fields.i32()?; // throttle time
         }
+        let asked = names(&self.groups);
         let (mut groups, mut room) = (Vec::new(), MOST_ASSIGNED);
-        for _ in 0..fields.array_up_to(self.groups.len())? {
+        for _ in 0..fields.array_up_to(asked.len())? {
             let error = fields.i16()?;
             let group = fields.string()?.to_owned();
             let state = fields.string()?.to_owned();
@@ -183,7 +216,9 @@ impl Call for DescribeGroups {
             }
             fields.tags()?;
             let hosts = hosts.finish();
-            groups.push(Description { group, error, state, assignor, members, assigned, hosts });
+            if asked.contains(group.as_str()) {
+                groups.push(Description { group, error, state, assignor, members, assigned, hosts });
+            }
         }
         Ok(groups)
     }
@@ -226,6 +261,7 @@ pub(super) fn number(member: u32) -> u16 {
 }
 
 /// Asks for state and members of groups of the new protocol (KIP-848).
+#[derive(Clone)]
 pub(super) struct DescribeConsumerGroups {
     pub(super) groups: Vec<Arc<str>>,
 }
@@ -242,13 +278,22 @@ impl Call for DescribeConsumerGroups {
     }
 
     fn limit(&self) -> usize {
-        DESCRIPTION_LIMIT
+        usize::MAX
+    }
+
+    fn halves(&self) -> Option<[Self; 2]> {
+        halves(&self.groups).map(|halves| halves.map(|groups| Self { groups }))
+    }
+
+    fn over_budget(&self, _problem: &Problem) -> Option<Vec<Description>> {
+        Description::over_budget(&self.groups)
     }
 
     fn answer(&self, mut fields: Fields<'_>, _version: i16) -> Result<Vec<Description>, Malformed> {
         fields.i32()?; // throttle time
+        let asked = names(&self.groups);
         let (mut groups, mut room) = (Vec::new(), MOST_ASSIGNED);
-        for _ in 0..fields.array_up_to(self.groups.len())? {
+        for _ in 0..fields.array_up_to(asked.len())? {
             let error = fields.i16()?;
             fields.nullable_string()?; // error message
             let group = fields.string()?.to_owned();
@@ -266,7 +311,9 @@ impl Call for DescribeConsumerGroups {
             fields.i32()?; // authorized operations
             fields.tags()?;
             let hosts = hosts.finish();
-            groups.push(Description { group, error, state, assignor, members, assigned, hosts });
+            if asked.contains(group.as_str()) {
+                groups.push(Description { group, error, state, assignor, members, assigned, hosts });
+            }
         }
         Ok(groups)
     }
@@ -307,6 +354,17 @@ fn consumer<'a>(fields: &mut Fields<'a>, member: u32) -> Result<(&'a str, Vec<As
     fields.tags()?;
     fields.tags()?;
     Ok((host, assigned))
+}
+
+/// The groups that were asked for.
+pub(super) fn names(groups: &[Arc<str>]) -> HashSet<&str> {
+    groups.iter().map(|group| &**group).collect()
+}
+
+/// The groups in two halves; absent for a single one.
+pub(super) fn halves(groups: &[Arc<str>]) -> Option<[Vec<Arc<str>>; 2]> {
+    let (first, second) = groups.split_at(groups.len() / 2);
+    (!first.is_empty()).then(|| [first.to_vec(), second.to_vec()])
 }
 
 pub(super) fn ids(groups: &[Arc<str>]) -> Vec<GroupId> {

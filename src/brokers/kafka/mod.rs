@@ -1,7 +1,7 @@
 //! Kafka: reads the lag of many consumer groups of one cluster, with a handful of requests per poll.
 //!
 //! One poll, in this order ([`KafkaReader::read`] has it as code), each request split where it would become very large:
-//! 1. metadata of all wanted topics, in one request to any broker;
+//! 1. metadata of all wanted topics, in one request to any broker; for patterns, now and then a list of all topics;
 //! 2. where a log begins, one request to each leader, only for what is not caught up;
 //! 3. what is committed, one request to each coordinator for all its groups;
 //! 4. where the logs end, one request to each leader;
@@ -12,10 +12,15 @@
 //! The log's start is read before the commits and its end after them: all three only grow, so nothing that happens in
 //! between can look like a lost or an impossible commit.
 //!
-//! Reading creates nothing: no topic is created by metadata, and no coordinator is asked for before the topic of
-//! commits exists, because brokers create that one on demand.
+//! Reading creates no topic of a user: metadata is asked for without creation. The coordinator is always asked for, also
+//! where no topic `__consumer_offsets` is to be seen: brokers create that one on demand, and services that keep commits
+//! elsewhere (Azure Event Hubs) never show it.
+//!
+//! Every answer is checked against its question: what was not asked for is no answer, and what was asked for and not
+//! answered is unknown.
 
 pub mod access;
+mod ask;
 mod auth;
 pub mod backlog;
 mod cluster;
@@ -27,10 +32,12 @@ mod consumers;
 mod decoding_tests;
 pub mod endpoint;
 mod fetch;
+mod frame;
 #[cfg(test)]
 mod group_decoding_tests;
 mod groups;
 mod heads;
+mod listing;
 mod member_hosts;
 pub mod metadata;
 mod offsets;
@@ -59,14 +66,15 @@ use self::configs::Retentions;
 use self::connection::Settings;
 use self::consumers::{Consumers, GroupMemory};
 use self::heads::Heads;
+use self::listing::{Listing, Matched};
 use self::offsets::Which;
 use self::share_backlog::Acknowledged;
 use self::share_groups::ShareOffset;
 use self::skipped::Skipped;
-use self::topics::{Matched, Topics};
+use self::topics::{DENIED_FOR, Topics};
 use self::transactions::Transactions;
 use super::address::AddressPolicy;
-use super::budget::Budget;
+use super::budget::{Budget, Limit};
 use super::reader::{Reader, Watched};
 use super::{Note, Problem, Reading, SourceReason, tls};
 use crate::api::IsolationLevel;
@@ -76,6 +84,7 @@ use crate::plan::{KafkaInterest, NameSelector};
 pub struct KafkaReader {
     cluster: Cluster,
     topics: Topics,
+    listing: Listing,
     tls_not_verified: bool,
     requests: usize,
 }
@@ -86,6 +95,8 @@ pub struct Memory {
     history: History,
     group: GroupMemory,
     matched: Matched,
+    /// It exceeds the budget, and when to look again.
+    over_budget: Option<(Instant, Problem)>,
     heads: Heads,
     skipped: Skipped,
     acknowledged: Acknowledged,
@@ -108,10 +119,11 @@ impl KafkaReader {
         let bootstrap = access.bootstrap.iter().map(endpoint).collect::<Result<_, _>>()?;
         let tls_not_verified = access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
         let tls = access.tls.as_ref().map(tls::client_config).transpose()?;
-        let settings = Settings { addresses, budget, tls, sasl: access.sasl };
+        let settings = Settings::new(addresses.for_session(), budget, tls, access.sasl);
         Ok(Self {
             cluster: Cluster::new(settings, bootstrap),
             topics: Topics::default(),
+            listing: Listing::default(),
             tls_not_verified,
             requests: 0,
         })
@@ -134,12 +146,21 @@ impl KafkaReader {
         due: &mut [&mut KafkaWatched],
         poll: &mut Poll,
     ) -> Result<Vec<Reading>, Problem> {
-        let Self { cluster, topics, .. } = self;
-        if due.iter().any(|one| matches!(one.interest.topics, NameSelector::Pattern(_))) {
-            topics.list(cluster, poll).await?;
+        let Self { cluster, topics, listing, .. } = self;
+        if due.iter().any(|one| one.interest.topics.is_pattern()) {
+            listing.refresh(cluster, poll).await;
         }
-        let selected: Vec<Vec<Arc<str>>> = due.iter_mut().map(|one| select(one, topics)).collect();
-        topics.refresh(&selected.iter().flatten().cloned().collect(), cluster, poll).await?;
+        let budget = cluster.budget();
+        let mut chosen: Vec<Result<Vec<Arc<str>>, Problem>> =
+            due.iter_mut().map(|one| select(one, listing, budget)).collect();
+        topics.refresh(&chosen.iter().flatten().flatten().cloned().collect(), cluster, poll).await?;
+        for (one, chosen) in due.iter_mut().zip(&mut chosen) {
+            if let Some(problem) = over_budget(one, chosen, topics, budget) {
+                *chosen = Err(problem);
+            }
+        }
+        let refused: Vec<_> = chosen.iter().map(|chosen| chosen.as_ref().err().cloned()).collect();
+        let selected: Vec<_> = chosen.into_iter().map(Result::unwrap_or_default).collect();
 
         let starts =
             names(due, &selected, |one, name| one.memory.history.needs_start() || !topics.has_starts(name));
@@ -156,13 +177,14 @@ impl KafkaReader {
         // Last, because a reading is complete without it.
         consumers.describe(cluster, poll).await;
         consumers.read_share_offsets(cluster, poll).await;
-        if let Some(problem) = &poll.refused {
-            return Err(problem.clone());
-        }
         let mut readings: Vec<Reading> = due
             .iter_mut()
+            .zip(refused)
             .zip(&selected)
-            .map(|(one, names)| reading_of(one, names, topics, &consumers))
+            .map(|((one, refused), names)| match refused {
+                Some(problem) => Reading::Unknown(problem),
+                None => complete(reading_of(one, names, topics, &consumers), one, listing),
+            })
             .collect();
         probes::complete(due, &selected, &mut readings, topics, cluster, poll).await;
         for reading in readings.iter_mut().filter(|_| self.tls_not_verified) {
@@ -188,16 +210,49 @@ impl Reader for KafkaReader {
         let mut poll = Poll::new(deadline);
         let result = self.sweep(due, &mut poll).await;
         self.requests = poll.requests;
-        self.cluster.finish(poll);
+        self.cluster.finish(poll, result.is_ok());
         result
     }
 }
 
-/// The topics of an interest.
-fn select(one: &mut KafkaWatched, topics: &Topics) -> Vec<Arc<str>> {
+/// The topics of an interest, or why they are not read.
+fn select(one: &mut KafkaWatched, listing: &Listing, budget: Budget) -> Result<Vec<Arc<str>>, Problem> {
+    let now = Instant::now();
+    let Memory { over_budget, matched, .. } = &mut one.memory;
+    if let Some((_, problem)) = over_budget.as_ref().filter(|(until, _)| now < *until) {
+        return Err(problem.clone());
+    }
+    *over_budget = None;
     match &one.interest.topics {
-        NameSelector::Names(names) => names.iter().map(|name| name.as_str().into()).collect(),
-        NameSelector::Pattern(pattern) => topics.matching(pattern, &mut one.memory.matched),
+        NameSelector::Names(names) => Ok(names.iter().map(|name| name.as_str().into()).collect()),
+        NameSelector::Pattern(pattern) => listing.matching(pattern, &one.interest.topics, matched, budget),
+    }
+}
+
+/// Whether the topics together have more partitions than the budget allows.
+fn over_budget(
+    one: &mut KafkaWatched,
+    chosen: &Result<Vec<Arc<str>>, Problem>,
+    topics: &Topics,
+    budget: Budget,
+) -> Option<Problem> {
+    let names = chosen.as_ref().ok().filter(|names| names.len() > 1)?;
+    let partitions: usize = names.iter().map(|name| topics.partition_count(name)).sum();
+    let subject = format!("the selection of {} topics", names.len());
+    let number = u64::try_from(partitions).unwrap_or(u64::MAX);
+    let problem = budget.check(Limit::Partitions, &subject, number).err()?;
+    one.memory.over_budget = Some((Instant::now() + DENIED_FOR, problem.clone()));
+    Some(problem)
+}
+
+/// A pattern's reading is incomplete while topics may have appeared that nobody could list.
+fn complete(reading: Reading, one: &KafkaWatched, listing: &Listing) -> Reading {
+    match (reading, listing.problem().filter(|_| one.interest.topics.is_pattern())) {
+        (Reading::Known(mut backlog), Some(problem)) => {
+            backlog.arrived = None;
+            Reading::AtLeast(backlog, problem.clone())
+        }
+        (reading, _) => reading,
     }
 }
 
@@ -223,11 +278,7 @@ async fn read_commits(
         let existing = names.iter().filter_map(|name| Some((Arc::clone(name), topics.partitions(name)?)));
         consumers.want(&one.interest.group, &one.memory.group, existing);
     }
-    if topics.has_commits() {
-        consumers.read_commits(cluster, poll).await;
-    } else {
-        consumers.settle_as_absent();
-    }
+    consumers.read_commits(cluster, poll).await;
     consumers
 }
 
@@ -243,7 +294,7 @@ fn reading_of(one: &mut KafkaWatched, names: &[Arc<str>], topics: &Topics, consu
         return Reading::Unknown(problem.clone());
     }
     // A topic that a pattern matched and that is gone is not missing: it does not match any more.
-    let by_pattern = matches!(interest.topics, NameSelector::Pattern(_));
+    let by_pattern = interest.topics.is_pattern();
     let names = names.iter().filter(|name| !(by_pattern && topics.is_absent(name)));
     let offsets: Vec<_> = names
         .map(|name| match &consumer.share {

@@ -1,6 +1,6 @@
 //! ListOffsets: where the log of a partition begins and ends.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -21,6 +21,7 @@ pub(super) enum Which {
 }
 
 /// Asks the leader of these partitions.
+#[derive(Clone)]
 pub(super) struct ListOffsets {
     pub(super) which: Which,
     pub(super) topics: Vec<(Arc<str>, Vec<i32>)>,
@@ -63,11 +64,12 @@ impl Call for ListOffsets {
     }
 
     fn answer(&self, mut fields: Fields<'_>, version: i16) -> Result<Vec<Found>, Malformed> {
-        let asked: HashSet<Arc<str>> = self.topics.iter().map(|(name, _)| Arc::clone(name)).collect();
+        let asked: HashMap<&str, (&Arc<str>, &[i32])> =
+            self.topics.iter().map(|(name, partitions)| (&**name, (name, partitions.as_slice()))).collect();
         fields.i32()?; // throttle time
         let mut found = Vec::new();
         for _ in 0..fields.array_up_to(asked.len())? {
-            let topic = asked.get(fields.string()?);
+            let topic = asked.get(fields.string()?).copied();
             for _ in 0..fields.array()? {
                 let partition = fields.i32()?;
                 let error = fields.i16()?;
@@ -79,7 +81,9 @@ impl Call for ListOffsets {
                 fields.tags()?;
                 // A negative offset without an error means unknown, never zero.
                 let offset = if error == 0 && offset >= 0 { Ok(offset) } else { Err(error) };
-                found.extend(topic.map(|topic| (Arc::clone(topic), partition, offset)));
+                // What was not asked for is no answer to this request.
+                let topic = topic.filter(|(_, partitions)| partitions.contains(&partition));
+                found.extend(topic.map(|(topic, _)| (Arc::clone(topic), partition, offset)));
             }
             fields.tags()?;
         }

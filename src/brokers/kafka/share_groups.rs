@@ -18,11 +18,13 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 
 use super::commits::AskedGroup;
 use super::connection::Call;
-use super::groups::{DESCRIPTION_LIMIT, Description, ids};
+use super::groups::{Description, halves, ids, names};
 use super::member_hosts::HostCount;
 use super::wire::{Fields, Malformed};
+use crate::brokers::Problem;
 
 /// Asks for state and members of share groups.
+#[derive(Clone)]
 pub(super) struct DescribeShareGroups {
     pub(super) groups: Vec<Arc<str>>,
 }
@@ -40,13 +42,22 @@ impl Call for DescribeShareGroups {
     }
 
     fn limit(&self) -> usize {
-        DESCRIPTION_LIMIT
+        usize::MAX
+    }
+
+    fn halves(&self) -> Option<[Self; 2]> {
+        halves(&self.groups).map(|halves| halves.map(|groups| Self { groups }))
+    }
+
+    fn over_budget(&self, _problem: &Problem) -> Option<Vec<Description>> {
+        Description::over_budget(&self.groups)
     }
 
     fn answer(&self, mut fields: Fields<'_>, _version: i16) -> Result<Vec<Description>, Malformed> {
         fields.i32()?; // throttle time
+        let asked = names(&self.groups);
         let mut groups = Vec::new();
-        for _ in 0..fields.array_up_to(self.groups.len())? {
+        for _ in 0..fields.array_up_to(asked.len())? {
             let error = fields.i16()?;
             fields.nullable_string()?; // error message
             let group = fields.string()?.to_owned();
@@ -61,7 +72,9 @@ impl Call for DescribeShareGroups {
             fields.i32()?; // authorized operations
             fields.tags()?;
             let (assignor, assigned, hosts) = (String::new(), Vec::new(), hosts.finish());
-            groups.push(Description { group, error, state, assignor, members, assigned, hosts });
+            if asked.contains(group.as_str()) {
+                groups.push(Description { group, error, state, assignor, members, assigned, hosts });
+            }
         }
         Ok(groups)
     }
@@ -89,6 +102,7 @@ fn member<'a>(fields: &mut Fields<'a>) -> Result<&'a str, Malformed> {
 }
 
 /// Asks the coordinator of these share groups how far they are.
+#[derive(Clone)]
 pub(super) struct DescribeShareOffsets {
     pub(super) groups: Vec<AskedGroup>,
 }
@@ -165,7 +179,10 @@ impl Call for DescribeShareOffsets {
             let error = fields.i16()?;
             fields.nullable_string()?; // error message
             fields.tags()?;
-            groups.push(ShareOffsets { group, error, topics: found });
+            // What was not asked for is no answer to this request.
+            if self.groups.iter().any(|asked| *asked.group == *group) {
+                groups.push(ShareOffsets { group, error, topics: found });
+            }
         }
         Ok(groups)
     }

@@ -10,11 +10,15 @@ use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescri
 
 use super::backlog::Assigned;
 use super::connection::Call;
-use super::groups::{DESCRIPTION_LIMIT, Description, MOST_ASSIGNED, assign, ids, number, partitions};
+use super::groups::{
+    Description, MOST_ASSIGNED, assign, halves, ids, names as asked_names, number, partitions,
+};
 use super::member_hosts::HostCount;
 use super::wire::{Fields, Malformed};
+use crate::brokers::Problem;
 
 /// Asks for state and members of streams groups.
+#[derive(Clone)]
 pub(super) struct DescribeStreamsGroups {
     pub(super) groups: Vec<Arc<str>>,
 }
@@ -32,13 +36,22 @@ impl Call for DescribeStreamsGroups {
     }
 
     fn limit(&self) -> usize {
-        DESCRIPTION_LIMIT
+        usize::MAX
+    }
+
+    fn halves(&self) -> Option<[Self; 2]> {
+        halves(&self.groups).map(|halves| halves.map(|groups| Self { groups }))
+    }
+
+    fn over_budget(&self, _problem: &Problem) -> Option<Vec<Description>> {
+        Description::over_budget(&self.groups)
     }
 
     fn answer(&self, mut fields: Fields<'_>, _version: i16) -> Result<Vec<Description>, Malformed> {
         fields.i32()?; // throttle time
+        let asked = asked_names(&self.groups);
         let (mut groups, mut room) = (Vec::new(), MOST_ASSIGNED);
-        for _ in 0..fields.array_up_to(self.groups.len())? {
+        for _ in 0..fields.array_up_to(asked.len())? {
             let error = fields.i16()?;
             fields.nullable_string()?; // error message
             let group = fields.string()?.to_owned();
@@ -64,7 +77,9 @@ impl Call for DescribeStreamsGroups {
             fields.i32()?; // authorized operations
             fields.tags()?;
             let (assignor, hosts) = (String::new(), hosts.finish());
-            groups.push(Description { group, error, state, assignor, members, assigned, hosts });
+            if asked.contains(group.as_str()) {
+                groups.push(Description { group, error, state, assignor, members, assigned, hosts });
+            }
         }
         Ok(groups)
     }

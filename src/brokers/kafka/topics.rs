@@ -1,6 +1,6 @@
-//! The topics that are watched: which there are, who leads their partitions, where their logs begin and end.
+//! The topics that are read: who leads their partitions, where their logs begin and end.
 //!
-//! Shared by all interests of a poll, so that a topic is asked for once however many groups read it.
+//! Shared by all interests of a session, so that a topic is asked for once however many groups read it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,112 +14,81 @@ use super::metadata::{Metadata, NO_LEADER, TopicId, TopicView};
 use super::offsets::{ListOffsets, Which};
 use super::transactions::Ends;
 use crate::api::IsolationLevel;
+use crate::brokers::budget::{Budget, Limit};
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
-use crate::plan::NamePattern;
 
 /// Topics asked for in one metadata request.
 const TOPICS_PER_REQUEST: usize = 2000;
 /// Partitions asked for in one request to their leader.
 const PARTITIONS_PER_REQUEST: usize = 5000;
-/// How old the list of all topics may be that patterns are matched with. With polls in between, a new topic is to be
-/// seen within 30 s.
-const LISTING_AGE: Duration = Duration::from_secs(20);
-/// What is not allowed is asked for once a minute.
+/// What is not allowed, or exceeds the budget, is asked for once a minute.
 pub(super) const DENIED_FOR: Duration = Duration::from_secs(60);
-/// Where the groups' commits are kept. Asking for a group's coordinator makes a broker create it.
-const COMMITS_TOPIC: &str = "__consumer_offsets";
+/// A topic that nobody asked for in this time is forgotten. Longer than the longest period of polls, so that objects
+/// with different periods do not forget each other's topics.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(900);
 
 const UNKNOWN_TOPIC: i16 = 3;
 const INVALID_TOPIC: i16 = 17;
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
-/// Our own: the broker said nothing.
+/// Our own: the broker answered nothing.
 const UNANSWERED: i16 = -1;
 /// Stands for an offset that is not known.
 const NO_OFFSET: i64 = -1;
 
 /// The topics of one cluster.
-#[derive(Default)]
 pub(super) struct Topics {
     known: BTreeMap<Arc<str>, Topic>,
-    listing: Option<Listing>,
-    commits_topic_exists: bool,
+    /// When the poll that is going on asked for its topics.
+    refreshed_at: Instant,
 }
 
-/// All topics that patterns can match.
-struct Listing {
-    taken_at: Instant,
-    /// Another number: other topics.
-    generation: u64,
-    names: Vec<Arc<str>>,
-}
-
-/// The topics that one pattern matches, kept until there are others.
-#[derive(Debug, Default)]
-pub(super) struct Matched {
-    generation: u64,
-    names: Vec<Arc<str>>,
-}
-
-pub(super) struct Topic {
-    pub(super) id: TopicId,
+struct Topic {
+    id: TopicId,
     error: i16,
+    /// It exceeds the budget.
+    refused: Option<Problem>,
     ask_again_at: Option<Instant>,
+    /// When a poll last asked for it.
+    wanted_at: Instant,
+    partition_count: usize,
+    /// Leader by partition.
+    leaders: Vec<i32>,
+    /// Offsets by partition; as many as leaders once they have been asked for.
     partitions: Vec<Partition>,
 }
 
 #[derive(Clone)]
 struct Partition {
-    leader: i32,
     start: i64,
     /// By isolation level; read anew in each poll.
     ends: [i64; 2],
     fault: Option<Arc<Problem>>,
 }
 
+impl Default for Topics {
+    fn default() -> Self {
+        Self { known: BTreeMap::new(), refreshed_at: Instant::now() }
+    }
+}
+
 impl Topics {
-    /// Lists all topics when that is due.
-    pub(super) async fn list(&mut self, cluster: &mut Cluster, poll: &mut Poll) -> Result<(), Problem> {
-        if self.listing.as_ref().is_some_and(|listing| listing.taken_at.elapsed() < LISTING_AGE) {
-            return Ok(());
-        }
-        let views = cluster.call_any(&[Metadata { topics: None }], poll).await?;
-        let topics = views.into_iter().flat_map(|view| view.topics);
-        // A consumer's pattern does not match internal topics either.
-        let mut names: Vec<_> =
-            topics.filter(|topic| !topic.internal && topic.error == 0).map(|topic| topic.name).collect();
-        names.sort_unstable();
-        let generation = match &self.listing {
-            Some(listing) if listing.names == names => listing.generation,
-            Some(listing) => listing.generation + 1,
-            None => 1,
-        };
-        self.listing = Some(Listing { taken_at: Instant::now(), generation, names });
-        Ok(())
-    }
-
-    /// The listed topics that the pattern matches.
-    pub(super) fn matching(&self, pattern: &NamePattern, matched: &mut Matched) -> Vec<Arc<str>> {
-        if let Some(listing) =
-            self.listing.as_ref().filter(|listing| listing.generation != matched.generation)
-        {
-            matched.generation = listing.generation;
-            matched.names = listing.names.iter().filter(|name| pattern.is_match(name)).cloned().collect();
-        }
-        matched.names.clone()
-    }
-
-    /// Reads who leads the partitions of the wanted topics, and forgets all other topics.
+    /// Reads who leads the partitions of the wanted topics, and forgets those that nobody wanted for long.
     pub(super) async fn refresh(
         &mut self,
         wanted: &BTreeSet<Arc<str>>,
         cluster: &mut Cluster,
         poll: &mut Poll,
     ) -> Result<(), Problem> {
-        self.known.retain(|name, _| wanted.contains(name));
+        let now = Instant::now();
+        self.refreshed_at = now;
+        self.known.retain(|_, topic| now.saturating_duration_since(topic.wanted_at) < FORGOTTEN_AFTER);
         for name in wanted {
-            let topic = self.known.entry(Arc::clone(name)).or_insert_with(Topic::unseen);
-            topic.error = if topic.is_denied() { TOPIC_AUTHORIZATION_FAILED } else { UNANSWERED };
+            let topic = self.known.entry(Arc::clone(name)).or_insert_with(|| Topic::unseen(now));
+            topic.wanted_at = now;
+            if !topic.is_denied() {
+                (topic.error, topic.refused) = (UNANSWERED, None);
+            }
             for partition in &mut topic.partitions {
                 partition.ends = [NO_OFFSET; 2];
                 partition.fault = None;
@@ -129,39 +98,35 @@ impl Topics {
     }
 
     async fn find_leaders(&mut self, cluster: &mut Cluster, poll: &mut Poll) -> Result<(), Problem> {
-        let askable =
-            self.known.iter().filter(|(_, topic)| !topic.is_denied()).map(|(name, _)| Arc::clone(name));
-        let mut names: Vec<_> = askable.collect();
-        if !self.commits_topic_exists {
-            names.push(COMMITS_TOPIC.into());
-        }
-        let mut calls: Vec<_> =
-            names.chunks(TOPICS_PER_REQUEST).map(|names| Metadata { topics: Some(names.to_vec()) }).collect();
+        let askable = self.known.iter().filter(|(_, topic)| topic.wanted_at == self.refreshed_at);
+        let askable = askable.filter(|(_, topic)| !topic.is_denied()).map(|(name, _)| Arc::clone(name));
+        let (names, budget) = (askable.collect::<Vec<_>>(), cluster.budget());
+        let mut calls: Vec<_> = names
+            .chunks(cluster.batch::<Metadata>(TOPICS_PER_REQUEST))
+            .map(|names| Metadata { topics: names.to_vec(), budget })
+            .collect();
         if calls.is_empty() {
-            calls.push(Metadata { topics: Some(Vec::new()) });
+            // Who the brokers are.
+            calls.push(Metadata { topics: Vec::new(), budget });
         }
         for view in cluster.call_any(&calls, poll).await? {
-            cluster.learn(&view);
+            cluster.learn(&view)?;
             for topic in view.topics {
-                if &*topic.name == COMMITS_TOPIC && topic.error != UNKNOWN_TOPIC {
-                    self.commits_topic_exists = true;
-                }
-                if let Some(known) = self.known.get_mut(&topic.name) {
-                    known.update(&topic);
-                }
+                let known = self.known.get_mut(&topic.name);
+                known.into_iter().for_each(|known| known.update(&topic, budget));
             }
         }
         Ok(())
     }
 
-    /// Whether any group can have committed anything.
-    pub(super) fn has_commits(&self) -> bool {
-        self.commits_topic_exists
+    /// Number of partitions of a topic that exists, whether or not it exceeds the budget.
+    pub(super) fn partition_count(&self, name: &str) -> usize {
+        self.known.get(name).map_or(0, |topic| topic.partition_count)
     }
 
-    /// Partition count of a topic that exists.
+    /// Number of partitions of a topic that exists and can be read.
     pub(super) fn partitions(&self, name: &str) -> Option<usize> {
-        self.known.get(name).filter(|topic| topic.error == 0).map(|topic| topic.partitions.len())
+        self.known.get(name).filter(|topic| topic.is_readable()).map(|topic| topic.leaders.len())
     }
 
     /// Whether the topic does not exist.
@@ -171,8 +136,8 @@ impl Topics {
 
     /// Who leads a partition.
     pub(super) fn leader(&self, name: &str, index: i32) -> Option<i32> {
-        let partition = self.known.get(name)?.partitions.get(usize::try_from(index).ok()?)?;
-        Some(partition.leader).filter(|leader| *leader != NO_LEADER)
+        let leader = self.known.get(name)?.leaders.get(usize::try_from(index).ok()?)?;
+        Some(*leader).filter(|leader| *leader != NO_LEADER)
     }
 
     /// Where each partition ends for those who read only what is committed, and where for all, if both were read.
@@ -186,7 +151,10 @@ impl Topics {
 
     /// Whether the start of every log of the topic was read at some time.
     pub(super) fn has_starts(&self, name: &str) -> bool {
-        let starts = |topic: &Topic| topic.partitions.iter().all(|partition| partition.start != NO_OFFSET);
+        let starts = |topic: &Topic| {
+            topic.partitions.len() == topic.leaders.len()
+                && topic.partitions.iter().all(|partition| partition.start != NO_OFFSET)
+        };
         self.known.get(name).is_some_and(starts)
     }
 
@@ -200,8 +168,9 @@ impl Topics {
         poll: &mut Poll,
     ) {
         for name in names {
-            for partition in self.known.get_mut(name).into_iter().flat_map(|topic| &mut topic.partitions) {
-                *partition.offset_mut(which) = NO_OFFSET;
+            for topic in self.known.get_mut(name).into_iter() {
+                topic.partitions.resize(topic.leaders.len(), Partition::unseen());
+                topic.partitions.iter_mut().for_each(|partition| *partition.offset_mut(which) = NO_OFFSET);
             }
         }
         let complete = self.ask_leaders(which, names, cluster, poll).await;
@@ -241,13 +210,13 @@ impl Topics {
         let mut work: HashMap<i32, Vec<ListOffsets>> = HashMap::new();
         let mut room: HashMap<i32, usize> = HashMap::new();
         for name in names {
-            let Some(topic) = self.known.get(name).filter(|topic| topic.error == 0) else { continue };
-            for (index, partition) in (0..).zip(&topic.partitions) {
-                if partition.leader == NO_LEADER || partition.offset(which) != NO_OFFSET {
+            let Some(topic) = self.known.get(name).filter(|topic| topic.is_readable()) else { continue };
+            for (index, (leader, partition)) in (0..).zip(topic.leaders.iter().zip(&topic.partitions)) {
+                if *leader == NO_LEADER || partition.offset(which) != NO_OFFSET {
                     continue;
                 }
-                let calls = work.entry(partition.leader).or_default();
-                let left = room.entry(partition.leader).or_default();
+                let calls = work.entry(*leader).or_default();
+                let left = room.entry(*leader).or_default();
                 if *left == 0 {
                     calls.push(ListOffsets { which, topics: Vec::new() });
                     *left = PARTITIONS_PER_REQUEST;
@@ -273,21 +242,19 @@ impl Topics {
     ) -> bool {
         let mut complete = true;
         for name in names {
-            for (index, partition) in
-                self.known.get_mut(name).into_iter().flat_map(|topic| &mut topic.partitions).enumerate()
-            {
+            let Some(topic) = self.known.get_mut(name) else { continue };
+            for (index, (leader, partition)) in topic.leaders.iter().zip(&mut topic.partitions).enumerate() {
                 if partition.offset(which) != NO_OFFSET {
                     continue;
                 }
                 complete = false;
-                if partition.leader == NO_LEADER {
-                    let message = format!("partition {name}-{index} has no leader, its brokers are down");
+                if *leader == NO_LEADER {
+                    let message = format!("partition {name}-{index} has no leader; its brokers are down");
                     partition.fault = Some(Arc::new(Problem::new(SourceReason::BrokerUnreachable, message)));
-                } else if let Err(problem) = cluster.usable(partition.leader, poll) {
+                } else if let Err(problem) = cluster.usable(*leader, poll) {
                     partition.fault = Some(problem);
                 } else if partition.fault.is_none() {
-                    let message =
-                        format!("broker {} says nothing about partition {name}-{index}", partition.leader);
+                    let message = format!("broker {leader} does not answer for partition {name}-{index}");
                     partition.fault = Some(Arc::new(Problem::new(SourceReason::ResponseInvalid, message)));
                 }
             }
@@ -305,17 +272,22 @@ impl Topics {
     /// What is wrong with the topic as a whole.
     pub(super) fn logs(&self, name: &str, isolation: IsolationLevel) -> Result<Logs, Problem> {
         let topic = self.known.get(name).ok_or_else(|| topic_problem(name, UNANSWERED))?;
+        if let Some(problem) = &topic.refused {
+            return Err(problem.clone());
+        }
         if topic.error != 0 {
             return Err(topic_problem(name, topic.error));
         }
-        let log = |partition: &Partition| {
+        let unread = Partition::unseen();
+        let log = |index| {
+            let partition = topic.partitions.get(index).unwrap_or(&unread);
             let (start, end) = (partition.start, partition.offset(Which::End(isolation)));
             if start != NO_OFFSET && end != NO_OFFSET {
                 return Ok((start, end));
             }
             Err(partition.fault.clone().unwrap_or_else(|| Arc::new(topic_problem(name, UNANSWERED))))
         };
-        Ok(Logs { id: topic.id, logs: topic.partitions.iter().map(log).collect() })
+        Ok(Logs { id: topic.id, logs: (0..topic.leaders.len()).map(log).collect() })
     }
 }
 
@@ -326,35 +298,56 @@ pub(super) struct Logs {
 }
 
 impl Topic {
-    fn unseen() -> Self {
-        Self { id: TopicId::default(), error: UNANSWERED, ask_again_at: None, partitions: Vec::new() }
+    fn unseen(now: Instant) -> Self {
+        Self {
+            id: TopicId::default(),
+            error: UNANSWERED,
+            refused: None,
+            ask_again_at: None,
+            wanted_at: now,
+            partition_count: 0,
+            leaders: Vec::new(),
+            partitions: Vec::new(),
+        }
     }
 
     fn is_denied(&self) -> bool {
         self.ask_again_at.is_some_and(|at| Instant::now() < at)
     }
 
-    fn update(&mut self, view: &TopicView) {
+    fn is_readable(&self) -> bool {
+        self.error == 0 && self.refused.is_none()
+    }
+
+    fn update(&mut self, view: &TopicView, budget: Budget) {
         // A topic without partitions is one that is being created or deleted.
-        self.error = if view.error == 0 && view.leaders.is_empty() { UNANSWERED } else { view.error };
-        self.ask_again_at = (view.error == TOPIC_AUTHORIZATION_FAILED).then(|| Instant::now() + DENIED_FOR);
-        if view.error != 0 {
+        let unready = view.error == 0 && view.partition_count == 0 && view.refused.is_none();
+        self.error = if unready { UNANSWERED } else { view.error };
+        let number = u64::try_from(view.partition_count).unwrap_or(u64::MAX);
+        let subject = format!("topic {}", quote(&view.name));
+        let checked = budget.check(Limit::Partitions, &subject, number);
+        self.refused = view.refused.clone().or(checked.err());
+        let is_denied = view.error == TOPIC_AUTHORIZATION_FAILED || self.refused.is_some();
+        self.ask_again_at = is_denied.then(|| Instant::now() + DENIED_FOR);
+        self.partition_count = view.partition_count;
+        if self.refused.is_some() {
+            (self.leaders, self.partitions) = (Vec::new(), Vec::new());
+        }
+        if !self.is_readable() {
             return;
         }
         if self.id != view.id {
             self.partitions.clear();
         }
         self.id = view.id;
-        self.partitions.resize(view.leaders.len(), Partition::unseen());
-        for (partition, leader) in self.partitions.iter_mut().zip(&view.leaders) {
-            partition.leader = *leader;
-        }
+        self.leaders.clone_from(&view.leaders);
+        self.partitions.truncate(self.leaders.len());
     }
 }
 
 impl Partition {
     fn unseen() -> Self {
-        Self { leader: NO_LEADER, start: NO_OFFSET, ends: [NO_OFFSET; 2], fault: None }
+        Self { start: NO_OFFSET, ends: [NO_OFFSET; 2], fault: None }
     }
 
     fn offset(&self, which: Which) -> i64 {
@@ -392,7 +385,7 @@ fn topic_problem(name: &str, error: i16) -> Problem {
         }
         TOPIC_AUTHORIZATION_FAILED => (
             SourceReason::AuthorizationFailed,
-            format!("the user may not read topic={}; allow it to Describe the topic", quote(name)),
+            format!("the user is not allowed to read topic={}; allow it to Describe the topic", quote(name)),
         ),
         UNANSWERED => (
             SourceReason::StatsUnavailable,

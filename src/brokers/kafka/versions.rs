@@ -9,13 +9,14 @@ use super::connection::{CLIENT, Call};
 use super::wire::{Fields, Malformed};
 
 /// Asks for the versions.
+#[derive(Clone)]
 pub(super) struct ApiVersions;
 
 /// What a broker answers to a version that it does not know.
 const UNSUPPORTED_VERSION: i16 = 35;
 
 impl ApiVersions {
-    /// What may be asked before anything is known: this question, in one version of it.
+    /// What can be asked before anything is known: this question, in one version of it.
     pub(super) fn only(version: i16) -> HashMap<i16, (i16, i16)> {
         HashMap::from([(ApiKey::ApiVersions as i16, (version, version))])
     }
@@ -28,6 +29,8 @@ impl Call for ApiVersions {
     /// Lowest and highest version by request; absent when the broker does not know this version of the question.
     type Answer = Option<HashMap<i16, (i16, i16)>>;
     const VERSIONS: (i16, i16) = (0, 3);
+    /// It stands at the end, where nobody is throttled yet.
+    const THROTTLE_SINCE: Option<i16> = None;
 
     fn request(&self, _version: i16) -> ApiVersionsRequest {
         ApiVersionsRequest::default()

@@ -182,7 +182,10 @@ impl Endpoint {
                     403 => (
                         Failure::Refused,
                         SourceReason::AuthenticationFailed,
-                        format!("AMQP at {server} refuses user {user}; correct the Secret: {words}"),
+                        format!(
+                            "AMQP at {server} refuses user {user}; correct the Secret: {words}{}",
+                            self.credentials.line_break_hint()
+                        ),
                     ),
                     530 if words.contains("not found") => (
                         Failure::Vhost,
