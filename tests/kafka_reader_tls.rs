@@ -154,3 +154,39 @@ async fn tls_to_a_plain_port_is_told() {
         "a broker takes the first bytes for a very long request: {problem}"
     );
 }
+
+/// What `openssl req -x509` makes: signed by itself, and an authority (CA:TRUE).
+fn self_signed(name: &str, last_year: i32) -> Identity {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    Identity { certificate: params.self_signed(&key).unwrap(), key }
+}
+
+fn trusting_exactly(identity: &Identity) -> TlsAccess {
+    TlsAccess { ca_pem: Some(identity.certificate.pem().into_bytes()), ..TlsAccess::default() }
+}
+
+#[tokio::test]
+async fn a_self_signed_authority_that_is_itself_trusted_is_accepted() {
+    let server = self_signed("127.0.0.1", 2100);
+    let (_kafka, address) = behind_tls(&server, None).await;
+    assert_eq!(known(&read(&address, trusting_exactly(&server)).await.unwrap()).messages, 7);
+    // Another certificate of the same name is not this one.
+    let problem = read(&address, trusting_exactly(&self_signed("127.0.0.1", 2100))).await.unwrap_err();
+    assert_eq!(problem.reason, SourceReason::TLSHandshakeFailed);
+    assert!(problem.message.contains("exactly this certificate"), "{problem}");
+}
+
+#[tokio::test]
+async fn name_and_dates_of_a_trusted_self_signed_certificate_count() {
+    for (name, last_year, word) in [("kafka.example", 2100, "hostname"), ("127.0.0.1", 2020, "expired")] {
+        let server = self_signed(name, last_year);
+        let (kafka, address) = behind_tls(&server, None).await;
+        let problem = read(&address, trusting_exactly(&server)).await.unwrap_err();
+        assert_eq!(problem.reason, SourceReason::TLSHandshakeFailed);
+        assert!(problem.message.contains(word), "{word}: {problem}");
+        assert_eq!(kafka.state().opened, 0, "nothing was sent");
+    }
+}
