@@ -150,7 +150,7 @@ impl Visit<'_> {
             from = event.from,
             to = event.to,
             reason = %decision.reason,
-            why = decision.message, // "message" is the line's own
+            why = decision.message(), // "message" is the line's own
             latency_seconds = latency.as_secs_f64(),
             "scaled"
         );

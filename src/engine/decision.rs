@@ -1,9 +1,11 @@
-//! What a decision says, in the words that status, events and metrics show. Types only.
+//! A decision: replicas, the reason and the limit in the words that status, events and metrics show. Types only.
 
 use std::fmt;
 
+use super::explain::{Explanation, Need};
+
 /// What to do with the target now, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// Replicas that the policy wants, within the bounds (`status.desiredReplicas`).
     pub desired: i32,
@@ -11,8 +13,8 @@ pub struct Decision {
     pub replicas: i32,
     /// Why, in one word.
     pub reason: Reason,
-    /// Why, as a sentence with the numbers that were used.
-    pub message: String,
+    /// Why, with the numbers that were used.
+    pub explanation: Explanation,
     /// What kept `replicas` from the policy's first result.
     pub limited_by: Option<Limit>,
     /// The fallback is in effect, whether or not it had to raise anything.
@@ -20,9 +22,16 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Nothing moves.
-    pub(super) fn hold(replicas: i32, reason: Reason, message: String) -> Self {
-        Self { desired: replicas, replicas, reason, message, limited_by: None, fallback: false }
+    /// The replicas stay as they are.
+    pub(super) fn hold(replicas: i32, reason: Reason, need: Need) -> Self {
+        let explanation = need.into();
+        Self { desired: replicas, replicas, reason, explanation, limited_by: None, fallback: false }
+    }
+
+    /// Why, as a sentence with the numbers that were used.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.explanation.to_string()
     }
 }
 
@@ -65,7 +74,7 @@ pub enum Reason {
     Paused,
     /// `mode: DryRun` kept the replicas from moving.
     DryRun,
-    /// Somebody else owns the target. Given by the orchestrator, never by [`decide`](super::decide).
+    /// Somebody else owns the target. Given by the orchestrator, never by the engine.
     Conflict,
 }
 
@@ -76,7 +85,7 @@ impl fmt::Display for Reason {
 }
 
 /// What kept a decision from its first result (`status.decision.limitedBy`). The last one in the order of
-/// [`decide`](super::decide)'s stages is named.
+/// the engine's steps is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// `maxReplicas`.
@@ -105,10 +114,4 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
-}
-
-/// `1 replica`, `2 replicas`.
-pub(super) fn count(number: impl Into<i128>, thing: &str) -> String {
-    let number = number.into();
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::explain::Unread;
 use super::units::elapsed;
 use crate::brokers::observation::{Backlog, Observation, Problem, Reading, longest_age};
 use crate::plan::ScalingPlan;
@@ -12,8 +13,8 @@ use crate::plan::ScalingPlan;
 pub(super) enum Evidence<'a> {
     /// A backlog, complete unless there is a problem.
     Backlog { taken_at: Timestamp, backlog: &'a Backlog, problem: Option<&'a Problem> },
-    /// No backlog: why, as a clause, and how many polls in a row failed.
-    Nothing { why: String, failed_polls: u32 },
+    /// No backlog: why, and how many polls in a row failed.
+    Nothing { why: Unread, failed_polls: u32 },
 }
 
 /// Age from which on a reading says nothing any more. A broker that answers slowly is believed until it could have
@@ -22,23 +23,22 @@ pub(super) fn freshness(plan: &ScalingPlan) -> Duration {
     longest_age(plan.poll_period)
 }
 
-/// Judges the latest observation.
-pub(super) fn judge<'a>(
+/// Of the latest observation.
+pub(super) fn of<'a>(
     plan: &ScalingPlan,
     observation: Option<&'a Observation>,
     now: Timestamp,
 ) -> Evidence<'a> {
     let Some(Observation { taken_at, reading, failed_polls }) = observation else {
-        return Evidence::Nothing { why: "has not been read yet".to_owned(), failed_polls: 0 };
+        return Evidence::Nothing { why: Unread::NotYet, failed_polls: 0 };
     };
     let age = elapsed(*taken_at, now);
     if age > freshness(plan) {
         // Every poll that fell due since then has failed.
         let missed = age.as_secs().checked_div(plan.poll_period.as_secs()).unwrap_or_default();
         let missed = u32::try_from(missed).unwrap_or(u32::MAX);
-        let limit = freshness(plan).as_secs();
         return Evidence::Nothing {
-            why: format!("was last read at {taken_at:.0}, more than {limit} s ago"),
+            why: Unread::Stale { taken_at: *taken_at, longest: freshness(plan) },
             failed_polls: failed_polls.saturating_add(missed),
         };
     }
@@ -47,10 +47,9 @@ pub(super) fn judge<'a>(
         Reading::AtLeast(backlog, problem) => {
             Evidence::Backlog { taken_at: *taken_at, backlog, problem: Some(problem) }
         }
-        Reading::Unknown(problem) => Evidence::Nothing {
-            why: format!("is unknown ({}: {problem})", problem.reason),
-            failed_polls: *failed_polls,
-        },
+        Reading::Unknown(problem) => {
+            Evidence::Nothing { why: Unread::Problem(problem.clone()), failed_polls: *failed_polls }
+        }
     }
 }
 
@@ -68,7 +67,7 @@ mod tests {
             let problem = Problem::new(SourceReason::ManagementUnavailable, "hangs");
             let reading = Reading::AtLeast(Backlog::default(), problem);
             let observation = Observation { taken_at, reading, failed_polls: 0 };
-            let after = |age| judge(&plan, Some(&observation), taken_at + age);
+            let after = |age| of(&plan, Some(&observation), taken_at + age);
             let fresh = Duration::from_secs(fresh);
             assert!(matches!(after(fresh), Evidence::Backlog { .. }), "period {period}");
             let old = after(fresh + Duration::from_millis(1));

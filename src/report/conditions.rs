@@ -127,8 +127,7 @@ fn source_observed(subject: &Subject<'_>) -> ConditionDraft {
         return draft("False", problem.reason.to_string(), problem.message.clone());
     }
     let noted = reading.notes.iter().find_map(source_note);
-    let (reason, mut message) =
-        noted.unwrap_or_else(|| ("Observed", "the backlog is read completely".to_owned()));
+    let (reason, mut message) = noted.unwrap_or_else(|| ("Observed", "backlog read completely".to_owned()));
     if reading.notes.contains(&Note::TlsNotVerified) {
         message.push_str("; the broker's certificate is not verified (tls.insecureSkipVerify)");
     }
@@ -198,14 +197,14 @@ fn source_note(note: &Note) -> Option<(&'static str, String)> {
 fn held(note: &Note) -> Option<String> {
     let Note::HeldByConsumers { messages, consumers } = note else { return None };
     Some(format!(
-        "; {consumers} consumers hold all {messages} messages, so that more replicas would get none: set a lower prefetch"
+        "; {consumers} consumers hold all {messages} messages; more replicas would get none; set a lower prefetch"
     ))
 }
 
 fn target_scalable(subject: &Subject<'_>) -> ConditionDraft {
     match subject.target {
         Ok(_) => {
-            ConditionDraft::new(TARGET_SCALABLE, "True", "ScaleAllowed", "the target's scale can be set")
+            ConditionDraft::new(TARGET_SCALABLE, "True", "ScaleAllowed", "the operator can scale the target")
         }
         Err(problem) => {
             let status = if problem.reason.is_unknown() { "Unknown" } else { "False" };
@@ -235,12 +234,7 @@ fn target_healthy(subject: &Subject<'_>) -> ConditionDraft {
                 let message = missing.message(workload.selector.as_deref());
                 ConditionDraft::new(TARGET_HEALTHY, "False", "PodsPending", message)
             }
-            (None, None) => ConditionDraft::new(
-                TARGET_HEALTHY,
-                "True",
-                "Healthy",
-                "the target reports no trouble with its pods",
-            ),
+            (None, None) => ConditionDraft::new(TARGET_HEALTHY, "True", "Healthy", "all pods are healthy"),
         },
     }
 }
@@ -263,16 +257,18 @@ fn consumers_healthy(subject: &Subject<'_>, before: &[Condition]) -> ConditionDr
         return draft("False", known.reason.clone(), known.message.clone());
     }
     match consumers {
-        None => {
-            draft("Unknown", "SourceUnknown".into(), "no complete reading shows what consumers do".into())
-        }
+        None => draft(
+            "Unknown",
+            "SourceUnknown".into(),
+            "no recent complete reading shows what the consumers do".into(),
+        ),
         Some([]) => {
-            let message = "as far as readings tell, the consumers get on with their work";
+            let message = "no consumer problem detected";
             draft("True", "Healthy".into(), message.into())
         }
         Some(wrong @ [worst, ..]) => {
             let all: Vec<_> = wrong.iter().map(|finding| finding.message.as_str()).collect();
-            draft("False", worst.reason.to_string(), all.join(". Besides, "))
+            draft("False", worst.reason.to_string(), all.join(". Also: "))
         }
     }
 }
@@ -280,7 +276,7 @@ fn consumers_healthy(subject: &Subject<'_>, before: &[Condition]) -> ConditionDr
 fn scaling_limited(subject: &Subject<'_>) -> ConditionDraft {
     let limit = subject.decision().and_then(|decision| decision.limited_by.map(|limit| (limit, decision)));
     let Some((limit, decision)) = limit else {
-        return ConditionDraft::new(SCALING_LIMITED, "False", "WithinLimits", "nothing limits the replicas");
+        return ConditionDraft::new(SCALING_LIMITED, "False", "WithinLimits", "within limits");
     };
     let reason = match limit {
         Limit::MaxReplicas => "AtMaxReplicas",
@@ -293,7 +289,7 @@ fn scaling_limited(subject: &Subject<'_>) -> ConditionDraft {
         Limit::Downstream | Limit::Health => "FrozenUnhealthy",
         Limit::Mode => "DryRun",
     };
-    ConditionDraft::new(SCALING_LIMITED, "True", reason, decision.message.clone())
+    ConditionDraft::new(SCALING_LIMITED, "True", reason, decision.message())
 }
 
 fn backlog_healthy(subject: &Subject<'_>) -> ConditionDraft {
@@ -308,7 +304,7 @@ fn backlog_healthy(subject: &Subject<'_>) -> ConditionDraft {
             BACKLOG_HEALTHY,
             "True",
             "BelowThresholds",
-            "no message was lost to retention, or is about to be as far as it is known",
+            "no messages lost to retention, none about to expire",
         ),
     }
 }
@@ -316,7 +312,7 @@ fn backlog_healthy(subject: &Subject<'_>) -> ConditionDraft {
 fn fallback(subject: &Subject<'_>) -> ConditionDraft {
     match subject.decision() {
         Some(decision) if decision.fallback => {
-            ConditionDraft::new(FALLBACK, "True", "SourceUnknown", decision.message.clone())
+            ConditionDraft::new(FALLBACK, "True", "SourceUnknown", decision.message())
         }
         _ => ConditionDraft::new(FALLBACK, "False", "NotNeeded", "decisions follow the backlog"),
     }

@@ -12,7 +12,7 @@ use crate::engine::{AssessedReading, Decision, ScaleEvent};
 
 use super::conditions::SPEC_INVALID;
 
-/// Something that users are told of as an event.
+/// Something that users see as an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// A Warning, else Normal.
@@ -40,11 +40,11 @@ impl Event {
 #[must_use]
 pub fn scaled(event: ScaleEvent, decision: &Decision) -> Event {
     let reason = if event.to > event.from { "ScaledUp" } else { "ScaledDown" };
-    let message = format!("from {} to {} replicas: {}", event.from, event.to, decision.message);
+    let message = format!("from {} to {} replicas: {}", event.from, event.to, decision.message());
     Event::new(false, reason, message, "Scale")
 }
 
-/// What changed from the last status to this one, and what the reading tells besides.
+/// What changed from the last status to this one, and what the reading reports besides.
 #[must_use]
 pub fn events(
     before: &QueueScalerStatus,
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_that_needs_a_person_is_told_once_also_after_another_limit() {
+    fn a_limit_that_needs_a_person_is_an_event_once() {
         let within = ("False", "WithinLimits");
         let cases = [
             (within, ("True", "AtMaxReplicas"), true),
@@ -137,15 +137,15 @@ mod tests {
             (("True", "AtMaxReplicas"), ("True", "Behavior"), false),
             (("True", "AtMaxReplicas"), within, false),
         ];
-        for (before, after, told) in cases {
+        for (before, after, reported) in cases {
             let event = transition(Some(&limited(before.0, before.1)), &limited(after.0, after.1));
-            let expected = told.then_some(after.1);
+            let expected = reported.then_some(after.1);
             assert_eq!(event.as_ref().map(|it| it.reason.as_str()), expected, "{before:?} to {after:?}");
         }
     }
 
     #[test]
-    fn each_thing_that_is_wrong_with_consumers_is_told_once_and_that_it_is_over() {
+    fn each_consumer_problem_and_its_end_is_an_event_once() {
         let (well, unknown) = (("True", "Healthy"), ("Unknown", "SourceUnknown"));
         let (stalled, stuck) = (("False", "Stalled"), ("False", "PodStuck"));
         let cases = [
@@ -157,12 +157,12 @@ mod tests {
             (unknown, stalled, Some(("Stalled", true))),
             (unknown, well, None),
         ];
-        for (before, after, told) in cases {
+        for (before, after, reported) in cases {
             let [before, after] =
                 [before, after].map(|(status, reason)| condition(CONSUMERS_HEALTHY, status, reason));
             let event = transition(Some(&before), &after);
             let event = event.as_ref().map(|it| (it.reason.as_str(), it.warning));
-            assert_eq!(event, told, "{} to {}", before.reason, after.reason);
+            assert_eq!(event, reported, "{} to {}", before.reason, after.reason);
         }
     }
 }

@@ -17,8 +17,8 @@ fn expired(notes: &[Note]) -> Option<(&'static str, String)> {
     };
     let messages = notes.iter().find_map(lost)?;
     let message = format!(
-        "{messages} messages were deleted by the topic's retention before the group processed them; \
-         raise the retention, or maxReplicas"
+        "{messages} messages were deleted by the topic's retention before the group processed them; raise the retention, \
+         or maxReplicas"
     );
     Some(("BacklogExpired", message))
 }
@@ -49,8 +49,8 @@ fn hanging(notes: &[Note]) -> Option<(&'static str, String)> {
     });
     let places: Vec<_> = places.collect();
     let message = format!(
-        "a transaction is open for more than 15 minutes in {}: consumers that read only what is committed stop \
-         there, and more of them do not help; find it with kafka-transactions.sh find-hanging and abort it",
+        "a transaction is open for more than 15 minutes in {}; read-committed consumers stop there, and more replicas do \
+         not help; find it with kafka-transactions.sh find-hanging, and abort it",
         places.join(", ")
     );
     (!places.is_empty()).then_some(("HangingTransaction", message))
@@ -62,11 +62,11 @@ fn expiring(found: &Expiring) -> (&'static str, String) {
     let place = if topic.is_empty() { "the queues".to_owned() } else { format!("topic {}", quote(topic)) };
     let (retention, age) = (retention.as_secs(), age.as_secs());
     let waits = match drain {
-        Some(drain) => format!("those that arrive now will wait for {} s", drain.as_secs()),
-        None => format!("the oldest that is not processed is {age} s old"),
+        Some(drain) => format!("those that arrive now wait for {} s", drain.as_secs()),
+        None => format!("the oldest unprocessed one is {age} s old"),
     };
     let message = format!(
-        "messages of {place} are deleted after {retention} s, and {waits}; keep them longer, or process them faster"
+        "messages of {place} are deleted after {retention} s, and {waits}; raise the retention, or process them faster"
     );
     ("BacklogExpiring", message)
 }
@@ -110,20 +110,20 @@ mod tests {
     }
 
     #[test]
-    fn a_hanging_transaction_is_told_with_its_places() {
+    fn a_hanging_transaction_is_reported_with_its_places() {
         let (_, message) = found(&[hangs(3), hangs(8)], None).unwrap();
         assert!(message.contains("orders-3 at offset 42, orders-8 at offset 42"), "{message}");
     }
 
     #[test]
-    fn expiring_messages_are_told_with_their_times() {
+    fn expiring_messages_are_reported_with_their_times() {
         let message = |soon: Expiring| found(&[], Some(&soon)).unwrap().1;
-        let told = message(soon("orders", None));
+        let shown = message(soon("orders", None));
         assert!(
-            told.contains("topic orders are deleted after 3600 s") && told.contains("3000 s old"),
-            "{told}"
+            shown.contains("topic orders are deleted after 3600 s") && shown.contains("3000 s old"),
+            "{shown}"
         );
-        let told = message(soon("", Some(9000)));
-        assert!(told.contains("the queues are deleted") && told.contains("wait for 9000 s"), "{told}");
+        let shown = message(soon("", Some(9000)));
+        assert!(shown.contains("the queues are deleted") && shown.contains("wait for 9000 s"), "{shown}");
     }
 }

@@ -60,7 +60,7 @@ pub enum TargetReason {
     TargetNotFound,
     /// It has no scale subresource.
     TargetNotScalable,
-    /// The operator may not scale it.
+    /// The operator is not allowed to scale it.
     ScaleDenied,
     /// A HorizontalPodAutoscaler or ScaledObject scales it too.
     ConflictingAutoscaler,
@@ -236,7 +236,7 @@ fn decision_status(subject: &Subject<'_>) -> DecisionStatus {
     match (subject.decision(), subject.target) {
         (Some(decision), _) => DecisionStatus {
             reason: decision.reason.to_string(),
-            message: decision.message.clone(),
+            message: decision.message(),
             limited_by: decision.limited_by.map(|limit| limit.to_string()),
         },
         (None, Err(problem)) => {
@@ -263,7 +263,7 @@ pub fn last_scale(event: ScaleEvent, decision: &Decision) -> LastScale {
         from: event.from,
         to: event.to,
         reason: decision.reason.to_string(),
-        message: decision.message.clone(),
+        message: decision.message(),
     }
 }
 
@@ -297,9 +297,9 @@ mod tests {
     fn an_age_says_how_sure_it_is_and_is_an_estimate_while_a_part_is_missing() {
         let known = Reading::Known(Backlog::default());
         for basis in [AgeBasis::Exact, AgeBasis::Estimated, AgeBasis::AtLeast] {
-            let told = aged(basis, &known);
+            let shown = aged(basis, &known);
             assert_eq!(
-                (told.oldest_message_age_seconds, told.oldest_message_age_basis),
+                (shown.oldest_message_age_seconds, shown.oldest_message_age_basis),
                 (Some(1200), Some(basis))
             );
         }

@@ -63,7 +63,7 @@ impl Autoscaler for Engine<'_> {
             replicas: decision.replicas,
             desired: decision.desired,
             reason: decision.reason.to_string(),
-            message: decision.message,
+            message: decision.message(),
             limited_by: decision.limited_by.map(|limit| limit.to_string()),
         }
     }

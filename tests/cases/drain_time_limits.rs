@@ -33,7 +33,7 @@ async fn drain_time_poison_message_is_named_and_its_partition_left_out_until_it_
     let mut counts = orders.bench.follow(ORDERS).await;
     orders.scale(queue.source(), known_rate(120), bounds).await;
     let steps = async {
-        let words = format!("{topic}-3 got no further than offset 40 ");
+        let words = format!("{topic}-3 left out: stuck at offset 40 ");
         orders.until_unhealthy("PoisonMessage", &words).await;
         // With its part of the other partitions that is more than one of two can do.
         queue.produce(3, BEHIND_IT).await;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Facts;
 use crate::api::status::RateBasis;
 use crate::engine::learn::StuckPartition;
-use crate::engine::units::real;
+use crate::engine::size::drain_time::{loads, spread};
 use crate::plan::Policy;
 
 /// What is told must be more than this many times the load of an average partition.
@@ -37,9 +37,10 @@ impl Hot {
     ) -> Option<Self> {
         let rate = facts.rate.filter(|rate| rate.basis != RateBasis::Assumed)?;
         let loads = loads(facts, stuck);
-        let count = u32::try_from(loads.len()).map_or(f64::INFINITY, f64::from);
-        let total: f64 = loads.iter().map(|(.., load)| load).sum();
-        let (topic, partition, hottest) = loads.into_iter().max_by(|one, other| one.2.total_cmp(&other.2))?;
+        let partitions = loads.iter().map(Vec::len).sum::<usize>().saturating_sub(stuck.len());
+        let count = u32::try_from(partitions).map_or(f64::INFINITY, f64::from);
+        let total: f64 = loads.iter().flatten().sum();
+        let (topic, partition, hottest) = spread::hottest(&loads)?;
         let topic = Arc::clone(&facts.backlog.topics().get(topic)?.name);
         let before = before.filter(|before| before.topic == topic && before.partition == partition);
         let limit = if before.is_some() { rate.per_second * OVER } else { rate.per_second };
@@ -55,27 +56,13 @@ impl Hot {
     }
 }
 
-/// What each partition asks for, by the place of its topic and its number, in messages per second: what arrives, and
-/// where a policy says when the backlog is to be gone, that as well.
-fn loads(facts: &Facts, stuck: &[StuckPartition]) -> Vec<(usize, usize, f64)> {
-    let &Facts { plan, backlog, rates, working_off, .. } = facts;
-    let target = match &plan.policy {
-        Policy::DrainTime(policy) if working_off => Some(policy.target.as_secs_f64()),
+/// What each partition asks for: what arrives, and where a policy says when the backlog is to be gone, that as well.
+fn loads(facts: &Facts, stuck: &[StuckPartition]) -> Vec<Vec<f64>> {
+    let seconds = match &facts.plan.policy {
+        Policy::DrainTime(policy) if facts.working_off => Some(policy.target.as_secs_f64()),
         _ => None,
     };
-    let arrivals = rates.arrivals_by_partition();
-    if arrivals.len() != backlog.topics().len() {
-        return Vec::new();
-    }
-    let is_stuck = |topic, partition| stuck.iter().any(|it| it.topic == topic && it.partition == partition);
-    let topics =
-        backlog.topics().iter().zip(&arrivals).enumerate().flat_map(|(topic, (offsets, arrivals))| {
-            let partitions = offsets.partitions.iter().zip(arrivals).enumerate();
-            partitions.map(move |(partition, (offsets, arrivals))| {
-                let messages = offsets.map_or(0, |offsets| offsets.backlog);
-                let catches_up = target.map_or(0.0, |seconds| real(messages) / seconds);
-                (topic, partition, arrivals + catches_up)
-            })
-        });
-    topics.filter(|(topic, partition, _)| !is_stuck(*topic, *partition)).collect()
+    let mut loads = loads::by_partition(facts.backlog, facts.rates, 0.0, seconds);
+    loads::leave_out(&mut loads, stuck);
+    loads
 }

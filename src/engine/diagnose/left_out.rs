@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::PATIENCE;
 use crate::brokers::observation::Backlog;
+use crate::engine::explain::Clause;
 use crate::engine::learn::{Rates, StuckCause, StuckPartition};
 use crate::engine::units::elapsed;
 
@@ -85,31 +86,23 @@ pub(in crate::engine) fn workable(backlog: &Backlog, left_out: &[StuckPartition]
 }
 
 /// A clause for each cause: which partitions do not count, and why.
-pub(in crate::engine) fn clauses(left_out: &[StuckPartition]) -> Vec<String> {
-    let by_cause = |is: fn(&StuckPartition) -> bool, why: fn(&StuckPartition) -> String| {
+pub(in crate::engine) fn clauses(left_out: &[StuckPartition]) -> Vec<Clause> {
+    let by_cause = |is: fn(&StuckPartition) -> bool| {
         let mut of_cause = left_out.iter().filter(|it| is(it));
         let first = of_cause.next()?;
-        let more = of_cause.count();
-        let named = format!("partition {}-{}", first.name, first.partition);
-        let named = if more > 0 { format!("{named} and {more} more") } else { named };
-        Some(format!("{named} {}", why(first)))
+        Some(Clause::LeftOut {
+            cause: first.cause,
+            topic: Arc::clone(&first.name),
+            partition: first.partition,
+            offset: first.offset,
+            time: first.time,
+            more: of_cause.count(),
+        })
     };
     let clauses = [
-        by_cause(StuckPartition::is_blocked, |first| {
-            let seconds = first.time.as_secs();
-            format!(
-                "got no further than offset {} for {seconds} s while others did, and is left out",
-                first.offset
-            )
-        }),
-        by_cause(
-            |it| it.cause == StuckCause::NotConsumed,
-            |_| "without a consumer, while others have one: left out".to_owned(),
-        ),
-        by_cause(
-            |it| it.cause == StuckCause::PossibleResidue,
-            |_| "with offsets that may be no messages: left out, but not scaled to zero for".to_owned(),
-        ),
+        by_cause(StuckPartition::is_blocked),
+        by_cause(|it| it.cause == StuckCause::NotConsumed),
+        by_cause(|it| it.cause == StuckCause::PossibleResidue),
     ];
     clauses.into_iter().flatten().collect()
 }

@@ -1,4 +1,4 @@
-//! What is wrong with the consumers, diagnosis from readings, for every policy. More replicas help with none of it.
+//! What is wrong with the consumers, found from readings, for every policy. More replicas help with none of it.
 //!
 //! Nothing here decides. What is reported and what holds a decision is the same judgement, made once for each complete
 //! reading: an incomplete or unknown one judges nothing, and a time in which there was none counts for nothing.
@@ -8,7 +8,6 @@ mod hot;
 mod left_out;
 mod pace;
 mod pods;
-mod sentence;
 
 use std::fmt;
 use std::time::Duration;
@@ -17,15 +16,15 @@ use jiff::Timestamp;
 
 use crate::brokers::observation::Backlog;
 use crate::engine::Target;
-use crate::engine::decision::count;
 use crate::engine::evidence::freshness;
+use crate::engine::explain::{Unhealthy, findings};
 use crate::engine::learn::{Rates, ServiceRate, StuckCause, StuckPartition};
 use crate::engine::size::drain_time::capacity;
 use crate::engine::units::elapsed;
 use crate::plan::ScalingPlan;
 pub use expiring::Expiring;
 pub(in crate::engine) use expiring::expiring;
-use hot::Hot;
+pub(super) use hot::Hot;
 use left_out::NotConsumed;
 pub(in crate::engine) use left_out::{clauses as left_out, workable};
 use pace::Pace;
@@ -77,8 +76,8 @@ pub struct Finding {
 
 /// Why replicas stay.
 pub(in crate::engine) struct Hold {
-    /// As a clause.
-    pub(in crate::engine) clause: String,
+    /// What is wrong.
+    pub(in crate::engine) unhealthy: Unhealthy,
     /// None may be removed either.
     pub(in crate::engine) both_ways: bool,
     /// It is a guess: nothing was ever seen to be processed, which may be because there are too few.
@@ -125,8 +124,8 @@ struct Diagnosis {
     /// Partitions that are left out of sizing.
     stuck: Vec<StuckPartition>,
     findings: Vec<Finding>,
-    /// Why more would not help, as a clause.
-    hold: Option<String>,
+    /// Why more replicas would not help.
+    hold: Option<Unhealthy>,
     /// Nothing processed for so long is a stall.
     limit: Duration,
     /// How long a message takes was not given, measured or seen.
@@ -211,23 +210,21 @@ impl Health {
 
     /// Why no replicas are to be added now.
     pub(in crate::engine) fn hold(&self, target: Target) -> Option<Hold> {
-        let up_only = |clause: String| Hold { clause, both_ways: false, guessed: false };
+        let up_only = |unhealthy| Hold { unhealthy, both_ways: false, guessed: false };
         if let Some(diagnosis) = &self.diagnosis
-            && let Some(clause) = diagnosis.hold.clone()
+            && let Some(unhealthy) = diagnosis.hold.clone()
         {
             return Some(Hold {
-                clause,
+                unhealthy,
                 both_ways: self.is(UnhealthyReason::Stalled),
                 guessed: diagnosis.guessed,
             });
         }
         if self.stood_still {
-            return Some(up_only(
-                "nothing was processed before the operator began anew, nor since then".to_owned(),
-            ));
+            return Some(up_only(Unhealthy::BeforeRestart));
         }
-        let missing = self.missing_pods().map(|missing| up_only(missing.to_string()));
-        let trouble = || up_only("the target reports that its pods do not come up".to_owned());
+        let missing = self.missing_pods().map(|missing| up_only(Unhealthy::MissingPods(missing)));
+        let trouble = || up_only(Unhealthy::TargetTrouble);
         missing.or_else(|| target.trouble.then(trouble))
     }
 
@@ -283,10 +280,9 @@ impl Diagnosis {
         let pauses = pace.is_known().then(|| pace.patience(at));
         let absence = left_out::absence_limit(rates.commit_interval(), pauses);
         if lasts(diagnosis.absent_since, absence) && still.is_none_or(|still| still >= absence) {
-            diagnosis.hold =
-                Some(format!("none of {} consumes, and more would not either", ready_ones(ready)));
+            diagnosis.hold = Some(Unhealthy::NoneConsumes { ready });
             let time = diagnosis.absent_since.map_or(PATIENCE, |since| elapsed(since, at));
-            diagnosis.find(UnhealthyReason::NoConsumers, sentence::no_consumers(ready, time, backlog));
+            diagnosis.find(UnhealthyReason::NoConsumers, findings::no_consumers(ready, time, backlog));
             diagnosis.guessed = false;
             return diagnosis;
         }
@@ -297,12 +293,7 @@ impl Diagnosis {
             && waiting
             && lasts(diagnosis.present_since, PATIENCE)
         {
-            diagnosis.hold = Some(format!(
-                "{} processed nothing for {} s, and how long a message takes is not known \
-                 (drainTime.serviceRate.messageSeconds)",
-                ready_ones(ready),
-                still.as_secs()
-            ));
+            diagnosis.hold = Some(Unhealthy::NothingProcessed { ready, time: still, guessed: true });
         }
         if let Some(still) = still.filter(|still| *still >= limit)
             && waiting
@@ -310,20 +301,16 @@ impl Diagnosis {
             // Those that come and go have stalled; those that have just gone may be replaced.
             && (!away || was_stalled)
         {
-            diagnosis.hold = Some(format!(
-                "{} processed nothing for {} s, and more would not either",
-                ready_ones(ready),
-                still.as_secs()
-            ));
+            diagnosis.hold = Some(Unhealthy::NothingProcessed { ready, time: still, guessed: false });
             diagnosis
-                .find(UnhealthyReason::Stalled, sentence::stalled(ready, still, rates.stillest().as_ref()));
+                .find(UnhealthyReason::Stalled, findings::stalled(ready, still, rates.stillest().as_ref()));
             return diagnosis;
         }
         let of = |cause| diagnosis.stuck.iter().filter(|stuck| stuck.cause == cause).collect::<Vec<_>>();
         let found = [
-            (UnhealthyReason::PodStuck, sentence::pod_stuck(&of(StuckCause::Consumer))),
-            (UnhealthyReason::PoisonMessage, sentence::poison_message(&of(StuckCause::Message))),
-            (UnhealthyReason::NotConsumed, sentence::not_consumed(&of(StuckCause::NotConsumed))),
+            (UnhealthyReason::PodStuck, findings::pod_stuck(&of(StuckCause::Consumer))),
+            (UnhealthyReason::PoisonMessage, findings::poison_message(&of(StuckCause::Message))),
+            (UnhealthyReason::NotConsumed, findings::not_consumed(&of(StuckCause::NotConsumed))),
         ];
         for (reason, words) in found {
             words.into_iter().for_each(|words| diagnosis.find(reason, words));
@@ -331,11 +318,11 @@ impl Diagnosis {
 
         let saturated = rates.useful(at).filter(|useful| i64::from(target.replicas) >= i64::from(*useful));
         if let Some(useful) = saturated.filter(|_| facts.working_off) {
-            diagnosis.find(UnhealthyReason::DownstreamSaturated, sentence::saturated(useful));
+            diagnosis.find(UnhealthyReason::DownstreamSaturated, findings::saturated(useful));
         }
         diagnosis.hot = Hot::follow(hot, facts, &diagnosis.stuck);
         if let Some(hot) = diagnosis.hot.clone().filter(|hot| elapsed(hot.since, at) >= PATIENCE) {
-            diagnosis.find(UnhealthyReason::HotPartition, sentence::hot(&hot));
+            diagnosis.find(UnhealthyReason::HotPartition, findings::hot(&hot));
         }
         diagnosis
     }
@@ -356,8 +343,4 @@ fn stall_limit(rates: &Rates, rate: Option<ServiceRate>) -> Duration {
         Duration::try_from_secs_f64(MISSING_MESSAGES / capacity(rate)).unwrap_or(Duration::MAX)
     });
     PATIENCE.max(commits).max(messages)
-}
-
-fn ready_ones(ready: i32) -> String {
-    count(ready, "ready replica")
 }

@@ -2,13 +2,12 @@
 //!
 //! Which of these it is, only the pods would tell, and the operator does not read pods.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::sentence::over;
 use crate::engine::Target;
+use crate::engine::explain::findings;
 use crate::engine::units::elapsed;
 
 /// Time in which enough replicas become ready, or at least one more.
@@ -31,20 +30,7 @@ impl MissingPods {
     /// As a sentence with the way out. `selector` is that of the pods.
     #[must_use]
     pub fn message(&self, selector: Option<&str>) -> String {
-        let pods = selector.map(|selector| format!(" -l {selector}")).unwrap_or_default();
-        format!(
-            "{self}, for {}: kubectl get pods{pods} shows whether they wait for room in the cluster (Pending) or fail by \
-             themselves; no replicas are added until they are ready",
-            over(self.time)
-        )
-    }
-}
-
-impl fmt::Display for MissingPods {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let are = if self.ready == 1 { "is" } else { "are" };
-        let replicas = super::count(self.replicas, "replica");
-        write!(f, "only {} of {replicas} {are} ready", self.ready)
+        findings::missing_pods(self, selector)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::{ScalingPolicy, ScalingPolicyType, SelectPolicy};
+use crate::engine::explain::Held;
 use crate::engine::state::State;
 use crate::plan::{Behavior, ScalingRules};
 
@@ -98,20 +99,9 @@ pub(in crate::engine) fn period(policy: &ScalingPolicy) -> Duration {
     Duration::from_secs(u64::try_from(policy.period_seconds).unwrap_or_default())
 }
 
-/// Says that the policies for adding allow no more than `replicas`.
-pub(in crate::engine) fn up_clause(behavior: &Behavior, replicas: i32) -> String {
-    clause(&behavior.up, "scaleUp", replicas)
-}
-
-/// Says that the policies for removing allow no fewer than `replicas`.
-pub(in crate::engine) fn down_clause(behavior: &Behavior, replicas: i32) -> String {
-    clause(&behavior.down, "scaleDown", replicas)
-}
-
-fn clause(rules: &ScalingRules, direction: &str, replicas: i32) -> String {
-    if rules.select == SelectPolicy::Disabled {
-        format!("{direction} is disabled")
-    } else {
-        format!("the policies of {direction} allow {replicas} now")
-    }
+/// Says that the policies of a direction allow no more than `allowed`.
+pub(in crate::engine) fn held(behavior: &Behavior, up: bool, allowed: i32) -> Held {
+    let rules = if up { &behavior.up } else { &behavior.down };
+    let allowed = (rules.select != SelectPolicy::Disabled).then_some(allowed);
+    Held::Policies { up, allowed }
 }

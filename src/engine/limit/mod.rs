@@ -1,4 +1,7 @@
-//! What holds replicas back after a policy has sized them.
+//! What holds replicas back after a policy has sized them: the gates, and what they look at.
 
-pub(in crate::engine) mod behavior;
-pub(in crate::engine) mod damping;
+pub(super) mod behavior;
+pub(super) mod damping;
+pub(super) mod gates;
+pub(super) mod saturation;
+pub(super) mod settling;

@@ -5,45 +5,39 @@
 //! minimum comes after all of it and wins.
 
 use super::partitions::aligned;
-use super::{Proposal, Situation};
-use crate::engine::decision::{Limit, Reason, count};
+use super::{Proposal, SizingInputs};
+use crate::engine::decision::{Limit, Reason};
+use crate::engine::explain::{Clause, Need};
 use crate::engine::limit::behavior;
 
-pub(in crate::engine) fn propose(situation: &Situation, per_replica: u64) -> Proposal {
-    let Situation { plan, current, .. } = situation;
-    let messages = situation.messages();
+pub(in crate::engine) fn propose(inputs: &SizingInputs, per_replica: u64) -> Proposal {
+    let SizingInputs { plan, current, .. } = inputs;
+    let messages = inputs.messages();
     let needed = messages.div_ceil(per_replica.max(1));
-    let mut message = format!(
-        "{} at {per_replica} per replica {} {}",
-        count(messages, "message"),
-        if messages == 1 { "needs" } else { "need" },
-        count(needed, "replica"),
-    );
+    let mut clauses = Vec::new();
 
     let mut wanted = i32::try_from(needed).unwrap_or(i32::MAX);
     // What the replicas that are there do, those left over by whole partitions not counted: the tolerance must not
     // keep 10 replicas on 11 partitions for a need of 10.1 only to find that 6 do as much.
-    let at_work = situation.partitions().map_or(*current, |partitions| aligned(*current, partitions));
+    let at_work = inputs.partitions().map_or(*current, |partitions| aligned(*current, partitions));
     let given = u128::from(per_replica).saturating_mul(u128::try_from(at_work).unwrap_or_default());
     if at_work > 0 && wanted != at_work && behavior::tolerates(&plan.behavior, messages.into(), given) {
         wanted = at_work;
-        message.push_str(&format!("; within the tolerance {at_work} will do"));
+        clauses.push(Clause::Tolerated { replicas: at_work });
     }
 
-    let (ceiling, by, clause) = situation.ceiling();
+    let (cap, by) = inputs.cap();
     let mut limit = None;
-    if wanted > ceiling {
-        (wanted, limit) = (ceiling, Some(by));
-        message.push_str(&format!("; {clause}"));
+    if wanted > cap {
+        (wanted, limit) = (cap, Some(by));
+        clauses.push(inputs.cap_clause());
     }
-    if let Some(partitions) = situation.partitions()
-        && aligned(wanted, partitions) != wanted
-    {
-        message.push_str(&format!(
-            "; on {partitions} partitions {} do as much as {wanted}",
-            aligned(wanted, partitions)
-        ));
-        wanted = aligned(wanted, partitions);
+    if let Some(partitions) = inputs.partitions() {
+        let replicas = aligned(wanted, partitions);
+        if replicas != wanted {
+            clauses.push(Clause::Aligned { partitions, replicas, instead_of: wanted });
+            wanted = replicas;
+        }
     }
     // Fewer although the backlog needs as many: because no more can work.
     let useless = needed >= u64::try_from(*current).unwrap_or_default();
@@ -52,5 +46,7 @@ pub(in crate::engine) fn propose(situation: &Situation, per_replica: u64) -> Pro
         Limit::Consumers => Reason::ConsumerBound,
         _ => Reason::PartitionBound,
     };
-    Proposal { wanted, trend: wanted, waits: None, limit, more: Reason::BacklogExceedsTarget, fewer, message }
+    let need = Need::PerReplica { messages, per_replica, replicas: needed };
+    let more = Reason::BacklogExceedsTarget;
+    Proposal { wanted, trend: wanted, waits: None, limit, more, fewer, need, clauses }
 }

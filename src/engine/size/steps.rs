@@ -7,49 +7,36 @@
 
 use std::time::Duration;
 
-use super::{Proposal, Situation, Wait};
-use crate::engine::decision::{Reason, count};
+use super::{Proposal, SizingInputs};
+use crate::engine::decision::Reason;
+use crate::engine::explain::{Clause, Need};
 use crate::engine::limit::behavior;
-use crate::engine::units::elapsed;
+use crate::engine::limit::settling;
 use crate::plan::{Step, StepRule, Threshold};
 
-pub(in crate::engine) fn propose(situation: &Situation, period: Duration, rules: &[StepRule]) -> Proposal {
-    let Situation { plan, current, .. } = situation;
+pub(in crate::engine) fn propose(inputs: &SizingInputs, period: Duration, rules: &[StepRule]) -> Proposal {
+    let SizingInputs { plan, current, .. } = inputs;
     let current = *current;
-    let messages = situation.messages();
-    let stay = |message: String| Proposal {
+    let messages = inputs.messages();
+    let rule = (1..).zip(rules).find(|(_, rule)| matches(rule.when, messages));
+    let rule = rule.map(|(number, rule)| (number, *rule));
+    let stay = Proposal {
         wanted: current,
         trend: current,
         waits: None,
         limit: None,
         more: Reason::StepRule,
         fewer: Reason::StepRule,
-        message,
+        need: Need::Rule { messages, rule },
+        clauses: Vec::new(),
     };
-    let Some((number, rule)) = (1..).zip(rules).find(|(_, rule)| matches(rule.when, messages)) else {
-        return stay(format!("{} match no rule", count(messages, "message")));
-    };
+    let Some((_, StepRule { step, .. })) = rule else { return stay };
 
-    let are = if messages == 1 { "is" } else { "are" };
-    let (comparison, threshold) = match rule.when {
-        Threshold::Above(threshold) => ("above", threshold),
-        Threshold::Below(threshold) => ("below", threshold),
-    };
-    let (verb, size) = match rule.step {
-        Step::Add(size) => ("adds", size),
-        Step::Remove(size) => ("removes", size),
-    };
-    let mut message = format!(
-        "{} {are} {comparison} {threshold}: rule {number} {verb} {}",
-        count(messages, "message"),
-        count(size, "replica"),
-    );
-
-    let (ceiling, by, clause) = situation.ceiling();
-    let (stepped, wanted, trend) = match rule.step {
+    let (cap, by) = inputs.cap();
+    let (stepped, wanted, trend) = match step {
         Step::Add(size) => {
             let stepped = current.saturating_add(size);
-            (stepped, stepped.min(ceiling).max(current), ceiling.max(current))
+            (stepped, stepped.min(cap).max(current), cap.max(current))
         }
         Step::Remove(size) => {
             let stepped = current.saturating_sub(size).max(0);
@@ -61,14 +48,11 @@ pub(in crate::engine) fn propose(situation: &Situation, period: Duration, rules:
         && current > 0
         && behavior::tolerates(&plan.behavior, ratio(stepped), ratio(current))
     {
-        return stay(format!("{message}; within the tolerance {current} will do"));
+        return Proposal { clauses: vec![Clause::Tolerated { replicas: current }], ..stay };
     }
-    let cut = wanted < stepped;
-    if cut {
-        message.push_str(&format!("; {clause}"));
-    }
-    let waits = waits(situation, period);
-    Proposal { wanted, trend, waits, limit: cut.then_some(by), ..stay(message) }
+    let cut = (wanted < stepped).then_some(by);
+    let clauses = cut.map(|_| inputs.cap_clause()).into_iter().collect();
+    Proposal { wanted, trend, waits: settling::of_step(inputs, period), limit: cut, clauses, ..stay }
 }
 
 fn matches(when: Threshold, messages: u64) -> bool {
@@ -76,20 +60,4 @@ fn matches(when: Threshold, messages: u64) -> bool {
         Threshold::Above(threshold) => messages > threshold,
         Threshold::Below(threshold) => messages < threshold,
     }
-}
-
-/// A period has to pass after the last write, whatever its reason, and a reading to be begun: a period shorter than
-/// the polls must not step twice on the same backlog.
-fn waits(situation: &Situation, period: Duration) -> Option<Wait> {
-    let last = situation.history.last_scale()?;
-    let wait = |clause| Some(Wait { clause, reason: Reason::StepRule });
-    if elapsed(last, situation.now) < period {
-        let due =
-            last.saturating_add(period).map_or_else(|_| "later".to_owned(), |due| format!("at {due:.0}"));
-        return wait(format!("the next step is due {due}"));
-    }
-    if situation.taken_at <= last {
-        return wait("the next step needs a newer reading".to_owned());
-    }
-    None
 }

@@ -21,8 +21,8 @@ fn the_minimum_needs_two_complete_readings_in_a_row() {
     let decision = world.polls(known(500));
     assert_eq!((decision.replicas, decision.desired, decision.reason), (9, 1, Reason::Stabilizing));
     assert_eq!(
-        decision.message,
-        "500 messages at 1000 per replica need 1 replica; going to the minimum needs 2 complete readings in a row"
+        decision.message(),
+        "backlog 500 / 1,000 per replica = 1 replica; going to the minimum needs 2 complete readings in a row"
     );
     world.polls(at_least(500));
     assert_eq!(world.polls(known(500)).replicas, 9);

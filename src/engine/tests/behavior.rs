@@ -29,8 +29,8 @@ fn a_window_for_removing_takes_its_highest_recommendation() {
     assert_eq!((decision.replicas, decision.desired, decision.reason), (20, 4, Reason::Stabilizing));
     assert_eq!(decision.limited_by, Some(Limit::Behavior));
     assert_eq!(
-        decision.message,
-        "4000 messages at 1000 per replica need 4 replicas; the highest need of the last 60 s was 20"
+        decision.message(),
+        "backlog 4,000 / 1,000 per replica = 4 replicas; the highest need of the last 60 s was 20"
     );
     assert_eq!(world.polls_for(seconds(45), &known(4000)), 20);
     assert_eq!(world.polls(known(4000)).replicas, 12);
@@ -42,7 +42,11 @@ fn a_window_for_adding_takes_its_lowest_recommendation() {
     let mut world = World::new(with(rules(60, &[]), rules(0, &[])), 5);
     let decision = world.polls(known(12_000));
     assert_eq!((decision.replicas, decision.reason), (5, Reason::Stabilizing));
-    assert!(decision.message.ends_with("; the lowest need of the last 60 s was 5"), "{}", decision.message);
+    assert!(
+        decision.message().ends_with("; the lowest need of the last 60 s was 5"),
+        "{}",
+        decision.message()
+    );
     assert_eq!(world.polls_for(seconds(55), &known(12_000)), 5);
     assert_eq!(world.polls(known(12_000)).replicas, 12);
 }
@@ -128,7 +132,7 @@ fn a_disabled_direction_does_not_move() {
     plan.behavior.down.select = SelectPolicy::Disabled;
     let decision = World::new(plan.clone(), 9).reads(known(4000));
     assert_eq!((decision.replicas, decision.reason), (9, Reason::Stabilizing));
-    assert!(decision.message.ends_with("; scaleDown is disabled"), "{}", decision.message);
+    assert!(decision.message().ends_with("; scaleDown is disabled"), "{}", decision.message());
     plan.behavior.up.select = SelectPolicy::Disabled;
     let decision = World::new(plan, 9).reads(known(12_000));
     assert_eq!((decision.replicas, decision.reason), (9, Reason::Stabilizing));
@@ -146,8 +150,8 @@ fn a_need_within_the_tolerance_changes_nothing() {
     let decision = World::new(plan, 10).reads(known(10_500));
     assert_eq!(decision.reason, Reason::KeepingUp);
     assert_eq!(
-        decision.message,
-        "10500 messages at 1000 per replica need 11 replicas; within the tolerance 10 will do"
+        decision.message(),
+        "backlog 10,500 / 1,000 per replica = 11 replicas; 10 replicas are within the tolerance"
     );
 }
 

@@ -6,10 +6,10 @@ use super::*;
 fn c18_replicas_outside_of_the_bounds_come_back_at_once_past_windows_and_policies() {
     // (current, min, max, replicas, message)
     let cases = [
-        (30, 1, 24, 24, "30 replicas are above the maximum of 24"),
-        (3, 6, 24, 6, "3 replicas are below the minimum of 6"),
-        (1, 2, 24, 2, "1 replica is below the minimum of 2"),
-        (0, 1, 24, 1, "0 replicas are below the minimum of 1"),
+        (30, 1, 24, 24, "30 replicas are above maxReplicas 24"),
+        (3, 6, 24, 6, "3 replicas are below minReplicas 6"),
+        (1, 2, 24, 2, "1 replica is below minReplicas 2"),
+        (0, 1, 24, 1, "0 replicas are below minReplicas 1"),
     ];
     for (current, min, max, replicas, message) in cases {
         let mut plan = ScalingPlan { bounds: Bounds { min, max }, ..plan() };
@@ -26,7 +26,7 @@ fn c18_replicas_outside_of_the_bounds_come_back_at_once_past_windows_and_policie
                 None => world.decides(),
             };
             assert_eq!((decision.replicas, decision.reason), (replicas, Reason::BoundsChanged), "{case}");
-            assert_eq!(decision.message, message, "{case}");
+            assert_eq!(decision.message(), message, "{case}");
         }
     }
 }
@@ -55,7 +55,7 @@ fn paused_decides_nothing_not_even_the_bounds() {
     for reading in [known(48_000), known(0), unknown()] {
         let decision = World::new(plan.clone(), 30).reads(reading);
         assert_eq!((decision.replicas, decision.desired, decision.reason), (30, 30, Reason::Paused));
-        assert_eq!(decision.message, "mode is Paused; replicas stay at 30");
+        assert_eq!(decision.message(), "mode is Paused; replicas stay at 30");
     }
 }
 
@@ -78,8 +78,8 @@ fn a_dry_run_reports_what_it_would_do_and_does_nothing() {
     assert_eq!((decision.replicas, decision.desired), (5, 12));
     assert_eq!((decision.reason, decision.limited_by), (Reason::DryRun, Some(Limit::Mode)));
     assert_eq!(
-        decision.message,
-        "would scale from 5 to 12: 12000 messages at 1000 per replica need 12 replicas"
+        decision.message(),
+        "would scale from 5 to 12 replicas: backlog 12,000 / 1,000 per replica = 12 replicas"
     );
     // Where nothing would move, the reason is the true one.
     assert_eq!(world.reads(known(4500)).reason, Reason::KeepingUp);
@@ -96,7 +96,11 @@ fn during_a_rollout_replicas_are_added_but_not_removed() {
     let decision = world.reads(known(2000));
     assert_eq!((decision.replicas, decision.desired), (5, 2));
     assert_eq!((decision.reason, decision.limited_by), (Reason::Settling, Some(Limit::Rollout)));
-    assert!(decision.message.ends_with("; nothing is removed during the rollout"), "{}", decision.message);
+    assert!(
+        decision.message().ends_with("; no replicas are removed during a rollout"),
+        "{}",
+        decision.message()
+    );
     world.target.rolling_out = false;
     assert_eq!(world.decides().replicas, 2);
 }

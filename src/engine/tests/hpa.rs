@@ -147,7 +147,7 @@ proptest! {
             // The controller's recommendations are not cut to the maximum before the windows; with constant bounds
             // that makes no difference.
             replicas = hpa.sync(&behavior, bounds, world.now.as_second(), replicas, need as i32);
-            prop_assert_eq!(decision.replicas, replicas, "{}", decision.message);
+            prop_assert_eq!(decision.replicas, replicas, "{}", decision.message());
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::api::{ScalingPolicy, ScalingPolicyType, SelectPolicy};
+use crate::api::{Mode, ScalingPolicy, ScalingPolicyType, SelectPolicy};
 use crate::brokers::observation::{
     Backlog, Note, Partitioned, Problem, Reading, Shape, Shared, SourceReason,
 };

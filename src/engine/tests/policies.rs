@@ -62,51 +62,51 @@ fn a_message_has_the_numbers_to_check_it_by_hand() {
             known(12_000),
             Reason::BacklogExceedsTarget,
             None,
-            "12000 messages at 1000 per replica need 12 replicas",
+            "backlog 12,000 / 1,000 per replica = 12 replicas",
         ),
         (
             6,
             known(48_000),
             Reason::BacklogExceedsTarget,
             Some(Limit::MaxReplicas),
-            "48000 messages at 1000 per replica need 48 replicas; 24 is the maximum",
+            "backlog 48,000 / 1,000 per replica = 48 replicas; maxReplicas is 24",
         ),
         (
             24,
             known(48_000),
             Reason::AtMaxReplicas,
             Some(Limit::MaxReplicas),
-            "48000 messages at 1000 per replica need 48 replicas; 24 is the maximum",
+            "backlog 48,000 / 1,000 per replica = 48 replicas; maxReplicas is 24",
         ),
         (
             12,
             on_partitions(48_000, 12),
             Reason::PartitionBound,
             Some(Limit::Partitions),
-            "48000 messages at 1000 per replica need 48 replicas; no more than 12 replicas can work on 12 partitions",
+            "backlog 48,000 / 1,000 per replica = 48 replicas; no more than 12 replicas can work on 12 partitions",
         ),
         (
             3,
             on_partitions(7000, 12),
             Reason::BacklogExceedsTarget,
             None,
-            "7000 messages at 1000 per replica need 7 replicas; on 12 partitions 6 do as much as 7",
+            "backlog 7,000 / 1,000 per replica = 7 replicas; on 12 partitions 6 replicas do as much as 7",
         ),
         (
             7,
             on_partitions(7000, 12),
             Reason::PartitionBound,
             None,
-            "7000 messages at 1000 per replica need 7 replicas; on 12 partitions 6 do as much as 7",
+            "backlog 7,000 / 1,000 per replica = 7 replicas; on 12 partitions 6 replicas do as much as 7",
         ),
-        (9, known(4000), Reason::BacklogCleared, None, "4000 messages at 1000 per replica need 4 replicas"),
-        (1, known(1), Reason::KeepingUp, None, "1 message at 1000 per replica needs 1 replica"),
-        (1, known(0), Reason::Idle, None, "0 messages at 1000 per replica need 0 replicas; 1 is the minimum"),
+        (9, known(4000), Reason::BacklogCleared, None, "backlog 4,000 / 1,000 per replica = 4 replicas"),
+        (1, known(1), Reason::KeepingUp, None, "backlog 1 / 1,000 per replica = 1 replica"),
+        (1, known(0), Reason::Idle, None, "backlog is empty; minReplicas is 1"),
     ];
     for (current, reading, reason, limit, message) in cases {
         let decision = World::new(plan(), current).reads(reading);
         assert_eq!((decision.reason, decision.limited_by), (reason, limit), "{message}");
-        assert_eq!(decision.message, message);
+        assert_eq!(decision.message(), message);
     }
 }
 
@@ -115,7 +115,7 @@ fn a_minimum_above_the_need_is_a_limit() {
     let plan = ScalingPlan { bounds: Bounds { min: 5, max: 24 }, ..plan() };
     let decision = World::new(plan, 5).reads(known(2000));
     assert_eq!((decision.reason, decision.limited_by), (Reason::KeepingUp, Some(Limit::MinReplicas)));
-    assert_eq!(decision.message, "2000 messages at 1000 per replica need 2 replicas; 5 is the minimum");
+    assert_eq!(decision.message(), "backlog 2,000 / 1,000 per replica = 2 replicas; minReplicas is 5");
 }
 
 /// The replicas after each change, with the seconds since the one before.
@@ -161,18 +161,18 @@ fn steps_say_what_matched_and_what_they_wait_for() {
     let mut world = World::new(steps_plan(), 5);
     let decision = world.polls(known(48_000));
     assert_eq!((decision.reason, decision.desired), (Reason::StepRule, 10));
-    assert_eq!(decision.message, "48000 messages are above 10000: rule 1 adds 5 replicas");
+    assert_eq!(decision.message(), "backlog 48,000 is above 10,000; rule 1 adds 5 replicas");
 
     let decision = world.polls(known(48_000));
     assert_eq!((decision.reason, decision.replicas, decision.desired), (Reason::StepRule, 10, 15));
     assert_eq!(
-        decision.message,
-        "48000 messages are above 10000: rule 1 adds 5 replicas; the next step is due at 2027-01-15T08:01:05Z"
+        decision.message(),
+        "backlog 48,000 is above 10,000; rule 1 adds 5 replicas; the next step is due at 2027-01-15T08:01:05Z"
     );
 
     let decision = world.polls(known(5000));
     assert_eq!((decision.reason, decision.replicas, decision.desired), (Reason::KeepingUp, 10, 10));
-    assert_eq!(decision.message, "5000 messages match no rule");
+    assert_eq!(decision.message(), "backlog 5,000 matches no rule");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn one_reading_never_makes_two_steps_however_short_the_period() {
     world.wait(seconds(20));
     let again = world.decides();
     assert_eq!(again.replicas, 10);
-    assert!(again.message.ends_with("the next step needs a newer reading"), "{}", again.message);
+    assert!(again.message().ends_with("the next step needs a newer reading"), "{}", again.message());
     assert_eq!(world.polls(known(48_000)).replicas, 15);
 }
 
@@ -255,10 +255,10 @@ fn single_active_consumers_cap_every_policy_at_their_queues() {
             let mut world = World::new(plan.clone(), 1);
             let decision = (0..60).map(|_| world.polls(single_active(queues, 90_000))).last().unwrap();
             let found = (world.target.replicas, decision.limited_by, decision.reason);
-            let case = format!("{name} on {queues} queues: {}", decision.message);
+            let case = format!("{name} on {queues} queues: {}", decision.message());
             assert_eq!(found, (expected, Some(Limit::Consumers), Reason::ConsumerBound), "{case}");
-            assert!(decision.message.contains("single active consumer"), "{case}");
-            assert!(!decision.message.contains("the maximum"), "{case}");
+            assert!(decision.message().contains("single active consumer"), "{case}");
+            assert!(!decision.message().contains("maxReplicas"), "{case}");
         }
     }
 }
@@ -304,16 +304,16 @@ fn replicas_with_several_consumers_occupy_the_partitions_sooner() {
             (decision.desired, decision.limited_by),
             (4, Some(Limit::Partitions)),
             "{}",
-            decision.message
+            decision.message()
         );
         let says = "no more than 4 replicas can work on 12 partitions with 3 consumers each";
-        assert!(decision.message.contains(says), "{}", decision.message);
+        assert!(decision.message().contains(says), "{}", decision.message());
     }
     let mut world = World::new(plan(), 12);
     world.target.ready = Some(12);
     let decision = world.reads(Reading::Known(listeners(12, 3)));
     assert_eq!(decision.desired, 4);
-    assert!(decision.message.contains("24 consumers have no partition"), "{}", decision.message);
+    assert!(decision.message().contains("24 consumers have no partition"), "{}", decision.message());
 }
 
 #[test]

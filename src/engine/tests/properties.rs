@@ -151,7 +151,7 @@ proptest! {
             }
             // Deciding again on the same observation changes nothing more, except where a limit was used up.
             let again = world.decides();
-            prop_assert_eq!(again.replicas, decision.replicas, "{} / {}", decision.message, again.message);
+            prop_assert_eq!(again.replicas, decision.replicas, "{} / {}", decision.message(), again.message());
         }
     }
 
@@ -175,11 +175,11 @@ proptest! {
         let current = world.plan.bounds.clamp(world.target.replicas);
         let (mut low, mut high) = (world.clone(), world);
         let (less, much) = (low.reads(Reading::Known(backlog)), high.reads(Reading::Known(larger)));
-        prop_assert!(less.desired <= much.desired, "{} / {}", less.message, much.message);
+        prop_assert!(less.desired <= much.desired, "{} / {}", less.message(), much.message());
         // A single reading as low as the minimum is not trusted: it keeps what is there, which may be more than what a
         // larger and therefore trusted backlog leaves.
         let distrusted = less.replicas == current && low.history.low.count() == 1;
-        prop_assert!(less.replicas <= much.replicas || distrusted, "{} / {}", less.message, much.message);
+        prop_assert!(less.replicas <= much.replicas || distrusted, "{} / {}", less.message(), much.message());
     }
 
     #[test]

@@ -22,7 +22,7 @@ fn an_unknown_backlog_is_told_with_its_problem() {
     let decision = World::new(plan(), 5).reads(unknown());
     assert_eq!((decision.replicas, decision.desired, decision.reason), (5, 5, Reason::SourceUnknown));
     assert_eq!(
-        decision.message,
+        decision.message(),
         "the backlog is unknown (BrokerUnreachable: kafka:9092 refuses connections); replicas stay at 5"
     );
 }
@@ -31,7 +31,7 @@ fn an_unknown_backlog_is_told_with_its_problem() {
 fn before_the_first_reading_nothing_moves() {
     let decision = World::new(plan(), 5).decides();
     assert_eq!((decision.replicas, decision.reason), (5, Reason::SourceUnknown));
-    assert_eq!(decision.message, "the backlog has not been read yet; replicas stay at 5");
+    assert_eq!(decision.message(), "the backlog has not been read yet; replicas stay at 5");
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn k2_the_fallback_raises_at_the_third_failed_poll_and_not_before() {
     let decision = world.polls(unknown());
     assert_eq!((decision.replicas, decision.reason, decision.fallback), (8, Reason::Fallback, true));
     assert_eq!(
-        decision.message,
+        decision.message(),
         "the backlog is unknown (BrokerUnreachable: kafka:9092 refuses connections); \
          after 3 failed polls the fallback is at least 8 replicas"
     );
@@ -79,12 +79,12 @@ fn the_fallback_passes_windows_but_no_policy_and_no_disabled_direction() {
     let decision = world.polls(unknown());
     assert_eq!((decision.replicas, decision.desired), (7, 8));
     assert_eq!(decision.limited_by, Some(Limit::Behavior));
-    assert!(decision.message.ends_with("; the policies of scaleUp allow 7 now"), "{}", decision.message);
+    assert!(decision.message().ends_with("; the policies of scaleUp allow 7 now"), "{}", decision.message());
 
     plan.behavior.up.select = SelectPolicy::Disabled;
     let decision = World::new(plan, 5).polls(unknown());
     assert_eq!((decision.replicas, decision.fallback), (5, true));
-    assert!(decision.message.ends_with("; scaleUp is disabled"), "{}", decision.message);
+    assert!(decision.message().ends_with("; scaleUp is disabled"), "{}", decision.message());
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_fallback_below_the_minimum_is_the_minimum() {
 fn k4_a_lower_bound_above_the_threshold_raises() {
     let decision = World::new(plan(), 5).reads(at_least(12_000));
     assert_eq!((decision.replicas, decision.reason), (12, Reason::BacklogExceedsTarget));
-    assert_eq!(decision.message, "at least 12000 messages at 1000 per replica need 12 replicas");
+    assert_eq!(decision.message(), "backlog at least 12,000 / 1,000 per replica = 12 replicas");
 }
 
 #[test]
@@ -107,8 +107,9 @@ fn k5_a_lower_bound_of_zero_leaves_the_replicas_for_the_whole_outage() {
         assert_eq!(world.polls_for(seconds(3600), &at_least(0)), 7);
         let decision = world.polls(at_least(0));
         assert_eq!(decision.reason, Reason::SourceUnknown);
-        let clause = "; an incomplete reading (PartialObservation: orders-3 has no leader) removes nothing";
-        assert!(decision.message.ends_with(clause), "{}", decision.message);
+        let clause =
+            "; an incomplete reading (PartialObservation: orders-3 has no leader) removes no replicas";
+        assert!(decision.message().ends_with(clause), "{}", decision.message());
     }
 }
 
@@ -141,7 +142,7 @@ fn a_reading_older_than_three_poll_periods_says_nothing() {
     let decision = world.decides();
     assert_eq!((decision.replicas, decision.reason), (5, Reason::SourceUnknown));
     assert_eq!(
-        decision.message,
+        decision.message(),
         "the backlog was last read at 2027-01-15T08:00:05Z, more than 15 s ago; replicas stay at 5"
     );
 }
@@ -164,8 +165,8 @@ fn k12_a_group_that_never_committed_gets_one_replica_and_keeps_it() {
     let decision = world.polls(Reading::Known(backlog.clone()));
     assert_eq!((decision.replicas, decision.desired, decision.reason), (1, 1, Reason::Activated));
     assert_eq!(
-        decision.message,
-        "0 messages do not exceed the activation backlog of 0; \
+        decision.message(),
+        "backlog is empty; \
          1 replica is kept while partitions have no commit"
     );
     assert_eq!(world.polls_for(seconds(3600), &Reading::Known(backlog)), 1);

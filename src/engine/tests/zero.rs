@@ -13,8 +13,8 @@ fn zero_needs_three_complete_readings_without_messages() {
     let decision = world.polls(known(0));
     assert_eq!((decision.replicas, decision.desired), (1, 0));
     assert_eq!(
-        decision.message,
-        "0 messages at 1000 per replica need 0 replicas; \
+        decision.message(),
+        "backlog is empty; \
          zero replicas need 3 complete readings in a row without messages"
     );
     let decision = world.polls(known(0));
@@ -86,9 +86,9 @@ fn an_incomplete_reading_at_zero_says_that_it_is_one() {
     let decision = World::new(zero_plan(), 0).reads(at_least(0));
     assert_eq!((decision.replicas, decision.reason), (0, Reason::SourceUnknown));
     assert_eq!(
-        decision.message,
-        "at least 0 messages do not exceed the activation backlog of 0; \
-         an incomplete reading (PartialObservation: orders-3 has no leader) removes nothing"
+        decision.message(),
+        "backlog at least 0; \
+         an incomplete reading (PartialObservation: orders-3 has no leader) removes no replicas"
     );
 }
 
@@ -130,7 +130,7 @@ fn from_zero_at_once_to_the_size_needed() {
     world.polls_for(seconds(600), &known(0));
     let decision = world.polls(known(8500));
     assert_eq!((decision.replicas, decision.reason), (9, Reason::Activated));
-    assert_eq!(decision.message, "8500 messages at 1000 per replica need 9 replicas");
+    assert_eq!(decision.message(), "backlog 8,500 / 1,000 per replica = 9 replicas");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn the_activation_backlog_has_to_be_exceeded_at_zero_only() {
     let plan = ScalingPlan { activation_backlog: 500, ..zero_plan() };
     let decision = World::new(plan.clone(), 0).reads(known(500));
     assert_eq!((decision.replicas, decision.desired, decision.reason), (0, 0, Reason::Idle));
-    assert_eq!(decision.message, "500 messages do not exceed the activation backlog of 500");
+    assert_eq!(decision.message(), "backlog 500 does not exceed activationBacklog 500");
     assert_eq!(World::new(plan.clone(), 0).reads(known(501)).replicas, 1);
     // Once running, only an empty queue goes to zero.
     assert_eq!(World::new(plan, 1).polls_for(seconds(600), &known(300)), 1);
@@ -159,7 +159,10 @@ fn steps_start_at_least_one_replica_without_waiting_for_the_period() {
     assert_eq!(world.target.replicas, 0);
     let decision = world.reads(known(5000));
     assert_eq!((decision.replicas, decision.reason), (1, Reason::Activated));
-    assert_eq!(decision.message, "5000 messages match no rule; more than 0 start 1 replica");
+    assert_eq!(
+        decision.message(),
+        "backlog 5,000 matches no rule; activationBacklog 0 is exceeded; 1 replica starts"
+    );
     assert_eq!(world.reads(known(48_000)).replicas, 5);
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::brokers::{Backlog, Observation, Problem, Reading, SourceReason};
+use crate::engine::explain::Need;
 use crate::engine::{AssessedReading, Decision, Finding, MissingPods, UnhealthyReason};
 use crate::report::TargetProblem;
 use crate::report::TargetReason;
@@ -114,7 +115,7 @@ fn consumers_are_healthy_until_something_is_wrong_and_the_worst_is_the_reason() 
     let (_, reason, message) =
         Scene::with(&[UnhealthyReason::PoisonMessage, UnhealthyReason::HotPartition]).says(CONSUMERS_HEALTHY);
     assert_eq!(reason, "PoisonMessage");
-    assert_eq!(message, "words on PoisonMessage. Besides, words on HotPartition");
+    assert_eq!(message, "words on PoisonMessage. Also: words on HotPartition");
 }
 
 #[test]
@@ -161,12 +162,13 @@ fn what_was_wrong_before_a_restart_is_not_over_before_it_was_looked_at() {
 }
 
 #[test]
-fn pods_that_are_missing_are_told_with_the_way_to_find_them_and_the_workload_knows_better() {
+fn missing_pods_are_reported_unless_the_workload_names_the_cause() {
     let mut scene = Scene::new();
     scene.missing_pods = Some(MissingPods { ready: 1, replicas: 5, time: Duration::from_secs(130) });
     let (status, reason, message) = scene.says(TARGET_HEALTHY);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "PodsPending"));
-    let begin = "only 1 of 5 replicas is ready, for more than 120 s: kubectl get pods -l app=orders shows";
+    let begin = "only 1 of 5 replicas is ready, for more than 120 s; no replicas are added until they are ready; kubectl get pods -l \
+         app=orders shows";
     assert!(message.starts_with(begin), "{message}");
     if let Ok(workload) = &mut scene.target {
         workload.trouble = Some(Trouble { reason: TroubleReason::QuotaExceeded, message: String::new() });
@@ -181,7 +183,7 @@ fn a_decision_that_health_or_saturation_holds_is_limited_by_it() {
             desired: 9,
             replicas: 5,
             reason: Reason::Frozen,
-            message: "words".into(),
+            explanation: Need::Paused { replicas: 5 }.into(),
             limited_by: Some(limit),
             fallback: false,
         };

@@ -28,7 +28,7 @@ pub(in crate::engine) struct StuckPartition {
 
 /// Why a partition makes no progress, as far as readings show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum StuckCause {
+pub enum StuckCause {
     /// Its consumer makes progress in other partitions: a message fails or takes long.
     Message,
     /// Its consumer makes progress in none of its partitions.

@@ -53,7 +53,7 @@ pub(in crate::engine) fn judge(
         let useful = useful(loads, assignor, most, per_replica);
         return Spread::Hot { topic, partition, share: hottest / total, useful };
     }
-    let enough = |replicas: i32| deal(loads, assignor, replicas).all(|held| held.load <= per_replica);
+    let enough = |replicas: i32| assign(loads, assignor, replicas).all(|held| held.load <= per_replica);
     let partitions = loads.iter().map(Vec::len).sum::<usize>();
     let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
     // That 7 replicas of 12 partitions do as little as 6 is not the fault of any partition.
@@ -73,12 +73,13 @@ pub(in crate::engine) fn judge(
 pub(in crate::engine) fn useful(loads: &[Vec<f64>], assignor: Assignor, most: i32, per_replica: f64) -> i32 {
     let suffices = |replicas: &i32| {
         let enough = |held: Held| held.load <= per_replica.max(held.hottest * SKEWED);
-        deal(loads, assignor, *replicas).all(enough)
+        assign(loads, assignor, *replicas).all(enough)
     };
     (1..most).find(suffices).unwrap_or(most)
 }
 
-fn hottest(loads: &[Vec<f64>]) -> Option<(usize, usize, f64)> {
+/// The partition with the most load, by topic and number.
+pub(in crate::engine) fn hottest(loads: &[Vec<f64>]) -> Option<(usize, usize, f64)> {
     let all = loads.iter().enumerate().flat_map(|(topic, partitions)| {
         partitions.iter().enumerate().map(move |(partition, load)| (topic, partition, *load))
     });
@@ -87,7 +88,7 @@ fn hottest(loads: &[Vec<f64>]) -> Option<(usize, usize, f64)> {
 
 /// Load of the fullest replica.
 fn fullest(loads: &[Vec<f64>], assignor: Assignor, replicas: i32) -> f64 {
-    deal(loads, assignor, replicas).map(|held| held.load).fold(0.0, f64::max)
+    assign(loads, assignor, replicas).map(|held| held.load).fold(0.0, f64::max)
 }
 
 /// What one replica gets.
@@ -99,7 +100,7 @@ struct Held {
 }
 
 /// What each replica gets, worked out one after the other: often the first one says enough.
-fn deal(loads: &[Vec<f64>], assignor: Assignor, replicas: i32) -> impl Iterator<Item = Held> {
+fn assign(loads: &[Vec<f64>], assignor: Assignor, replicas: i32) -> impl Iterator<Item = Held> {
     let count = usize::try_from(replicas).unwrap_or_default().max(1);
     (0..count).map(move |replica| {
         let (mut held, mut dealt) = (Held::default(), 0);
@@ -193,7 +194,7 @@ mod tests {
             let assignor = if range { Assignor::Range } else { Assignor::OneByOne };
             let total: f64 = topics.iter().flatten().sum();
             let full = fullest(&topics, assignor, replicas);
-            let dealt: f64 = deal(&topics, assignor, replicas).map(|held| held.load).sum();
+            let dealt: f64 = assign(&topics, assignor, replicas).map(|held| held.load).sum();
             prop_assert!((dealt - total).abs() < 1e-6, "nothing is left out, nor dealt twice");
             prop_assert!(full * f64::from(replicas) >= total - 1e-6);
             prop_assert!(full <= total + 1e-6);

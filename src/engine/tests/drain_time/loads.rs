@@ -26,7 +26,7 @@ fn messages_may_not_wait_longer_than_the_user_says() {
     let decision = consumers.world.decides();
     // 10000 in 80 s (120 less 5 of age and 35 until they work) are 12.5 of 10 a second; the batch may be the first of
     // many, which makes 16, and these are 24 in whole partitions.
-    assert!((13..=24).contains(&consumers.world.target.replicas), "{}", decision.message);
+    assert!((13..=24).contains(&consumers.world.target.replicas), "{}", decision.message());
     let seconds = consumers.drains(600).unwrap();
     assert!(seconds <= 144, "{seconds} s: {:?}", consumers.changes);
 }

@@ -29,7 +29,7 @@ fn wanted(plan: &ScalingPlan, reading: Reading) -> (i32, String) {
     let mut world = World::new(plan.clone(), 1);
     world.target.ready = Some(1);
     let decision = world.reads(reading);
-    (decision.desired, decision.message)
+    (decision.desired, decision.message())
 }
 
 fn messages_on(messages: u64, partitions: Option<u32>) -> Backlog {

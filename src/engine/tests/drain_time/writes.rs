@@ -24,7 +24,7 @@ fn after_a_write_the_replicas_get_time_to_work() {
     world.target.ready = Some(1);
     assert_eq!(world.polls(known(2_650)).replicas, 5);
     let decision = world.polls(known(4_000));
-    assert_eq!((decision.replicas, decision.reason), (5, Reason::Settling), "{}", decision.message);
+    assert_eq!((decision.replicas, decision.reason), (5, Reason::Settling), "{}", decision.message());
     world.target.ready = Some(5);
     world.polls(known(4_000));
     assert!(world.polls(known(4_000)).replicas > 5);
@@ -61,7 +61,7 @@ fn replicas_that_do_not_come_up_are_not_joined_by_more() {
         world.polls(known(3_300));
     }
     let decision = world.polls(known(3_300));
-    assert_eq!((decision.replicas, decision.reason), (5, Reason::Frozen), "{}", decision.message);
+    assert_eq!((decision.replicas, decision.reason), (5, Reason::Frozen), "{}", decision.message());
 }
 
 /// Jobs of so many seconds, as their user says.
@@ -104,6 +104,6 @@ fn jobs_get_no_more_replicas_than_there_are_and_keep_those_that_may_have_one() {
     let left = consumers.backlog().ceil() as i32;
     assert!(left > 1 && consumers.world.target.replicas >= left, "{left} left: {:?}", consumers.changes);
     consumers.run(600);
-    let message = consumers.world.decides().message;
+    let message = consumers.world.decides().message();
     assert_eq!(consumers.world.target.replicas, 1, "{message}: {:?}", consumers.changes);
 }

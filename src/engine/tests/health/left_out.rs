@@ -57,7 +57,7 @@ fn a_partition_without_a_consumer_is_named_and_left_out_after_a_minute() {
     let last = (0..2).map(|_| poll_as(&mut group, none, without_owner(5))).last().unwrap();
     assert_eq!(group.reasons(), [UnhealthyReason::NotConsumed]);
     assert!(group.message().contains("partition orders-5 has no consumer"), "{}", group.message());
-    assert_eq!(last.desired, 1, "{}", last.message);
+    assert_eq!(last.desired, 1, "{}", last.message());
     let last = (0..600).map(|_| poll_as(&mut group, none, without_owner(5))).last().unwrap();
     assert_eq!((group.reasons(), last.desired), (vec![UnhealthyReason::NotConsumed], 1), "never a stall");
     let last = poll_as(&mut group, none, |_| {});

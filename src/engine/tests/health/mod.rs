@@ -202,7 +202,7 @@ fn a_partition_that_stands_still_while_its_consumer_moves_others_is_named_until_
     assert_eq!(group.reasons(), [UnhealthyReason::PoisonMessage]);
     let message = group.message().to_owned();
     assert!(
-        message.contains("offset 240 of partition orders-4 got no further for more than 60 s"),
+        message.contains("offset 240 of partition orders-4 is not processed for more than 60 s"),
         "{message}"
     );
     group.polls(MINUTE - 5, |number| number != 4);
@@ -232,7 +232,7 @@ fn with_a_partition_for_each_consumer_nobody_can_tell_a_pod_from_a_message() {
     let mut group = Group::new(pinned(6), 6);
     group.polls(MINUTE, |number| number != 2);
     assert_eq!(group.reasons(), [UnhealthyReason::PoisonMessage]);
-    assert!(group.message().contains("or the consumer hangs"), "{}", group.message());
+    assert!(group.message().contains("makes it hang"), "{}", group.message());
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn a_partition_that_gets_more_than_a_replica_can_do_is_named_until_it_gets_less(
     assert!(first >= 12, "after {first} polls, which is less than a minute");
     assert!(told[first..].iter().all(|reasons| *reasons == [UnhealthyReason::HotPartition]), "{told:?}");
     let message = group.message().to_owned();
-    assert!(message.contains("partition orders-0 gets more than one replica can process"), "{message}");
+    assert!(message.contains("more than one replica can process"), "{message}");
     let recovered = (0..400).find(|_| poll(&mut group, 0).is_empty()).expect("it recovers");
     assert!(recovered > 0);
 }

@@ -12,7 +12,7 @@ fn a_stall_is_answered_with_no_replica_by_any_policy() {
         let mut decision = group.polls(3600, none);
         assert_eq!((decision.replicas, decision.reason), (held, Reason::Frozen), "{policy:?}: {decision:?}");
         assert_eq!(decision.limited_by, Some(Limit::Health), "{policy:?}");
-        assert!(decision.message.contains("processed nothing for"), "{}", decision.message);
+        assert!(decision.message().contains("processed nothing for"), "{}", decision.message());
         for _ in 0..60 {
             decision = group.poll(all);
             group.world.target.ready = Some(group.world.target.replicas);
@@ -28,7 +28,7 @@ fn a_stall_keeps_the_replicas_that_are_there() {
     group.polls(MINUTE, none);
     group.world.plan.policy = Policy::BacklogPerReplica { messages: 100_000 };
     let decision = group.polls(600, none);
-    assert_eq!((decision.replicas, decision.reason), (6, Reason::Frozen), "{}", decision.message);
+    assert_eq!((decision.replicas, decision.reason), (6, Reason::Frozen), "{}", decision.message());
     assert!(group.polls(10, all).replicas < 6);
 }
 
@@ -51,8 +51,8 @@ fn missing_consumers_are_answered_with_no_replica_but_one_by_any_policy() {
     group.polls(MINUTE + 5, none);
     (group.world.plan.policy, group.world.plan.bounds.min) = (policy, 0);
     let decision = group.polls(600, none);
-    assert_eq!(decision.replicas, 1, "{}", decision.message);
-    assert!(decision.message.contains("1 replica is kept to begin to consume"), "{}", decision.message);
+    assert_eq!(decision.replicas, 1, "{}", decision.message());
+    assert!(decision.message().contains("1 replica is kept to begin to consume"), "{}", decision.message());
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_workload_that_reports_trouble_gets_no_more_replicas() {
     group.world.plan.policy = Policy::BacklogPerReplica { messages: 100 };
     group.world.target.trouble = true;
     let decision = group.poll(all);
-    assert_eq!((decision.replicas, decision.reason), (3, Reason::Frozen), "{}", decision.message);
+    assert_eq!((decision.replicas, decision.reason), (3, Reason::Frozen), "{}", decision.message());
     group.world.target.trouble = false;
     assert_eq!(group.poll(all).replicas, 6);
 }
@@ -105,8 +105,8 @@ fn what_is_stuck_is_left_out_by_any_policy_and_named() {
         let before = group.world.target.replicas;
         let decision = group.polls(3600, |number| number != 0);
         assert!(decision.replicas <= before, "{policy:?}: {decision:?}");
-        let named = "partition orders-0 got no further than offset 240 for";
-        assert!(decision.message.contains(named), "{policy:?}: {}", decision.message);
+        let named = "partition orders-0 left out: stuck at offset 240 for";
+        assert!(decision.message().contains(named), "{policy:?}: {}", decision.message());
         let backlog = group.backlog().messages;
         assert!(backlog > 7000, "{backlog} are there all the same");
     }

@@ -58,11 +58,11 @@ proptest! {
                     match finding.reason {
                         UnhealthyReason::Stalled => {
                             prop_assert!(moved.iter().all(|at| lasted(*at)), "{}", finding.message);
-                            prop_assert!(decision.replicas == before.1, "{}", decision.message);
+                            prop_assert!(decision.replicas == before.1, "{}", decision.message());
                         }
                         UnhealthyReason::NoConsumers => {
                             prop_assert!(moved.iter().all(|at| lasted(*at)) && absent.is_some_and(lasted));
-                            prop_assert!(decision.replicas <= before.1, "{}", decision.message);
+                            prop_assert!(decision.replicas <= before.1, "{}", decision.message());
                         }
                         UnhealthyReason::PoisonMessage | UnhealthyReason::PodStuck => {
                             for (number, at) in moved.iter().enumerate() {

@@ -67,10 +67,10 @@ fn too_few_to_get_anything_done_are_doubled_once_whatever_the_policy() {
         group.arrivals = 1;
         let last = (0..2 * 720).map(|_| group.poll_with_all_ready(none)).last().unwrap();
         let replicas = group.world.target.replicas;
-        assert!((3..=4).contains(&replicas), "{replicas} by {policy:?}: {}", last.message);
-        assert_eq!(last.reason, Reason::Frozen, "{}", last.message);
+        assert!((3..=4).contains(&replicas), "{replicas} by {policy:?}: {}", last.message());
+        assert_eq!(last.reason, Reason::Frozen, "{}", last.message());
         let moving = (0..120).map(|_| group.poll_with_all_ready(all)).last().unwrap();
-        assert!(moving.replicas > replicas, "{policy:?}: {}", moving.message);
+        assert!(moving.replicas > replicas, "{policy:?}: {}", moving.message());
     }
 }
 
@@ -170,7 +170,7 @@ fn a_stall_of_slow_work_goes_on_over_a_restart_until_it_is_seen_again_or_somethi
     let mut group = stood_still();
     group.polls(300, none);
     let decision = group.poll(all);
-    assert!(decision.replicas > 2, "{}", decision.message);
+    assert!(decision.replicas > 2, "{}", decision.message());
     assert!(!group.world.history.knows_consumers_briefly());
 }
 

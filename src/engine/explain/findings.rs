@@ -1,37 +1,37 @@
-//! What is wrong, as sentences that name the place and the way out.
+//! The sentences of findings about consumers and pods: what is wrong and where, what the operator does, what to do.
 //!
 //! Status is written when a sentence changes, so that its times grow in large steps, and it has no number that moves.
 
 use std::time::Duration;
 
-use super::hot::Hot;
-use crate::brokers::observation::{Backlog, Shape};
-use crate::engine::decision::count;
+use super::words::{count, count_is, thousands};
+use crate::brokers::observation::{Backlog, Shape, quote};
+use crate::engine::diagnose::{Hot, MissingPods};
 use crate::engine::learn::StuckPartition;
 
 /// Partitions that a sentence lists before it says how many more there are.
 const SHOWN: usize = 3;
-/// Seconds after which a time is told anew; later ones every hour.
+/// Seconds at which a time is shown anew; later ones every hour.
 const STEPS: [u64; 6] = [60, 120, 300, 600, 1800, 3600];
 
 pub(in crate::engine) fn no_consumers(ready: i32, time: Duration, backlog: &Backlog) -> String {
-    let (where_, what) = match backlog.shape {
+    let (what, names) = match backlog.shape {
         Shape::Shared(_) => ("the queues have no consumer", "virtual host and queue name"),
         Shape::Partitioned(_) => ("the consumer group has no member", "broker address, topic and group name"),
     };
     format!(
-        "{where_} although {} for {}, and nothing is processed: look in its log whether it can connect, and compare \
-         its {what} with spec.source",
-        if ready == 1 { "1 replica is ready".to_owned() } else { format!("{ready} replicas are ready") },
+        "{what} although {} ready, and nothing was processed for {}; no replicas are added; look in the consumers' log \
+         whether they can connect, and compare their {names} with spec.source",
+        count_is(ready, "replica"),
         over(time)
     )
 }
 
 pub(in crate::engine) fn stalled(ready: i32, time: Duration, stillest: Option<&StuckPartition>) -> String {
-    let at = stillest.map(|stuck| format!(", not even {}", place(stuck))).unwrap_or_default();
+    let at = stillest.map(|stuck| format!(" ({} is next)", place(stuck))).unwrap_or_default();
     format!(
-        "{} processed nothing for {}{at}: look in the consumers' log and at what they depend on; no replicas are added \
-         until something is processed again",
+        "{} processed nothing for {}{at}; replicas stay until something is processed; look in the consumers' log, and at \
+         what the consumers depend on",
         count(ready, "ready replica"),
         over(time)
     )
@@ -39,18 +39,18 @@ pub(in crate::engine) fn stalled(ready: i32, time: Duration, stillest: Option<&S
 
 pub(in crate::engine) fn pod_stuck(stuck: &[&StuckPartition]) -> Option<String> {
     Some(format!(
-        "all partitions of a consumer got no further for {} while others did ({}): its pod seems to hang; find it by \
-         the partition's consumer in the group's description, and delete it",
+        "all partitions of one consumer are stuck for {} while others are processed ({}); no replicas are added for them; \
+         describe the group to find the consumer, and delete its pod, which appears to hang",
         over(shortest(stuck)?),
         places(stuck)
     ))
 }
 
 pub(in crate::engine) fn poison_message(stuck: &[&StuckPartition]) -> Option<String> {
-    let them = if stuck.len() > 1 { "the messages there fail" } else { "the message there fails" };
+    let (is, it) = if stuck.len() > 1 { ("are", "them") } else { ("is", "it") };
     Some(format!(
-        "{} got no further for {} while others did: {them} again and again or take too long, or the consumer hangs; look \
-         for it in the consumer's log, then skip it or send it to a dead-letter topic. No replicas are added for it",
+        "{} {is} not processed for {} while others are; no replicas are added for {it}; look in the consumer's log for \
+         a message that fails, takes too long or makes it hang, and skip it or send it to a dead-letter topic",
         places(stuck),
         over(shortest(stuck)?),
     ))
@@ -58,7 +58,8 @@ pub(in crate::engine) fn poison_message(stuck: &[&StuckPartition]) -> Option<Str
 
 pub(in crate::engine) fn not_consumed(stuck: &[&StuckPartition]) -> Option<String> {
     let first = stuck.first()?;
-    let shown: Vec<_> = stuck.iter().take(SHOWN).map(|it| format!("{}-{}", it.name, it.partition)).collect();
+    let shown: Vec<_> =
+        stuck.iter().take(SHOWN).map(|it| format!("{}-{}", quote(&it.name), it.partition)).collect();
     let more = stuck.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let (noun, verb) = if stuck.len() > 1 { ("partitions", "have") } else { ("partition", "has") };
@@ -66,28 +67,48 @@ pub(in crate::engine) fn not_consumed(stuck: &[&StuckPartition]) -> Option<Strin
         "{noun} {}{more} {verb} no consumer while others of the group have one; the backlog there is left out of sizing; \
          let the consumers subscribe to {}, or exclude the topic with spec.source.kafka.topicExcludePattern",
         shown.join(", "),
-        first.name
+        quote(&first.name)
     ))
 }
 
 pub(in crate::engine) fn saturated(useful: u32) -> String {
     format!(
-        "replicas that were added processed little more, so that something all of them share (a database, a limit of \
-         requests) seems to be at its limit: make that faster; no more than {useful} replicas seem to be of use for now"
+        "adding replicas no longer raises throughput; a shared dependency (database, API) appears saturated; at most {} \
+         useful for now; make the dependency faster",
+        count_is(useful, "replica")
     )
 }
 
 pub(in crate::engine) fn hot(hot: &Hot) -> String {
     format!(
-        "partition {}-{} gets more than one replica can process, {:.0} % of all, and no count of replicas helps it: \
+        "partition {}-{} gets {:.0} % of all messages, more than one replica can process; more replicas do not help it; \
          spread its keys over more partitions, or make processing faster",
-        hot.topic, hot.partition, hot.percent
+        quote(&hot.topic),
+        hot.partition,
+        hot.percent
     )
+}
+
+/// `selector` is that of the pods.
+pub(in crate::engine) fn missing_pods(missing: &MissingPods, selector: Option<&str>) -> String {
+    let pods = selector.map(|selector| format!(" -l {selector}")).unwrap_or_default();
+    format!(
+        "{}, for {}; no replicas are added until they are ready; kubectl get pods{pods} shows whether they wait for room \
+         in the cluster (Pending) or fail",
+        not_ready(missing.ready, missing.replicas),
+        over(missing.time)
+    )
+}
+
+/// `only 1 of 5 replicas is ready`.
+pub(in crate::engine) fn not_ready(ready: i32, replicas: i32) -> String {
+    let is = if ready == 1 { "is" } else { "are" };
+    format!("only {ready} of {} {is} ready", count(replicas, "replica"))
 }
 
 /// The first message that is not processed.
 fn place(stuck: &StuckPartition) -> String {
-    format!("offset {} of partition {}-{}", stuck.offset, stuck.name, stuck.partition)
+    format!("offset {} of partition {}-{}", stuck.offset, quote(&stuck.name), stuck.partition)
 }
 
 fn places(stuck: &[&StuckPartition]) -> String {
@@ -103,8 +124,9 @@ fn shortest(stuck: &[&StuckPartition]) -> Option<Duration> {
 /// At least so long.
 pub(in crate::engine) fn over(time: Duration) -> String {
     let seconds = time.as_secs();
-    let told = STEPS.into_iter().rev().find(|step| *step <= seconds).unwrap_or(seconds);
-    format!("more than {} s", if told < 3600 { told } else { seconds / 3600 * 3600 })
+    let shown = STEPS.into_iter().rev().find(|step| *step <= seconds).unwrap_or(seconds);
+    let shown = if shown < 3600 { shown } else { seconds / 3600 * 3600 };
+    format!("more than {} s", thousands(shown))
 }
 
 #[cfg(test)]
@@ -114,9 +136,13 @@ mod tests {
 
     #[test]
     fn times_grow_in_large_steps() {
-        let cases = [(59, 59), (60, 60), (119, 60), (120, 120), (1799, 600), (3599, 1800), (9000, 7200)];
-        for (seconds, told) in cases {
-            assert_eq!(over(Duration::from_secs(seconds)), format!("more than {told} s"), "{seconds}");
+        let cases = [(59, 59), (60, 60), (119, 60), (120, 120), (1799, 600), (3599, 1800), (9000, 7200_u64)];
+        for (seconds, shown) in cases {
+            assert_eq!(
+                over(Duration::from_secs(seconds)),
+                format!("more than {} s", thousands(shown)),
+                "{seconds}"
+            );
         }
     }
 
