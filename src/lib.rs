@@ -26,8 +26,8 @@
 //!
 //! `engine` knows of `brokers` no more than the types of an observation, which are pure. `cluster` knows of `brokers`
 //! how a broker is reached, because that is what Secrets are read for. Only `controllers` join what decides with what
-//! does I/O. `tests/architecture.rs` checks that `api`, `plan`, `engine` and `brokers/observation.rs` have no clock,
-//! no task, no client and no way to a module that has.
+//! does I/O. `tests/architecture` checks that the modules without I/O have no clock, no task, no client and no way to a
+//! module that has. `brokers::sessions` is the registry of brokers; CONTRIBUTING.md lists what adding one takes.
 //!
 //! # The life of a poll
 //!
