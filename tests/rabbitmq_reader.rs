@@ -10,7 +10,9 @@ mod skip;
 use queuescaler::brokers::access::TlsAccess;
 use queuescaler::brokers::rabbitmq::access::RabbitMqAccess;
 use queuescaler::brokers::{Note, Reading, SourceReason};
-use rabbitmq_admin::{Broker, credentials, host_and_port, read, read_until, reader, tls, variable};
+use queuescaler::plan::{NamePattern, NameSelector};
+use rabbitmq_admin::{Broker, credentials, host_and_port, interest, read, read_until, reader, tls, variable};
+use serde_json::json;
 use skip::skipped;
 
 fn known(reading: &Reading) -> Option<u64> {
@@ -37,18 +39,23 @@ async fn ready_messages_of_classic_and_quorum_queues_add_up() {
     vhost.publish("classic", 3).await;
     vhost.publish("quorum", 4).await;
     let mut both = vhost.queues(&["classic", "quorum"]);
-    // The broker publishes consumers and arrivals later than messages.
+    // The broker reports consumers and arrivals later than messages.
     let all_reported = |reading: &Reading| {
         known(reading) == Some(7)
+            && reading.backlog().is_some_and(|backlog| backlog.members.is_some() && backlog.arrived.is_some())
+    };
+    let mut reader = reader(broker.access());
+    let reading = read_until(&mut reader, &mut both, all_reported).await;
+    let Reading::Known(backlog) = reading else { unreachable!() };
+    assert_eq!((backlog.in_flight(), backlog.members, backlog.partitions()), (0, Some(0), None));
+    vhost.publish("quorum", 2).await;
+    let more = |reading: &Reading| {
+        known(reading) == Some(9)
             && reading
                 .backlog()
-                .is_some_and(|backlog| backlog.members.is_some() && backlog.arrived == Some(7))
+                .is_some_and(|later| later.arrived == backlog.arrived.map(|before| before + 2))
     };
-    let reading = read_until(&mut reader(broker.access()), &mut both, all_reported).await;
-    let Reading::Known(backlog) = reading else { unreachable!() };
-    assert_eq!(backlog.in_flight(), 0);
-    assert_eq!(backlog.members, Some(0));
-    assert_eq!(backlog.partitions(), None);
+    read_until(&mut reader, &mut both, more).await;
     vhost.delete().await;
 }
 
@@ -141,6 +148,52 @@ async fn a_pattern_sees_new_queues_within_30_s() {
     assert!(begun.elapsed().as_secs() < 30, "seen after {:?}", begun.elapsed());
     vhost.delete_queue("work.000").await;
     read_until(&mut reader, &mut pattern, |reading| known(reading) == Some(6)).await;
+    vhost.delete().await;
+}
+
+#[tokio::test]
+async fn an_excluded_queue_of_a_pattern_is_not_counted() {
+    let Some(broker) = Broker::from_env() else { return };
+    let vhost = broker.fresh_vhost("qs exclude").await;
+    for (queue, count) in [("orders", 3), ("orders.dead", 5)] {
+        vhost.declare(queue, "classic").await;
+        vhost.publish(queue, count).await;
+    }
+    let pattern = NamePattern::new("orders.*", Some(r".*\.dead")).unwrap();
+    let mut orders = interest(&vhost.name, NameSelector::Pattern(pattern));
+    read_until(&mut reader(broker.access()), &mut orders, |reading| known(reading) == Some(3)).await;
+    vhost.delete().await;
+}
+
+#[tokio::test]
+async fn the_statistics_interval_is_learned_from_the_broker() {
+    let Some(broker) = Broker::from_env() else { return };
+    let vhost = broker.fresh_vhost("qs interval").await;
+    vhost.declare("orders", "classic").await;
+    let mut reader = reader(broker.access());
+    let learned =
+        |reading: &Reading| reading.backlog().is_some_and(|backlog| backlog.statistics_interval.is_some());
+    let reading = read_until(&mut reader, &mut vhost.queues(&["orders"]), learned).await;
+    // The broker emits its numbers every 5 s by default, and the management plugin samples them as often.
+    let interval = reading.backlog().unwrap().statistics_interval.unwrap();
+    assert!((4.5..=5.5).contains(&interval.as_secs_f64()), "{interval:?}");
+    vhost.delete().await;
+}
+
+#[tokio::test]
+async fn single_active_consumer_queues_are_counted() {
+    let Some(broker) = Broker::from_env() else { return };
+    let vhost = broker.fresh_vhost("qs single active").await;
+    for (queue, kind) in [("a", "classic"), ("b", "quorum")] {
+        vhost.declare_with(queue, json!({"x-queue-type": kind, "x-single-active-consumer": true})).await;
+    }
+    vhost.declare("c", "classic").await;
+    let most = |reading: &Reading| reading.backlog()?.shared()?.active_consumers_at_most;
+    let mut reader = reader(broker.access());
+    read_until(&mut reader, &mut vhost.queues(&["a", "b"]), |reading| most(reading) == Some(2)).await;
+    let mut all = vhost.queues(&["a", "b", "c"]);
+    let reading = read_until(&mut reader, &mut all, |reading| known(reading) == Some(0)).await;
+    assert_eq!(most(&reading), None);
     vhost.delete().await;
 }
 

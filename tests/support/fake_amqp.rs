@@ -1,7 +1,6 @@
 //! An AMQP 0-9-1 server that knows passive declares and nothing else: every queue has so many ready messages.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes that a client sends first, and what ends a frame.
 const GREETING: usize = 8;
@@ -11,7 +10,7 @@ const FRAME_END: u8 = 0xCE;
 type Method = (u16, u16);
 
 /// Serves one connection until it ends.
-pub async fn serve(mut stream: TcpStream, ready: u32) {
+pub async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, ready: u32) {
     let mut greeting = [0; GREETING];
     if stream.read_exact(&mut greeting).await.is_err() {
         return;
@@ -50,7 +49,7 @@ fn answer_to((class, number): Method, arguments: &[u8], ready: u32) -> Option<(M
 }
 
 /// Channel and payload of the next frame with a method.
-async fn receive(stream: &mut TcpStream) -> Option<(u16, Vec<u8>)> {
+async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u16, Vec<u8>)> {
     loop {
         let mut head = [0; 7];
         stream.read_exact(&mut head).await.ok()?;

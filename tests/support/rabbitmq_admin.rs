@@ -165,8 +165,12 @@ pub struct Vhost {
 
 impl Vhost {
     pub async fn declare(&self, queue: &str, kind: &str) {
+        self.declare_with(queue, json!({"x-queue-type": kind})).await;
+    }
+
+    pub async fn declare_with(&self, queue: &str, arguments: Value) {
         let path = format!("/queues/{}/{}", escape(&self.name), escape(queue));
-        let body = json!({"durable": true, "arguments": {"x-queue-type": kind}});
+        let body = json!({"durable": true, "arguments": arguments});
         let (status, answer) = self.broker.call(Method::PUT, &path, body).await;
         assert!(status.is_success(), "declare {queue}: {status} {answer}");
     }

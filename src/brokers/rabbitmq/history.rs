@@ -114,6 +114,10 @@ fn go_on(
     total: Option<u64>,
     counters: impl Iterator<Item = (Option<u64>, Option<u64>)> + Clone,
 ) -> Option<u64> {
+    if counters.clone().next().is_none() {
+        // No queue was counted, which is no sum of 0.
+        return total;
+    }
     let now = counters.clone().try_fold(0_u64, |sum, (_, now)| Some(sum.wrapping_add(now?)))?;
     let Some(total) = total else { return Some(now) };
     let grown = counters.clone().try_fold(0_u64, |sum, (before, now)| {
@@ -171,6 +175,18 @@ mod tests {
         assert_eq!(history.counters().arrived, Some(115));
         observe(&mut history, &[("a", 120, 1)], now);
         assert_eq!(history.counters().arrived, Some(125));
+    }
+
+    #[test]
+    fn polls_that_count_no_queue_leave_the_arrivals() {
+        let (mut history, now) = (QueueHistory::default(), Instant::now());
+        history.observe(&[("a", None)], now);
+        assert_eq!(history.counters().arrived, None);
+        observe(&mut history, &[("a", 100, 1)], now);
+        history.observe(&[("a", None)], now);
+        assert_eq!(history.counters().arrived, Some(100));
+        observe(&mut history, &[("a", 105, 1)], now);
+        assert_eq!(history.counters().arrived, Some(105));
     }
 
     #[test]
