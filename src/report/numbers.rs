@@ -13,6 +13,7 @@ use crate::api::QueueScalerStatus;
 use crate::api::condition::{
     BACKLOG_HEALTHY, CONSUMERS_HEALTHY, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE,
 };
+use crate::api::status::AgeBasis;
 
 /// Parts of a number, as their inverse.
 const TENTH: u64 = 10;
@@ -122,6 +123,14 @@ fn arrived_otherwise(before: &QueueScalerStatus, after: &QueueScalerStatus) -> b
     let time =
         |status: &QueueScalerStatus| status.oldest_message_time.as_ref().map(|time| time.0.as_second());
     match (time(before), time(after)) {
+        // After a restart the age of what was there before is a lower bound, which contradicts no older message.
+        (Some(earlier), Some(now))
+            if after.oldest_message_age_basis == Some(AgeBasis::AtLeast)
+                && earlier <= now
+                && before.backlog == after.backlog =>
+        {
+            false
+        }
         (Some(before), Some(now)) => {
             let age = after.oldest_message_age_seconds.unwrap_or_default().unsigned_abs().max(FINEST_AGE);
             before.abs_diff(now).saturating_mul(HALF) >= age
