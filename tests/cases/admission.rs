@@ -150,6 +150,24 @@ async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
         ),
         (
             kafka(),
+            vec![(format!("{k}/bootstrapServers"), json!(["PLAINTEXT://kafka:9092"]))],
+            "spec.source.kafka.bootstrapServers",
+            "host:port without a scheme",
+        ),
+        (
+            kafka(),
+            vec![(format!("{k}/bootstrapServers"), json!(["kafka-0:9092,kafka-1:9092"]))],
+            "spec.source.kafka.bootstrapServers",
+            "an item of its own",
+        ),
+        (
+            kafka(),
+            vec![(format!("{k}/bootstrapServers"), json!(["kafka:9092", "kafka"]))],
+            "spec.source.kafka.bootstrapServers",
+            "must be host:port",
+        ),
+        (
+            kafka(),
             vec![(format!("{k}/topics"), Value::Null)],
             "spec.source.kafka",
             "exactly one of topics, topicPattern",

@@ -274,3 +274,73 @@ impl Resolve for Guarded {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::super::json::Value;
+    use super::*;
+    use crate::brokers::names::Names;
+
+    struct Nothing;
+
+    impl Visitor for Nothing {
+        fn value(&mut self, _: &str, _: Value<'_>) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn end(&mut self, _: &str) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    /// A server with a certificate of its own for 127.0.0.1; its address and the certificate.
+    async fn https(last_year: i32) -> (String, Vec<u8>) {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+            )
+            .unwrap();
+        let (acceptor, listener) =
+            (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                acceptor.accept(stream).await.err();
+            }
+        });
+        (format!("https://{address}"), certificate.pem().into_bytes())
+    }
+
+    #[tokio::test]
+    async fn a_certificate_fault_of_the_management_api_is_named() {
+        let ((expired, its_own), (current, _)) = (https(2020).await, https(2100).await);
+        let addresses =
+            AddressPolicy::new(vec!["127.0.0.0/8".parse().unwrap()], Vec::new(), Names::of_system());
+        for (server, word) in [(expired, "expired"), (current, "untrusted")] {
+            let tls = TlsAccess { ca_pem: Some(its_own.clone()), ..TlsAccess::default() };
+            let credentials = Credentials { username: "guest".into(), password: "guest".into() };
+            let http = Http::new(&server, Some(&tls), credentials, addresses.clone()).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let Err(Failure::Unreachable(problem)) = http.get("/", 1024, || Nothing, deadline).await else {
+                panic!("no failure to reach the server")
+            };
+            assert_eq!(problem.reason, SourceReason::TLSHandshakeFailed, "{problem}");
+            assert!(problem.message.contains(word), "{problem}");
+        }
+    }
+}
