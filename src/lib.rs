@@ -12,7 +12,7 @@
 //! | [`workload`] | a workload as Kubernetes shows it | no |
 //! | [`report`] | from an assessment to status, conditions and events | no |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
-//! | [`controllers`] | the visit of a `QueueScaler`, which joins all of these | through the others |
+//! | [`controllers`] | the reconcile of a `QueueScaler`, which joins all of these: a list of steps | through the others |
 //! | [`telemetry`] | metrics, logs, `/livez` and `/readyz` | yes |
 //! | [`cli`], [`run`] | options; wiring, leadership and the order of ending | yes |
 //!

@@ -24,8 +24,8 @@ use crate::cluster::scope::Scope;
 use crate::cluster::secrets::SecretCache;
 use crate::cluster::watches::Watches;
 use crate::controllers::context::Shared;
-use crate::controllers::queue_scaler;
 use crate::controllers::reporter::{Reporter, ScalesInFlight};
+use crate::controllers::serve;
 use crate::controllers::writes::StatusBudget;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{http, logs};
@@ -33,7 +33,7 @@ use crate::telemetry::{http, logs};
 /// How long reconciles under way, and what they report, may take to end.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
-/// Runs the operator until it is told to stop by SIGTERM or SIGINT.
+/// Runs the operator until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// The configuration cannot be used, the HTTP address cannot be bound, the API server cannot be found, or the lease was
@@ -115,7 +115,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let quit = CancellationToken::new();
     let mut controllers = JoinSet::new();
     for scope in scopes(watch_namespaces) {
-        controllers.spawn(queue_scaler::run(client.clone(), scope, shared.clone(), quit.clone()));
+        controllers.spawn(serve::run(client.clone(), scope, shared.clone(), quit.clone()));
     }
     tokio::select! {
         () = held.keep() => bail!("the lease is lost: another process may lead now"),

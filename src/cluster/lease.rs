@@ -3,7 +3,7 @@
 //! The algorithm is client-go's: a candidate takes the lease when its holder has not renewed it for the lease's
 //! duration, measured by the candidate's own monotonic clock since it first saw that renewal, so that clocks of
 //! different machines need not agree. Every write compares and swaps the `resourceVersion`.
-//! Libraries for this exist; they do not tell when the last renewal was begun, which the fence needs.
+//! Libraries for this exist; they do not expose when the last renewal was begun, which the fence needs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -2,8 +2,8 @@
 //!
 //! kube's own retry keeps a call open while it waits, which is longer than a decision holds: a scale that is written 7 s
 //! later is written on an old reading. So a call fails at once, with the time from which on it may be repeated, and a
-//! write is decided anew then. The pause holds for one API group, since the server behind one group (an aggregated API,
-//! say) may be overloaded alone. The lease has a client of its own without this.
+//! write is decided anew then. The pause holds for one API group, since the server behind one group (such as an aggregated
+//! API) may be overloaded alone. The lease has a client of its own without this.
 
 use std::collections::HashMap;
 use std::pin::Pin;

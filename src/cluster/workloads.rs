@@ -86,10 +86,10 @@ impl Workloads {
         Ok(())
     }
 
-    /// The workload as the watch last saw it; of kinds that are not watched, as `/scale` says now.
+    /// The workload as the watch last saw it; of kinds that are not watched, as `/scale` shows it now.
     ///
     /// # Errors
-    /// It is not there, has no scale subresource, or may not be read.
+    /// It does not exist, has no scale subresource, or cannot be read.
     pub async fn get(&self, namespace: &str, target: &ScaleTargetRef) -> Result<Workload, ScaleError> {
         match (target.api_version.as_str(), target.kind.as_str()) {
             ("apps/v1", "Deployment") => {
@@ -126,7 +126,7 @@ impl Workloads {
         }
     }
 
-    /// The workload as `/scale` says now. Knows nothing of readiness and rollouts.
+    /// The workload as `/scale` shows it now, without readiness and rollouts.
     ///
     /// # Errors
     /// As [`Workloads::get`].

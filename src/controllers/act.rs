@@ -1,7 +1,8 @@
 //! From an assessment to replicas: assesses the target as it was read, and writes only onto that version of it.
 //!
-//! At most one write is accepted per reading and generation of the object: somebody who undoes each of our writes must
-//! not make us write without end, nor may a target that changes all the time. One that failed is repeated after a pause.
+//! At most one write is accepted per reading and generation of the object: another writer who undoes each write must not
+//! make the operator write without end, nor must a target that changes all the time. A write that failed is repeated after
+//! a pause.
 
 use std::time::Duration;
 
@@ -9,56 +10,60 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::context::{Context, VisitError};
+use super::context::{Context, ReconcileError};
 use super::memory::{Basis, Memory, Unanswered};
+use super::target;
 use crate::api::{Mode, QueueScaler};
 use crate::brokers::Observation;
 use crate::cluster::scale::ScaleError;
-use crate::engine::{Assessment, Decision, ScaleEvent, Target, assess};
+use crate::engine::{Assessment, Decision, ScaleEvent, assess};
 use crate::plan::Plan;
-use crate::report::{self, Event, TargetProblem, TargetReason};
+use crate::report::{self, Event, TargetProblem};
 use crate::workload::Workload;
 
-/// How often a decision is made anew because the target changed under it, before it is left to the next poll.
+/// How often a decision is made anew because the target changed meanwhile, before it is left to the next poll.
 const RECOMPUTES: usize = 3;
 
-/// What acting needs to know of a visit.
-pub(super) struct Visit<'v> {
-    pub(super) object: &'v QueueScaler,
-    pub(super) plan: &'v Plan,
-    pub(super) observation: Option<&'v Observation>,
-    pub(super) context: &'v Context,
+/// What acting needs to know of a reconcile.
+pub(super) struct Acting<'r> {
+    pub(super) object: &'r QueueScaler,
+    pub(super) plan: &'r Plan,
+    pub(super) observation: Option<&'r Observation>,
+    pub(super) context: &'r Context,
 }
 
-/// What came of it.
+/// The target after acting, or as it was found, and its assessment.
 pub(super) struct Acted {
-    pub(super) target: Result<Workload, TargetProblem>,
+    /// The workload, if it exists.
+    pub(super) workload: Option<Workload>,
+    /// Why it is not scaled.
+    pub(super) problem: Option<TargetProblem>,
     pub(super) assessment: Assessment,
 }
 
-impl Visit<'_> {
+impl Acting<'_> {
     /// Assesses, and writes the replicas if they are to change. When the target changed in the meantime, it is read
     /// afresh and assessed again.
     pub(super) async fn assess_and_act(
         &self,
         mut workload: Workload,
         memory: &mut Memory,
-    ) -> Result<Acted, VisitError> {
+    ) -> Result<Acted, ReconcileError> {
         let workloads = &self.context.workloads;
         let namespace = self.object.namespace().unwrap_or_default();
         let mut recomputed = 0;
         loop {
             self.note_writes(&workload, memory);
-            let target = target(&workload);
+            let target = target::for_engine(&workload);
             let now = Timestamp::now();
             let assessment = assess(&self.plan.scaling, target, self.observation, memory.engine(), now);
             let decision = assessment.decision.as_ref();
             let Some(decision) = decision.filter(|decision| decision.replicas != workload.replicas) else {
-                return Ok(Acted { target: Ok(workload), assessment });
+                return Ok(Acted { workload: Some(workload), problem: None, assessment });
             };
             let mut retry_at = None;
             if let Some(problem) = memory.tried(self.basis(), Instant::now()) {
-                return Ok(Acted { target: problem.map_or(Ok(workload), Err), assessment });
+                return Ok(Acted { workload: Some(workload), problem, assessment });
             }
             let event = ScaleEvent { at: now, from: workload.replicas, to: decision.replicas };
             let leadership = &self.context.shared.leadership;
@@ -72,7 +77,7 @@ impl Visit<'_> {
                     memory.target = Some(after.clone());
                     let event = ScaleEvent { at: Timestamp::now(), ..event };
                     self.remember_scale(event, decision, memory);
-                    return Ok(Acted { target: Ok(after), assessment });
+                    return Ok(Acted { workload: Some(after), problem: None, assessment });
                 }
                 Err(error @ ScaleError::NotLeader(_)) => return Err(error.into()),
                 Err(ScaleError::Conflict) if recomputed < RECOMPUTES => {
@@ -82,7 +87,7 @@ impl Visit<'_> {
                             workload = memory.refreshed(fresh, workload);
                             continue;
                         }
-                        Err(error) => Some(problem(&error)),
+                        Err(error) => Some(target::problem(&error)),
                     }
                 }
                 Err(ScaleError::Conflict) => None,
@@ -98,11 +103,11 @@ impl Visit<'_> {
                         let on = workload.resource_version.clone();
                         memory.unanswered = Some(Unanswered { on, event, decision: decision.clone() });
                     }
-                    Some(problem(&error))
+                    Some(target::problem(&error))
                 }
             };
             memory.has_tried(self.basis(), problem.clone(), Instant::now(), retry_at);
-            return Ok(Acted { target: problem.map_or(Ok(workload), Err), assessment });
+            return Ok(Acted { workload: Some(workload), problem, assessment });
         }
     }
 
@@ -111,8 +116,8 @@ impl Visit<'_> {
         Basis { taken_at, generation: self.object.metadata.generation }
     }
 
-    /// Takes note of who changed the replicas since the last look: a write of ours that was never answered, or
-    /// somebody else.
+    /// Notes who changed the replicas since the last reconcile: a write of the operator that was never answered, or
+    /// another writer.
     fn note_writes(&self, workload: &Workload, memory: &mut Memory) {
         if let Some(Unanswered { event, decision, .. }) = memory.answered_by(workload) {
             self.remember_scale(event, &decision, memory);
@@ -121,7 +126,7 @@ impl Visit<'_> {
         let namespace = self.object.namespace().unwrap_or_default();
         let set_by = || self.context.workloads.replicas_set_by(&namespace, &self.plan.target);
         let changed = memory.writers.saw(workload.replicas, Instant::now(), set_by);
-        // In a dry run or a pause it is always somebody else.
+        // In a dry run or a pause it is always another writer.
         if let Some(before) = changed.filter(|_| self.plan.scaling.mode == Mode::Active) {
             let by = memory.writers.last().unwrap_or("another writer");
             let event = Event {
@@ -138,7 +143,7 @@ impl Visit<'_> {
         let shared = &self.context.shared;
         memory.engine().scaled(event.from, event.to, event.at);
         memory.writers.wrote(event.to);
-        memory.untold_scale = Some(report::last_scale(event, decision));
+        memory.unreported_scale = Some(report::last_scale(event, decision));
         let taken_at = self.observation.map_or(event.at, |observation| observation.taken_at);
         // Here, as a write without an answer may have been accepted too.
         shared.metrics.api_write("scale", "update");
@@ -156,31 +161,4 @@ impl Visit<'_> {
         );
         shared.reporter.report(self.object, None, [report::scaled(event, decision)]);
     }
-}
-
-/// What a decision needs to know of the workload.
-pub(super) fn target(workload: &Workload) -> Target {
-    Target {
-        replicas: workload.replicas,
-        ready: workload.ready,
-        template: workload.template,
-        rolling_out: workload.rolling_out,
-        trouble: workload.trouble.is_some(),
-        scalable: true,
-    }
-}
-
-/// What users read of a target that cannot be scaled.
-pub(super) fn problem(error: &ScaleError) -> TargetProblem {
-    let reason = match error {
-        ScaleError::NotFound(_) => TargetReason::TargetNotFound,
-        ScaleError::NotScalable(_) => TargetReason::TargetNotScalable,
-        ScaleError::Denied(_) => TargetReason::ScaleDenied,
-        ScaleError::Refused(_) => TargetReason::ScaleRefused,
-        ScaleError::ReplicasNotSet(_) => TargetReason::ReplicasNotSet,
-        ScaleError::Conflict | ScaleError::NotLeader(_) | ScaleError::Api(_) => {
-            TargetReason::ApiServerUnavailable
-        }
-    };
-    TargetProblem { reason, message: error.to_string() }
 }

@@ -1,5 +1,4 @@
-//! What the visits of one scope share: the watches' stores, what is remembered of each object, and how an object is
-//! woken.
+//! What the reconciles of one scope share: the watches' stores, the memory of each object, and how an object is woken.
 
 use std::sync::Arc;
 
@@ -48,10 +47,10 @@ pub struct Shared {
     pub label_selector: Option<String>,
 }
 
-/// An object as it was found, which need not be understood.
+/// An object as it is stored, which need not be valid.
 pub(super) type Guarded = DeserializeGuard<QueueScaler>;
 
-/// What the visits of one scope share.
+/// What the reconciles of one scope share.
 pub(super) struct Context {
     pub(super) client: Client,
     pub(super) shared: Shared,
@@ -63,9 +62,9 @@ pub(super) struct Context {
     pub(super) wake: mpsc::UnboundedSender<Key>,
 }
 
-/// A visit that could not be finished and is to be repeated.
+/// A reconcile that could not be finished and is to be repeated.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum VisitError {
+pub(super) enum ReconcileError {
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
     #[error(transparent)]
@@ -73,7 +72,7 @@ pub(super) enum VisitError {
 }
 
 impl Context {
-    /// Takes note of a change of an object, and wakes those whom it concerns besides.
+    /// Notes a change of an object, and wakes the others that it concerns.
     pub(super) fn take_note(&self, event: &watcher::Event<Guarded>, known: &Store<Guarded>) {
         let affected = match event {
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
@@ -99,7 +98,7 @@ impl Context {
     }
 
     fn forget(&self, key: &Key) -> Vec<Key> {
-        // The claim first: a visit that finds it has left nothing behind that is not forgotten below.
+        // The claim first: a reconcile that finds it has left nothing behind that is not removed below.
         let affected = self.claims.remove(key);
         self.memories.forget(key);
         self.shared.reporter.forget(key);
@@ -107,9 +106,9 @@ impl Context {
         affected
     }
 
-    /// To be called after a visit, during which the object may have been deleted: its memory and series must not
+    /// To be called after a reconcile, during which the object may have been deleted: its memory and series must not
     /// outlive it.
-    pub(super) fn visited(&self, key: &Key) {
+    pub(super) fn reconciled(&self, key: &Key) {
         if !self.claims.has(key) {
             self.forget(key);
         }
@@ -209,21 +208,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_visit_leaves_behind_after_the_deletion_is_forgotten() {
+    async fn nothing_of_a_deleted_object_outlives_its_last_reconcile() {
         let context = context();
         let (store, _writer) = reflector::store();
         let key = key_of(&object());
-        let visit = || {
+        let reconcile = || {
             drop(context.memories.of(&key));
             context.shared.metrics.objects().set(&key.0, &key.1, Sample::default());
-            context.visited(&key);
+            context.reconciled(&key);
             context.shared.metrics.exposition().unwrap().contains("orders")
         };
         context.take_note(&watcher::Event::Apply(object()), &store);
-        assert!(visit(), "the object is there");
+        assert!(reconcile(), "the object exists");
         context.take_note(&watcher::Event::Delete(object()), &store);
         assert!(!context.shared.metrics.exposition().unwrap().contains("orders"));
-        assert!(!visit(), "it was deleted while it was visited");
+        assert!(!reconcile(), "it was deleted meanwhile");
         assert_eq!(context.memories.len(), 0);
     }
 }

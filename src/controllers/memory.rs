@@ -1,4 +1,5 @@
-//! What is remembered of an object from one visit to the next. All of it may be lost: a restart is only slower.
+//! The memory of an object from one reconcile to the next. All of it may be lost: after a restart the operator is only
+//! slower.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,9 +61,9 @@ pub(super) struct Memory {
     pub(super) status: QueueScalerStatus,
     pub(super) status_written: Option<Instant>,
     /// The last scale, until a status that has it was written.
-    pub(super) untold_scale: Option<LastScale>,
-    /// The reading whose notes were told as events.
-    pub(super) told: Option<Timestamp>,
+    pub(super) unreported_scale: Option<LastScale>,
+    /// The reading whose notes were reported as events.
+    pub(super) reported: Option<Timestamp>,
     /// The target as it was last written or read afresh, which the watch may not have seen yet.
     pub(super) target: Option<Workload>,
     pub(super) writers: Writers,
@@ -146,7 +147,7 @@ impl Memory {
         let source = plan.as_ref().ok().map(|plan| plan.source.clone());
         let before = self.plan.as_ref().and_then(|(_, before)| before.as_ref().ok());
         if before.map(|before| &before.source) != source.as_ref() {
-            // What was seen of another source says nothing of this one, nor does what status keeps of it.
+            // What was seen of another source does not hold for this one, nor does what status keeps of it.
             let is_another = self.source.is_some() && source.is_some() && self.source != source;
             self.engine = is_another.then(|| State::restored(of_another(&self.status, true)));
         }
@@ -168,7 +169,7 @@ impl Memory {
         }
     }
 
-    /// The target as its scale says now, with what the watch knows besides.
+    /// The target as its scale shows it now, with what the watch knows besides.
     pub(super) fn refreshed(&mut self, fresh: Workload, watched: Workload) -> Workload {
         if fresh.uid != watched.uid {
             return self.now_it_is(fresh);
@@ -228,15 +229,15 @@ impl Memory {
         Some(unanswered)
     }
 
-    /// The status with the last scale, should none that was written have it yet: not every visit comes to a write.
-    pub(super) fn with_untold(&self, status: QueueScalerStatus) -> QueueScalerStatus {
-        let last_scale = self.untold_scale.clone().or(status.last_scale);
+    /// The status with the last scale, should none that was written have it yet: not every reconcile comes to a write.
+    pub(super) fn with_unreported(&self, status: QueueScalerStatus) -> QueueScalerStatus {
+        let last_scale = self.unreported_scale.clone().or(status.last_scale);
         QueueScalerStatus { last_scale, ..status }
     }
 
     /// Notes a status that was handed over to be written.
     pub(super) fn written(&mut self, status: QueueScalerStatus, now: Instant) {
-        self.untold_scale.take_if(|scale| status.last_scale.as_ref() == Some(&*scale));
+        self.unreported_scale.take_if(|scale| status.last_scale.as_ref() == Some(&*scale));
         self.status = status;
         self.status_written = Some(now);
     }

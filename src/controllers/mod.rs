@@ -5,10 +5,13 @@ mod claims;
 pub mod context;
 mod invalid_objects;
 mod memory;
-pub mod queue_scaler;
+mod queue_scaler;
 pub mod reporter;
+mod reporting;
 #[cfg(test)]
 mod restarts;
+pub mod serve;
 mod source;
+mod target;
 mod writers;
 pub mod writes;

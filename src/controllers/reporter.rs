@@ -1,7 +1,7 @@
 //! Writes what people read, status and events, so that no reconcile and no scale ever waits for it.
 //!
 //! Each object has a bounded queue: of statuses the newest one, events in their order. A status goes out before the
-//! events that tell of it, because one that was not written must not make them happen again. Few writes are under way at
+//! events of its changes, because one that was not written must not make them happen again. Few writes are under way at
 //! once, and none begins while replicas are being written: when a whole fleet scales at one poll, reports come after it.
 
 use std::collections::{HashMap, VecDeque};
@@ -25,7 +25,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// Statuses and events that are being written at once. They leave the API server room for changes of replicas.
 const AT_ONCE: usize = 8;
-/// Events of one object that wait. Beyond them the oldest is dropped, which the log and a metric tell.
+/// Events of one object that wait. Beyond them the oldest is dropped, which is logged.
 const EVENTS: usize = 32;
 /// Pauses after a status that could not be written: each failure doubles them.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));

@@ -150,11 +150,11 @@ impl World {
         assert!(polls.is_some(), "never {what}: {:?}", self.memory.status);
     }
 
-    fn is_told(&self) -> bool {
-        self.tells("DownstreamSaturated")
+    fn is_saturated(&self) -> bool {
+        self.reports("DownstreamSaturated")
     }
 
-    fn tells(&self, reason: &str) -> bool {
+    fn reports(&self, reason: &str) -> bool {
         let conditions = &self.memory.status.conditions;
         let consumers = conditions.iter().find(|condition| condition.type_ == CONSUMERS_HEALTHY).unwrap();
         (consumers.status.as_str(), consumers.reason.as_str()) == ("False", reason)
@@ -164,7 +164,7 @@ impl World {
 #[test]
 fn a_restart_in_the_middle_of_saturation_does_not_climb() {
     let mut world = World::saturated();
-    world.until("saturated", World::is_told);
+    world.until("saturated", World::is_saturated);
     let found = world.saturation().expect("what a new leader must know").clone();
     assert!(found.times > 0, "{found:?}");
     let most = world.replicas;
@@ -174,11 +174,11 @@ fn a_restart_in_the_middle_of_saturation_does_not_climb() {
         restarts += 1;
         for _ in 0..6 {
             assert!(world.poll() <= most, "{most}: {:?}", world.memory.status);
-            assert!(world.is_told(), "{:?}", world.memory.status.conditions);
+            assert!(world.is_saturated(), "{:?}", world.memory.status.conditions);
         }
     }
     assert!(restarts > 10, "{restarts}");
-    // Without what status says of it, it does.
+    // Without the status it does.
     world.restart();
     world.object.status.as_mut().unwrap().saturation = None;
     let climbed = (0..6).any(|_| world.poll() > most);
@@ -192,14 +192,14 @@ fn a_restart_while_it_is_in_doubt_whether_more_help_goes_on_in_small_steps() {
     let most = world.saturation().unwrap().replicas;
     world.restart();
     assert!((0..6).all(|_| world.poll() <= most), "{most}: {:?}", world.memory.status);
-    world.until("saturated", World::is_told);
+    world.until("saturated", World::is_saturated);
     assert!(world.replicas < 40, "{:?}", world.memory.status);
 }
 
 #[test]
 fn each_try_that_fails_makes_the_pause_longer_also_over_restarts() {
     let mut world = World::saturated();
-    world.until("saturated", World::is_told);
+    world.until("saturated", World::is_saturated);
     let first = world.saturation().unwrap().clone();
     world.restart();
     world.until("tried again", |world| world.saturation().is_some_and(|found| found.times > first.times));
@@ -210,13 +210,13 @@ fn each_try_that_fails_makes_the_pause_longer_also_over_restarts() {
 #[test]
 fn what_a_restart_remembers_is_over_when_the_database_is_fast_again() {
     let mut world = World::saturated();
-    world.until("saturated", World::is_told);
+    world.until("saturated", World::is_saturated);
     world.restart();
     for _ in 0..24 {
         world.poll();
     }
     world.database = 10_000;
-    world.until("over", |world| world.saturation().is_none() && !world.is_told());
+    world.until("over", |world| world.saturation().is_none() && !world.is_saturated());
     world.until("worked off", |world| world.arrived - world.processed < 1200);
 }
 
@@ -224,29 +224,29 @@ fn what_a_restart_remembers_is_over_when_the_database_is_fast_again() {
 fn a_restart_in_the_middle_of_a_stall_does_not_climb() {
     let mut world = World::saturated();
     world.database = 0;
-    world.until("stalled", |world| world.tells("Stalled"));
+    world.until("stalled", |world| world.reports("Stalled"));
     let replicas = world.replicas;
     for polls in [1, 3, 11, 20] {
         world.restart();
         for _ in 0..polls {
             assert_eq!(world.poll(), replicas, "{:?}", world.memory.status.decision);
-            assert!(world.tells("Stalled"), "{:?}", world.memory.status.conditions);
+            assert!(world.reports("Stalled"), "{:?}", world.memory.status.conditions);
         }
     }
     world.restart();
     world.object.status.as_mut().unwrap().conditions.clear();
     assert!((0..3).any(|_| world.poll() > replicas), "the test cannot fail");
     world.database = 10_000;
-    world.until("processed again", |world| !world.tells("Stalled"));
+    world.until("processed again", |world| !world.reports("Stalled"));
     world.until("worked off", |world| world.arrived - world.processed < 1200);
 }
 
 #[test]
 fn a_backlog_that_stands_still_is_written_once() {
     let mut world = World::saturated();
-    world.until("saturated", World::is_told);
+    world.until("saturated", World::is_saturated);
     (world.database, world.arrivals) = (0, 0);
-    world.until("stalled", |world| world.tells("Stalled"));
+    world.until("stalled", |world| world.reports("Stalled"));
     // The saturation that was found before lapses within the hour.
     world.writes(720, false);
     let writes = world.writes(720 * 12, false);
@@ -257,7 +257,7 @@ fn a_backlog_that_stands_still_is_written_once() {
 fn a_restart_writes_nothing_where_nothing_changed() {
     let idle = |world: &mut World| (world.database, world.arrivals) = (10_000, 0);
     let stalled = |world: &mut World| {
-        world.until("saturated", World::is_told);
+        world.until("saturated", World::is_saturated);
         (world.database, world.arrivals) = (0, 0);
     };
     for (name, begin) in [("idle", idle as fn(&mut World)), ("stalled", stalled)] {

@@ -34,7 +34,7 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    /// Subscribes as the source and its Secrets say now, and returns the newest observation.
+    /// Subscribes by the source and its Secrets as they are now, and returns the newest observation.
     pub(super) async fn observe(
         &mut self,
         source: &Source,
@@ -81,8 +81,8 @@ impl Watching {
         }
     }
 
-    /// When the object must be visited although no observation may come.
-    pub(super) fn revisit(&self) -> Duration {
+    /// When the object must be reconciled although no observation may come.
+    pub(super) fn next_reconcile(&self) -> Duration {
         if self.is_refused() || self.unusable.is_some() { REREAD } else { REVISIT }
     }
 

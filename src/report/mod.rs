@@ -124,10 +124,24 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
         last_scale: before.last_scale.clone(),
         conditions: conditions::conditions(subject, &before.conditions, now),
     };
-    // A rate from before a restart does not hold while nothing is processed.
-    let estimated_drain_seconds =
-        status.estimated_drain_seconds.filter(|_| !says_nothing_is_processed(&status));
-    QueueScalerStatus { estimated_drain_seconds, ..status }
+    if says_nothing_is_processed(&status) { while_nothing_is_processed(status, before) } else { status }
+}
+
+/// While nothing is processed the oldest message is the one that it was before a restart, and a service rate from before
+/// that does not hold.
+fn while_nothing_is_processed(status: QueueScalerStatus, before: &QueueScalerStatus) -> QueueScalerStatus {
+    let status = QueueScalerStatus { estimated_drain_seconds: None, ..status };
+    let arrived = |status: &QueueScalerStatus| status.oldest_message_time.as_ref().map(|time| time.0);
+    let is_lower_bound = status.oldest_message_age_basis == Some(AgeBasis::AtLeast);
+    if !is_lower_bound || arrived(before).is_none() || arrived(before) >= arrived(&status) {
+        return status;
+    }
+    QueueScalerStatus {
+        oldest_message_time: before.oldest_message_time.clone(),
+        oldest_message_age_seconds: before.oldest_message_age_seconds,
+        oldest_message_age_basis: before.oldest_message_age_basis,
+        ..status
+    }
 }
 
 /// The status of an object whose specification cannot be used. Nothing is read, so that it has no number; the last scale

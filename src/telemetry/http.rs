@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// A server, and what it says when it is asked for its readiness.
+    /// A server with this reason for not being ready.
     async fn server(problem: Option<&str>) -> SocketAddr {
         let problem = problem.map(str::to_owned);
         let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();

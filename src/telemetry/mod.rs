@@ -1,4 +1,4 @@
-//! What the operator tells about itself: metrics, logs, and the HTTP endpoints for both probes and metrics.
+//! What the operator shows of itself: metrics, logs, and the HTTP endpoints for probes and metrics.
 
 pub mod http;
 pub mod logs;

@@ -84,7 +84,7 @@ impl Collector for ObjectMetrics {
         exposition.gauge(
             "oldest_message_age_seconds",
             "Seconds that the oldest message that is not processed has waited; exact, estimated or at least, as \
-             oldestMessageAgeBasis in status says",
+             oldestMessageAgeBasis in status shows",
             |sample| series(sample.oldest_age),
         )?;
         exposition

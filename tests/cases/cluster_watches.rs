@@ -48,11 +48,11 @@ async fn a_list_that_hangs_after_a_watch_expired_is_ended_and_reported() {
     proxy.silent_lists(&["/deployments"]);
     proxy.expire(&["/deployments"]).await;
     let operator = scaled.bench.operator.take().unwrap();
+    proxy.lists_asked(2).await;
     let reason = operator.until_ready(503).await;
     assert!(reason.contains("deployments.apps") && reason.contains("30 s"), "{reason}");
     operator.until_metric("queuescaler_watch_ready{resource=\"deployments.apps\"}", 0.0).await;
     operator.until_metric("queuescaler_watch_ready{resource=\"statefulsets.apps\"}", 1.0).await;
-    proxy.lists_asked(2).await;
     // What was known before still serves.
     scaled.backlog(200).await;
     scaled.bench.until_replicas("orders", 2).await;

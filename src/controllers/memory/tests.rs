@@ -6,7 +6,7 @@ use super::*;
 use crate::report::TargetReason;
 
 #[test]
-fn a_scale_is_told_by_each_status_until_one_was_written() {
+fn a_scale_is_in_each_status_until_one_was_written() {
     let scale = LastScale {
         time: Time(Timestamp::UNIX_EPOCH),
         from: 2,
@@ -14,17 +14,17 @@ fn a_scale_is_told_by_each_status_until_one_was_written() {
         reason: "BacklogExceedsTarget".to_owned(),
         message: "5000 messages at 1000 per replica need 5 replicas".to_owned(),
     };
-    let mut memory = Memory { untold_scale: Some(scale.clone()), ..Memory::default() };
+    let mut memory = Memory { unreported_scale: Some(scale.clone()), ..Memory::default() };
     // The write of the first one fails, so that it is not known to be written.
     for _ in 0..2 {
-        let status = memory.with_untold(memory.status.clone());
+        let status = memory.with_unreported(memory.status.clone());
         assert_eq!(status.last_scale, Some(scale.clone()));
     }
     let without = memory.status.clone();
     memory.written(without, Instant::now());
-    assert!(memory.untold_scale.is_some(), "a status without it was written");
-    memory.written(memory.with_untold(memory.status.clone()), Instant::now());
-    assert_eq!(memory.untold_scale, None);
+    assert!(memory.unreported_scale.is_some(), "a status without it was written");
+    memory.written(memory.with_unreported(memory.status.clone()), Instant::now());
+    assert_eq!(memory.unreported_scale, None);
     assert_eq!(memory.status.last_scale, Some(scale));
 }
 

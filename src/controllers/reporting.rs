@@ -1,0 +1,139 @@
+//! The last step of a reconcile: status, events and series of what was found. Hands them over and waits for nothing.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::claims::Key;
+use super::context::Context;
+use super::memory::Memory;
+use crate::api::status::Quality;
+use crate::api::{QueueScaler, QueueScalerStatus};
+use crate::engine::{AssessedReading, Assessment};
+use crate::plan::{Invalid, Plan};
+use crate::report::{self, Event, Subject, TargetProblem};
+use crate::telemetry::objects::Sample;
+
+/// Reports that the specification is invalid. Nothing that was read before holds any more.
+pub(super) fn invalid(
+    invalid: &Invalid,
+    object: &QueueScaler,
+    key: &Key,
+    memory: &mut Memory,
+    context: &Context,
+) {
+    let generation = object.metadata.generation;
+    let status = report::status_of_invalid(invalid, generation, &memory.status, Timestamp::now());
+    without_numbers(object, key, status, memory, context);
+}
+
+/// Reports that the operator cannot watch what it needs to scale the object.
+pub(super) fn unwatched(
+    problem: &TargetProblem,
+    object: &QueueScaler,
+    key: &Key,
+    memory: &mut Memory,
+    context: &Context,
+) {
+    let generation = object.metadata.generation;
+    let status = report::status_without_watch(problem, generation, &memory.status, Timestamp::now());
+    without_numbers(object, key, status, memory, context);
+}
+
+fn without_numbers(
+    object: &QueueScaler,
+    key: &Key,
+    status: QueueScalerStatus,
+    memory: &mut Memory,
+    context: &Context,
+) {
+    let sample = Sample { conditions: series(&status), ..Sample::of(object.spec.mode) };
+    context.shared.metrics.objects().set(&key.0, &key.1, sample);
+    publish(object, status, None, memory, context);
+}
+
+/// Reports an assessment.
+pub(super) fn assessed(
+    subject: &Subject<'_>,
+    object: &QueueScaler,
+    key: &Key,
+    plan: &Plan,
+    memory: &mut Memory,
+    context: &Context,
+) {
+    let status = report::status(subject, &memory.status, Timestamp::now());
+    context.shared.metrics.objects().set(&key.0, &key.1, sample(subject, plan, &status));
+    publish(object, status, subject.assessment.reading.as_ref(), memory, context);
+}
+
+/// Hands over the status if it is worth a write, and the events of what changed.
+fn publish(
+    object: &QueueScaler,
+    status: QueueScalerStatus,
+    reading: Option<&AssessedReading>,
+    memory: &mut Memory,
+    context: &Context,
+) {
+    let now = Instant::now();
+    let status = memory.with_unreported(memory.with_unmeasured(status, now));
+    let new_reading = reading.filter(|reading| memory.reported != Some(reading.taken_at));
+    let events = report::events(&memory.status, &status, new_reading);
+    let change = report::change(&memory.status, &status);
+    let written = context.shared.status_budget.allows(change, memory.status_written, now).then(|| {
+        memory.written(status.clone(), now);
+        status
+    });
+    memory.reported = reading.map(|reading| reading.taken_at);
+    events.iter().for_each(|event| log(object, event));
+    context.shared.reporter.report(object, written, events);
+}
+
+/// Events are gone after an hour; the log is what is read the next day.
+fn log(object: &QueueScaler, event: &Event) {
+    let (namespace, name) = (object.namespace(), object.name_any());
+    let Event { warning, reason, message, .. } = event;
+    if *warning {
+        tracing::warn!(namespace, name, reason, why = message, "warning event");
+    } else {
+        tracing::info!(namespace, name, reason, why = message, "event");
+    }
+}
+
+fn sample(subject: &Subject<'_>, plan: &Plan, status: &QueueScalerStatus) -> Sample {
+    let Assessment { reading, decision, .. } = subject.assessment;
+    let workload = subject.observed_target;
+    let bounds = plan.scaling.bounds;
+    let replicas = [
+        ("current", workload.map(|workload| workload.replicas)),
+        ("ready", workload.and_then(|workload| workload.ready)),
+        ("desired", decision.as_ref().map(|decision| decision.desired)),
+        ("min", Some(bounds.min)),
+        ("max", Some(bounds.max)),
+    ];
+    Sample {
+        backlog: reading.as_ref().and_then(|reading| reading.messages),
+        oldest_age: subject.assessment.oldest_age.map(|age| age.time.as_secs_f64()),
+        arrival_rate: subject.assessment.arrival_rate,
+        service_rate: subject.assessment.service_rate.map(|rate| rate.per_second),
+        estimated_drain: subject.assessment.estimated_drain,
+        replicas: replicas.into_iter().filter_map(|(kind, count)| Some((kind, count?))).collect(),
+        conditions: series(status),
+        quality: match reading.as_ref().map(AssessedReading::quality) {
+            Some(Quality::Known) => "Known",
+            Some(Quality::AtLeast) => "AtLeast",
+            Some(Quality::Unknown) | None => "Unknown",
+        },
+        ..Sample::of(plan.scaling.mode)
+    }
+}
+
+/// The conditions by name and status, as words that live as long as the process.
+fn series(status: &QueueScalerStatus) -> Vec<(&'static str, &'static str)> {
+    let condition = |condition: &Condition| {
+        let type_ = crate::api::condition::ALL.into_iter().find(|type_| *type_ == condition.type_)?;
+        let status = ["True", "False", "Unknown"].into_iter().find(|status| *status == condition.status)?;
+        Some((type_, status))
+    };
+    status.conditions.iter().filter_map(condition).collect()
+}
