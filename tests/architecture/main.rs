@@ -34,9 +34,15 @@ const PURE: [Pure; 8] = [
     // What the Kafka reader makes of offsets is pure, so that what is simulated is judged as what is read.
     Pure {
         module: "brokers::kafka::backlog",
-        may_use: &["api", "brokers::observation", "brokers::kafka::metadata::TopicId"],
+        may_use: &[
+            "api",
+            "brokers::observation",
+            "brokers::kafka::metadata::TopicId",
+            "brokers::kafka::topic_map",
+        ],
         without: &[],
     },
+    Pure { module: "brokers::kafka::topic_map", may_use: &[], without: &[] },
     Pure { module: "engine", may_use: &["api", "plan", "brokers::observation"], without: &[] },
     Pure { module: "workload", may_use: &["api", "plan", "engine"], without: &[] },
     Pure {

@@ -1,6 +1,8 @@
 //! A small map by topic. Nearly every interest has one topic, for which a `BTreeMap` sets a whole node aside: ten times
 //! the memory, for each of thousands of interests. Pure.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::sync::Arc;
 
 /// Values by topic, in the order of the topics' names.
