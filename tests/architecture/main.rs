@@ -27,7 +27,7 @@ struct Pure {
 /// The module that decides.
 const ENGINE: &str = "engine";
 
-const PURE: [Pure; 8] = [
+const PURE: [Pure; 9] = [
     Pure { module: "api", may_use: &[], without: &[] },
     Pure { module: "plan", may_use: &["api"], without: &[] },
     Pure { module: "brokers::observation", may_use: &[], without: &[] },
