@@ -43,7 +43,7 @@ pub struct Trouble {
 pub enum TroubleReason {
     /// Pods cannot be created, as a rule because of a quota.
     QuotaExceeded,
-    /// A rollout does not get on.
+    /// A rollout makes no progress.
     ProgressDeadlineExceeded,
 }
 
@@ -67,7 +67,7 @@ impl WorkloadKey {
 }
 
 impl Workload {
-    /// A Deployment, of which status tells readiness, rollout and trouble.
+    /// A Deployment, of which status shows readiness, rollout and trouble.
     #[must_use]
     pub fn from_deployment(deployment: &Deployment) -> Self {
         let spec = deployment.spec.as_ref();

@@ -281,7 +281,7 @@ pub struct Dated {
     pub offset: u64,
     /// By the clock of whoever stamps messages, who may be wrong: the producer or the broker.
     pub written: Timestamp,
-    /// No other message of it is older. Else one may be: one that a consumer has, or of a queue that does not tell.
+    /// No other message of it is older. Else one may be: one that a consumer has, or of a queue that does not report it.
     pub certain: bool,
 }
 
@@ -437,7 +437,7 @@ pub enum SourceReason {
     AddressDenied,
     /// User or password were refused.
     AuthenticationFailed,
-    /// The user may not read this.
+    /// The user is not allowed to read this.
     AuthorizationFailed,
     /// TLS could not be established.
     TLSHandshakeFailed,

@@ -122,7 +122,7 @@ pub fn assess(
         }
         _ => {}
     }
-    state.health.look(plan, target, state.rates.startup(), now);
+    state.health.observe_pods(plan, target, state.rates.startup(), now);
     let decision = target.scalable.then(|| decide::decide(plan, target, observation, state, now));
     Assessment::of(plan, target, observation, state, decision, now)
 }

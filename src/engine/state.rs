@@ -1,7 +1,7 @@
 //! What decisions remember of each other: recommendations, scale events and runs of quiet readings.
 //!
 //! Nothing here decides, and little has to survive a restart, all of which status keeps: the last scale, the service
-//! rate, what speaks against more replicas, and that consumers stood still. Else a new history is only slower to remove
+//! rate, what speaks against more replicas, and that consumers stood still. Otherwise a new state is only slower to remove
 //! replicas. Its size is bounded by the longest window and period, not by the polls.
 
 use std::collections::VecDeque;

@@ -101,7 +101,7 @@ fn dated(draft: ConditionDraft, generation: Option<i64>, before: &[Condition], n
     }
 }
 
-/// The first thing that is wrong, in the order in which a person would look: target, source, pods, consumers.
+/// The first thing that is wrong, in the order in which a person would check: target, source, pods, consumers.
 fn ready(subject: &Subject<'_>, in_order: [&ConditionDraft; 4]) -> ConditionDraft {
     if let Some(wrong) = in_order.into_iter().find(|draft| draft.status != "True") {
         return ConditionDraft::new(READY, wrong.status, wrong.reason.clone(), wrong.message.clone());

@@ -271,10 +271,10 @@ mod tests {
 
     #[test]
     fn a_sentence_is_not_rewritten_for_the_time_in_it() {
-        let told = |sentence: &str| without_times(sentence);
-        assert_eq!(told("stalled for more than 60 s: see"), told("stalled for more than 7,200 s: see"));
-        assert_ne!(told("more than 3 topics are missing"), told("more than 4 topics are missing"));
-        assert_ne!(told("more than 60 s: offset 7"), told("more than 60 s: offset 8"));
+        let shown = |sentence: &str| without_times(sentence);
+        assert_eq!(shown("stalled for more than 60 s: see"), shown("stalled for more than 7,200 s: see"));
+        assert_ne!(shown("more than 3 topics are missing"), shown("more than 4 topics are missing"));
+        assert_ne!(shown("more than 60 s: offset 7"), shown("more than 60 s: offset 8"));
     }
 
     #[test]

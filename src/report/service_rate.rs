@@ -19,8 +19,8 @@ pub(super) fn shown(rate: ServiceRate) -> ServiceRateStatus {
             RateBasis::Assumed => RateBasis::Assumed,
         },
         samples: whole_count(rate.samples),
-        scalability_percent: rate.scaling().map(|scaling| percent(scaling.part)),
-        measured_with_replicas: rate.scaling().map(|scaling| whole_count(scaling.above)),
+        scalability_percent: rate.scaling.map(|scaling| percent(scaling.part)),
+        measured_with_replicas: rate.scaling.map(|scaling| whole_count(scaling.above)),
         pod_template_hash: rate.template.map(|template| format!("{template:08x}")),
         observed_at: rate.observed_at.map(Time),
     }
@@ -98,8 +98,7 @@ mod tests {
         ServiceRate {
             per_second,
             at_least: per_second,
-            scalability: 1.0,
-            measured_with: None,
+            scaling: None,
             basis,
             samples: 14,
             observed_at: Some(Timestamp::from_second(1_800_000_000).unwrap()),
@@ -120,8 +119,10 @@ mod tests {
 
     #[test]
     fn how_work_scales_comes_back_from_status_and_what_cannot_be_does_not() {
-        let known =
-            ServiceRate { scalability: 0.834, measured_with: Some(4), ..rate(10.0, RateBasis::Learned) };
+        let known = ServiceRate {
+            scaling: Some(Scalability { part: 0.834, above: 4 }),
+            ..rate(10.0, RateBasis::Learned)
+        };
         let status = shown(known);
         assert_eq!((status.scalability_percent, status.measured_with_replicas), (Some(83), Some(4)));
         let recalled = |status: &ServiceRateStatus| saved(status).unwrap().scaling;

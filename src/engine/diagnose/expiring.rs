@@ -25,16 +25,12 @@ pub struct Expiring {
 
 /// The first topic whose oldest message has used up four fifths of its time, or whose newest has not time enough until
 /// the backlog is gone, `drain` seconds from now. An absent `drain` says nothing.
-pub(in crate::engine) fn expiring(
-    history: &State,
-    backlog: &Backlog,
-    drain: Option<f64>,
-) -> Option<Expiring> {
+pub(in crate::engine) fn expiring(state: &State, backlog: &Backlog, drain: Option<f64>) -> Option<Expiring> {
     // With several topics it is not known when each of them is done.
     let drain = drain.filter(|_| backlog.topics().len() <= 1);
     let drain = drain.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     backlog.retention.iter().find_map(|retention| {
-        let age = history.rates.oldest_of(&retention.topic)?;
+        let age = state.rates.oldest_of(&retention.topic)?;
         let drain = drain.filter(|drain| *drain > retention.time);
         let expiring = age >= retention.time.mul_f64(0.8) || drain.is_some();
         expiring.then(|| Expiring {
@@ -81,11 +77,11 @@ mod tests {
             retention: kept.to_vec(),
             ..Backlog::default()
         };
-        let mut history = State::default();
+        let mut state = State::default();
         let reading = Reading::Known(backlog.clone());
         let observation = Observation { taken_at: at(0), reading, failed_polls: 0 };
-        assess(&plan(), Target::missing(), Some(&observation), &mut history, at(0));
-        expiring(&history, &backlog, drain)
+        assess(&plan(), Target::missing(), Some(&observation), &mut state, at(0));
+        expiring(&state, &backlog, drain)
     }
 
     fn kept(topic: &str) -> Vec<Retention> {

@@ -13,7 +13,7 @@ use crate::engine::learn::StuckPartition;
 use crate::engine::size::drain_time::{loads, spread};
 use crate::plan::Policy;
 
-/// What is told must be more than this many times the load of an average partition.
+/// What is found must be more than this many times the load of an average partition.
 const UNEVEN: f64 = 1.5;
 /// It is over when the partition is below this part of what one replica can process.
 const OVER: f64 = 0.9;

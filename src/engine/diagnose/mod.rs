@@ -31,7 +31,7 @@ use pace::Pace;
 pub use pods::MissingPods;
 use pods::Pods;
 
-/// Nothing processed for so long is a stall, at least. So long must anything last before it is told.
+/// Nothing processed for so long is a stall, at least. So long must anything last before it is found.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Commits that are missing in a stall, and messages that could have been processed.
 const MISSING_COMMITS: u32 = 3;
@@ -162,7 +162,7 @@ impl Health {
     }
 
     /// Looks at the replicas, and forgets what has become old.
-    pub(in crate::engine) fn look(
+    pub(in crate::engine) fn observe_pods(
         &mut self,
         plan: &ScalingPlan,
         target: Target,
@@ -171,7 +171,7 @@ impl Health {
     ) {
         self.diagnosis
             .take_if(|diagnosis| diagnosis.at > now || elapsed(diagnosis.at, now) > freshness(plan));
-        self.pods.look(target, usual_start, now);
+        self.pods.observe(target, usual_start, now);
     }
 
     /// What is wrong, the worst first. Absent: not known.
@@ -244,7 +244,7 @@ impl Diagnosis {
                 (it.present_since, it.absent_since, it.hot, it.not_consumed, it.stuck)
             });
         let away = backlog.members == Some(0);
-        // Of a workload that does not tell how many are ready, only members show that somebody could work.
+        // Of a workload that does not report how many are ready, only members show that somebody could work.
         let is_present = target.ready.map_or(target.replicas > 0 && !away, |ready| ready > 0);
         let is_absent = target.ready.is_some_and(|ready| ready > 0) && away && backlog.messages > 0;
         let mut diagnosis = Self {
@@ -316,7 +316,8 @@ impl Diagnosis {
             words.into_iter().for_each(|words| diagnosis.find(reason, words));
         }
 
-        let saturated = rates.useful(at).filter(|useful| i64::from(target.replicas) >= i64::from(*useful));
+        let saturated =
+            rates.saturation(at).useful().filter(|useful| i64::from(target.replicas) >= i64::from(*useful));
         if let Some(useful) = saturated.filter(|_| facts.working_off) {
             diagnosis.find(UnhealthyReason::DownstreamSaturated, findings::saturated(useful));
         }

@@ -51,7 +51,7 @@ impl Pace {
         }
     }
 
-    /// Nobody looked for a while: when the pause ended that was there before is not known.
+    /// There was no reading for a while: when the pause ended that was there before is not known.
     pub(in crate::engine) fn observation_gap(&mut self) {
         self.moved = None;
     }

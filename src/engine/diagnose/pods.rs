@@ -1,6 +1,6 @@
 //! Replicas that were asked for and do not become ready: no room in the cluster, a quota, an image that fails.
 //!
-//! Which of these it is, only the pods would tell, and the operator does not read pods.
+//! Which of these it is, only the pods show, and the operator does not read pods.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(in crate::engine) struct Pods {
 }
 
 impl Pods {
-    pub(in crate::engine) fn look(&mut self, target: Target, usual_start: Duration, now: Timestamp) {
+    pub(in crate::engine) fn observe(&mut self, target: Target, usual_start: Duration, now: Timestamp) {
         let Target { replicas, ready: Some(ready), .. } = target else {
             *self = Self::default();
             return;
@@ -70,41 +70,41 @@ mod tests {
     use super::*;
 
     /// Looks at (second, replicas, ready); whether pods are missing after each.
-    fn looks(usual_start: u64, looks: &[(i64, i32, i32)]) -> Vec<bool> {
+    fn readings(usual_start: u64, readings: &[(i64, i32, i32)]) -> Vec<bool> {
         let mut pods = Pods::default();
-        let look = |(second, replicas, ready): &(i64, i32, i32)| {
+        let observe = |(second, replicas, ready): &(i64, i32, i32)| {
             let target = Target { replicas: *replicas, ready: Some(*ready), ..Target::default() };
             let now = Timestamp::from_second(*second).unwrap();
-            pods.look(target, Duration::from_secs(usual_start), now);
+            pods.observe(target, Duration::from_secs(usual_start), now);
             pods.missing().is_some()
         };
-        looks.iter().map(look).collect()
+        readings.iter().map(observe).collect()
     }
 
     #[test]
     fn pods_are_missed_after_two_minutes_and_no_more_when_they_are_there() {
         let course = [(0, 2, 2), (5, 10, 2), (119, 10, 2), (120, 10, 2), (300, 10, 7), (301, 10, 8)];
-        assert_eq!(looks(0, &course), [false, false, false, true, false, false]);
+        assert_eq!(readings(0, &course), [false, false, false, true, false, false]);
     }
 
     #[test]
     fn those_that_come_one_by_one_are_waited_for() {
         let course: Vec<_> = (0..20).map(|n| (i64::from(n) * 100, 40, n)).collect();
-        assert!(looks(0, &course).iter().all(|missing| !missing));
+        assert!(readings(0, &course).iter().all(|missing| !missing));
     }
 
     #[test]
     fn those_that_come_and_go_are_missed() {
         let course: Vec<_> = (0..20).map(|n| (i64::from(n) * 30, 10, 3 + n % 2)).collect();
-        let missing = looks(0, &course);
+        let missing = readings(0, &course);
         assert!(missing[6..].iter().all(|missing| *missing), "{missing:?}");
     }
 
     #[test]
     fn one_in_five_may_be_away_and_slow_starts_are_waited_for() {
-        assert_eq!(looks(0, &[(0, 10, 8), (900, 10, 8)]), [false, false]);
-        assert_eq!(looks(200, &[(0, 10, 0), (199, 10, 0), (200, 10, 0)]), [false, false, true]);
-        assert_eq!(looks(0, &[(0, 0, 0), (900, 0, 0)]), [false, false], "none are asked for");
+        assert_eq!(readings(0, &[(0, 10, 8), (900, 10, 8)]), [false, false]);
+        assert_eq!(readings(200, &[(0, 10, 0), (199, 10, 0), (200, 10, 0)]), [false, false, true]);
+        assert_eq!(readings(0, &[(0, 0, 0), (900, 0, 0)]), [false, false], "none are asked for");
     }
 
     #[test]
@@ -112,11 +112,11 @@ mod tests {
         let mut pods = Pods::default();
         for second in [0, 900] {
             let now = Timestamp::from_second(second).unwrap();
-            pods.look(Target { replicas: 5, ..Target::default() }, Duration::ZERO, now);
+            pods.observe(Target { replicas: 5, ..Target::default() }, Duration::ZERO, now);
             assert_eq!(pods.missing(), None);
         }
         assert_eq!(
-            looks(0, &[(1000, 5, 0), (0, 5, 0), (119, 5, 0), (120, 5, 0)]),
+            readings(0, &[(1000, 5, 0), (0, 5, 0), (119, 5, 0), (120, 5, 0)]),
             [false, false, false, true]
         );
     }

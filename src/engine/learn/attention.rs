@@ -1,5 +1,5 @@
-//! How a consumer treats one of its partitions, to tell one that it cannot get on with from one whose turn has not
-//! come: what was fetched of one partition may be worked through before the next is looked at, for minutes.
+//! How a consumer treats one of its partitions, to distinguish one that is blocked from one whose turn has not
+//! come: what was fetched of one partition can be worked through before the next one, for minutes.
 
 use std::time::Duration;
 

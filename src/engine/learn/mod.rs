@@ -29,8 +29,8 @@ use crate::engine::units::elapsed;
 use progress::Progress;
 pub use progress::StuckCause;
 pub(in crate::engine) use progress::StuckPartition;
+pub(in crate::engine) use saturation::Phase;
 use saturation::Saturation;
-pub(in crate::engine) use saturation::{Brake, Why};
 use service::Service;
 use startup::Startup;
 
@@ -64,7 +64,7 @@ impl Rates {
 
     fn recall_saturation(&mut self, found: Option<Saturated>) {
         let rate = self.service.rate(None);
-        self.saturation.recall(rate.map(|rate| rate.per_second * rate.scalability), found);
+        self.saturation.recall(rate.map(|rate| rate.per_second * rate.scalability()), found);
     }
 
     /// What was found against more replicas.
@@ -183,17 +183,12 @@ impl Rates {
         Some(elapsed(self.progress.waiting_since_in(topic)?, self.seen?))
     }
 
-    /// The most replicas that may be tried, while there is a doubt that more process more.
-    pub(in crate::engine) fn brake(&self, now: Timestamp) -> Option<Brake> {
-        self.saturation.brake(now)
+    /// Whether more replicas add throughput.
+    pub(in crate::engine) fn saturation(&self, now: Timestamp) -> Phase {
+        self.saturation.phase(now)
     }
 
-    /// As many replicas as were of any use when more were tried, as long as that counts.
-    pub(in crate::engine) fn useful(&self, now: Timestamp) -> Option<u32> {
-        self.saturation.useful(now)
-    }
-
-    /// When something was last processed, or nothing was there to be. Absent: the broker does not tell.
+    /// When something was last processed, or nothing was there to be. Absent: the broker does not report it.
     pub(in crate::engine) fn moved(&self) -> Option<Timestamp> {
         self.progress.moved()
     }

@@ -144,7 +144,7 @@ impl PartitionProgress {
         moved
     }
 
-    /// Nobody looked for a while: what stood still meanwhile is not known.
+    /// There was no reading for a while: what stood still meanwhile is not known.
     pub(in crate::engine) fn observation_gap(&mut self, at: Timestamp) {
         self.moved = at;
         self.attention = Attention::new(at);
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_consumer_that_keeps_up_has_a_lag_but_no_rate() {
-        // 10 a second arrive and are processed at once; commits every 5 s make the lag look like a backlog.
+        // 10 a second arrive and are processed at once; commits every 5 s make the lag resemble a backlog.
         let readings: Vec<_> =
             (1..50_i64).map(|n| (n * 5, n.unsigned_abs() * 50, n.unsigned_abs() * 50 - 20)).collect();
         assert_eq!(rate(&readings), None);

@@ -1,6 +1,6 @@
 //! The streams of work of one workload from reading to reading: when each got on, and for how long its messages wait.
 //!
-//! Which of them do not get on is `stuck`'s to say, and what a replica does `measured`'s. A measurement needs workers
+//! `stuck` finds those that make no progress, and `measured` measures what a replica does. A measurement needs workers
 //! that stay the same: count, readiness, members, template, no rebalance, no rollout.
 
 mod measured;
@@ -54,8 +54,8 @@ pub(in crate::engine) struct Progress {
     calm_since: Option<Timestamp>,
     /// When the count of replicas last changed.
     resized: Option<Timestamp>,
-    /// When partitions were last dealt out anew because of that.
-    dealt: Option<Timestamp>,
+    /// When partitions were last reassigned because of that.
+    reassigned: Option<Timestamp>,
     commit_interval: Option<f64>,
     /// When something was last processed, or nothing was there to be.
     moved: Option<Timestamp>,
@@ -94,9 +94,9 @@ impl Progress {
             if before.is_some_and(|before| before.replicas != workers.replicas) {
                 self.resized = Some(at);
             }
-            // Consumers that crash have their partitions dealt out again and again, and may well do so for poison.
+            // Consumers that crash have their partitions reassigned again and again, and may well do so for poison.
             if self.resized.is_some_and(|resized| elapsed(resized, at) < DEALING) {
-                self.dealt = Some(at);
+                self.reassigned = Some(at);
             }
         }
         if self.calm_since.is_none_or(|since| elapsed(since, at) < SETTLE) {
@@ -133,7 +133,7 @@ impl Progress {
         self.commit_interval
     }
 
-    /// Nobody looked for a while: what stood still meanwhile is not known.
+    /// There was no reading for a while: what stood still meanwhile is not known.
     pub(in crate::engine) fn observation_gap(&mut self, at: Timestamp) {
         self.partitions().for_each(|progress| progress.observation_gap(at));
         self.moved = self.moved.map(|_| at);
@@ -145,7 +145,7 @@ impl Progress {
         })
     }
 
-    /// How long the oldest message has waited. Absent: the broker does not tell enough.
+    /// How long the oldest message has waited. Absent: the broker does not report enough.
     ///
     /// RabbitMQ's queues are one stream, and which of their messages were acknowledged is not known.
     pub(in crate::engine) fn age(&self) -> Option<Age> {
@@ -163,7 +163,7 @@ impl Progress {
     }
 
     /// Since when the oldest message has waited, as far as it is sure, that is not in a partition of `but`. Absent: there
-    /// is none, or the broker does not tell.
+    /// is none, or the broker does not report it.
     pub(in crate::engine) fn waiting_since(&self, but: &[StuckPartition]) -> Option<Timestamp> {
         let counts = |name: &Arc<str>, partition| {
             !but.iter().any(|stuck| stuck.name == *name && stuck.partition == partition)
@@ -182,12 +182,12 @@ impl Progress {
             .min()
     }
 
-    /// Whether the broker tells enough to know how old messages are.
+    /// Whether the broker reports enough to know how old messages are.
     pub(in crate::engine) fn knows_ages(&self) -> bool {
         !self.topics.is_empty()
     }
 
-    /// When something was last processed, or nothing was there to be. Absent: the broker does not tell.
+    /// When something was last processed, or nothing was there to be. Absent: the broker does not report it.
     pub(in crate::engine) fn moved(&self) -> Option<Timestamp> {
         self.moved
     }
@@ -305,7 +305,7 @@ mod tests {
         Backlog { messages, shape, ..Backlog::default() }
     }
 
-    fn told(certain: bool, backlog: Backlog) -> Backlog {
+    fn reported(certain: bool, backlog: Backlog) -> Backlog {
         let offset = backlog.processed().unwrap_or_default();
         let dated = Dated { topic: "".into(), partition: 0, offset, written: at(-60), certain };
         Backlog { dated: vec![dated], ..backlog }
@@ -343,8 +343,8 @@ mod tests {
         assert_eq!(age(&[queue(5, 7), queue(5, 7)]), Some((5, AgeBasis::AtLeast)));
         let (_, basis) = age(&[queue(5, 0), queue(5, 9), queue(5, 9)]).unwrap();
         assert_eq!(basis, AgeBasis::Estimated);
-        assert_eq!(age(&[told(true, queue(5, 7))]), Some((60, AgeBasis::Exact)));
-        assert_eq!(age(&[told(false, queue(5, 7))]), Some((60, AgeBasis::Estimated)));
+        assert_eq!(age(&[reported(true, queue(5, 7))]), Some((60, AgeBasis::Exact)));
+        assert_eq!(age(&[reported(false, queue(5, 7))]), Some((60, AgeBasis::Estimated)));
     }
 
     #[test]

@@ -51,22 +51,38 @@ const USUAL: f64 = 1800.0;
 /// A longer time without a measurement counts as this one.
 const APART: Duration = Duration::from_secs(60);
 
-/// The most replicas that may be tried.
+/// Whether more replicas add throughput, as far as measurements show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) struct Brake {
-    /// So many.
-    pub(in crate::engine) replicas: u32,
-    /// Why.
-    pub(in crate::engine) why: Why,
+pub(in crate::engine) enum Phase {
+    /// Nothing speaks against more.
+    Free,
+    /// Each replica does less than it used to, or the last addition gained nothing: nobody knows yet whether more help.
+    Doubted {
+        /// The most replicas that are tried.
+        most: u32,
+    },
+    /// Those that were added processed little more.
+    Limited {
+        /// The most replicas that are of any use.
+        most: u32,
+    },
+    /// The same, and a few more are tried after a pause.
+    Retrying {
+        /// The most replicas that are tried.
+        most: u32,
+        /// The most replicas that were of any use.
+        useful: u32,
+    },
 }
 
-/// What speaks against more replicas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Why {
-    /// Those that were added processed little more.
-    Useless,
-    /// Each does less than it used to, or the last addition gained nothing: nobody knows yet whether more help.
-    Doubt,
+impl Phase {
+    /// The most replicas that are of any use, if that was found.
+    pub(in crate::engine) fn useful(self) -> Option<u32> {
+        match self {
+            Self::Limited { most: useful } | Self::Retrying { useful, .. } => Some(useful),
+            Self::Free | Self::Doubted { .. } => None,
+        }
+    }
 }
 
 /// What speaks against more replicas, as far as it has to survive the process (`status.saturation`).
@@ -90,7 +106,7 @@ pub(in crate::engine) struct Saturation {
     strikes: u32,
     /// The throughput before the first addition without a gain.
     base: Option<Throughput>,
-    limit: Option<Limit>,
+    limit: Option<UsefulReplicas>,
     pauses: u32,
     /// Messages per second that each replica used to process.
     usual: Usual,
@@ -129,7 +145,7 @@ struct Throughput {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Limit {
+struct UsefulReplicas {
     replicas: u32,
     until: Timestamp,
     /// What all processed together then. Absent: an earlier process knew.
@@ -145,7 +161,7 @@ impl Saturation {
         match found.filter(|found| found.replicas > 0) {
             Some(Saturated { times: 0, .. }) => self.doubt = found,
             Some(Saturated { replicas, until, times }) => {
-                (self.limit, self.pauses) = (Some(Limit { replicas, until, reached: None }), times);
+                (self.limit, self.pauses) = (Some(UsefulReplicas { replicas, until, reached: None }), times);
             }
             None => {}
         }
@@ -153,15 +169,15 @@ impl Saturation {
 
     /// What a later process has to know.
     pub(in crate::engine) fn found(&self, now: Timestamp) -> Option<Saturated> {
-        let Brake { replicas, why } = self.brake(now)?;
-        match (why, self.limit, self.last) {
-            (Why::Useless, Some(limit), _) => {
-                Some(Saturated { replicas: limit.replicas, until: limit.until, times: self.pauses.max(1) })
+        match (self.phase(now), self.last) {
+            (Phase::Free, _) => None,
+            (Phase::Limited { most: replicas } | Phase::Retrying { useful: replicas, .. }, _) => {
+                Some(Saturated { replicas, until: self.limit?.until, times: self.pauses.max(1) })
             }
-            (Why::Doubt, _, Some(last)) if self.doubt.is_none() => {
+            (Phase::Doubted { most: replicas }, Some(last)) if self.doubt.is_none() => {
                 Some(Saturated { replicas, until: last.at.saturating_add(COMPARABLE).ok()?, times: 0 })
             }
-            _ => self.doubt,
+            (Phase::Doubted { .. }, _) => self.doubt,
         }
     }
 
@@ -239,7 +255,7 @@ impl Saturation {
         if self.strikes >= STRIKES {
             let useful = f64::from(base.replicas) * (now.per_second / base.per_second).max(1.0);
             let pause = PAUSE.saturating_mul(1 << self.pauses.min(6)).min(LONGEST_PAUSE);
-            self.limit = Some(Limit {
+            self.limit = Some(UsefulReplicas {
                 // What was tried after a pause and failed is given back, and half of the rest.
                 replicas: between(useful, self.limit.map_or(now.replicas, |limit| limit.replicas)),
                 until: at.saturating_add(pause).unwrap_or(Timestamp::MAX),
@@ -251,30 +267,35 @@ impl Saturation {
         false
     }
 
-    /// The most replicas that are of any use, as far as is known.
-    pub(in crate::engine) fn useful(&self, now: Timestamp) -> Option<u32> {
-        Some(self.limit.filter(|limit| counts(limit.until, now))?.replicas)
-    }
-
     /// The pods are made of something else: what they used to do says nothing.
     pub(in crate::engine) fn renew(&mut self) {
         (self.usual, self.slow) = (Usual::default(), false);
     }
 
-    /// The most replicas that are of any use, or that may be tried. After the pause that is a quarter more.
-    pub(in crate::engine) fn brake(&self, now: Timestamp) -> Option<Brake> {
-        if let Some(limit) = self.limit.filter(|limit| counts(limit.until, now)) {
-            let replicas = if now < limit.until { limit.replicas } else { quarter_more(limit.replicas) };
-            return Some(Brake { replicas, why: Why::Useless });
+    /// Whether more replicas add throughput. After the pause a quarter more is tried, and with a doubt as well.
+    pub(in crate::engine) fn phase(&self, now: Timestamp) -> Phase {
+        if let Some(UsefulReplicas { replicas, until, .. }) =
+            self.limit.filter(|limit| counts(limit.until, now))
+        {
+            return if now < until {
+                Phase::Limited { most: replicas }
+            } else {
+                Phase::Retrying { most: quarter_more(replicas), useful: replicas }
+            };
         }
         if let Some(doubt) = self.doubt.filter(|doubt| now < doubt.until && counts(doubt.until, now)) {
-            return Some(Brake { replicas: doubt.replicas, why: Why::Doubt });
+            return Phase::Doubted { most: doubt.replicas };
         }
-        let last = self.last.filter(|last| elapsed(last.at, now) < COMPARABLE)?;
+        let Some(last) = self.last.filter(|last| elapsed(last.at, now) < COMPARABLE) else {
+            return Phase::Free;
+        };
         let failed = self.strikes > 0 && self.base.is_some_and(|base| elapsed(base.at, now) < COMPARABLE);
+        if !self.slow && !failed {
+            return Phase::Free;
+        }
         // One try after the other.
-        let replicas = if last.measurements < FEWEST { last.replicas } else { quarter_more(last.replicas) };
-        (self.slow || failed).then_some(Brake { replicas, why: Why::Doubt })
+        let most = if last.measurements < FEWEST { last.replicas } else { quarter_more(last.replicas) };
+        Phase::Doubted { most }
     }
 }
 
@@ -284,7 +305,7 @@ impl Throughput {
         Self { at, replicas: one.replicas, per_second, measurements: 1 }
     }
 
-    /// A single measurement may be a tenth off, which would drown what is looked for.
+    /// A single measurement may be a tenth off, which would hide the difference.
     fn averaged_with(self, last: Option<Self>) -> Self {
         let same = |last: &Self| last.replicas == self.replicas && elapsed(last.at, self.at) < ONE_STATE;
         let Some(last) = last.filter(same) else { return self };
@@ -309,7 +330,7 @@ impl Throughput {
     }
 }
 
-impl Limit {
+impl UsefulReplicas {
     fn is_disproved_by(&self, now: Throughput) -> bool {
         let Some(reached) = self.reached else { return false };
         if now.per_second >= reached.per_second * WARMED_UP {

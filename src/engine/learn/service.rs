@@ -31,7 +31,7 @@ const PRIOR_SPREAD: f64 = 0.2;
 const HALF_LIFE: f64 = 6.0 * 3600.0;
 /// From the median of distances to a standard deviation.
 const NORMAL: f64 = 1.4826;
-/// Distinct counts of replicas that tell how well work scales.
+/// Distinct counts of replicas that show how well work scales.
 const COUNTS: usize = 3;
 
 /// How fast one replica is.
@@ -41,10 +41,8 @@ pub struct ServiceRate {
     pub per_second: f64,
     /// What it processes at least, as sure as the measurements are.
     pub at_least: f64,
-    /// The part of it that remains when there are more replicas, from 0.5 to 1.
-    pub scalability: f64,
-    /// The replicas with which `per_second` was measured, if that part is known.
-    pub measured_with: Option<u32>,
+    /// How it scales with more replicas. Absent: not known.
+    pub scaling: Option<Scalability>,
     /// Where it is from.
     pub basis: RateBasis,
     /// Measurements behind it.
@@ -98,10 +96,10 @@ struct Sample {
 }
 
 impl ServiceRate {
-    /// How work scales, if that is known.
+    /// The part of it that remains when there are more replicas, from 0.5 to 1; 1 while that is not known.
     #[must_use]
-    pub fn scaling(&self) -> Option<Scalability> {
-        self.measured_with.map(|above| Scalability { part: self.scalability, above })
+    pub fn scalability(&self) -> f64 {
+        self.scaling.map_or(1.0, |scaling| scaling.part)
     }
 }
 
@@ -125,7 +123,7 @@ impl Service {
                 samples: 1,
                 observed_at: learned.observed_at.unwrap_or_default(),
                 template: learned.template,
-                scaling: learned.scaling(),
+                scaling: learned.scaling,
             });
             self.samples.clear();
         }
@@ -180,8 +178,7 @@ impl Service {
         let hinted = hint.map(|per_second| ServiceRate {
             per_second,
             at_least: per_second,
-            scalability: 1.0,
-            measured_with: None,
+            scaling: None,
             basis: RateBasis::Hint,
             samples: 0,
             observed_at: None,
@@ -216,8 +213,7 @@ impl Service {
         Some(ServiceRate {
             per_second: median,
             at_least: (median - error).max(median / 2.0),
-            scalability: scaling.map_or(1.0, |scaling| scaling.part),
-            measured_with: scaling.map(|scaling| scaling.above),
+            scaling,
             basis: if agree || self.prior.is_some() { RateBasis::Learned } else { RateBasis::Assumed },
             samples: samples.saturating_add(prior_samples),
             observed_at: self

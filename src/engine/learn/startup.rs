@@ -39,7 +39,7 @@ impl Startup {
         self.asked = (to > from).then_some(Asked { at, replicas: to, working: from });
     }
 
-    /// Nobody looked for a while: when those that were added began is not known.
+    /// There was no reading for a while: when those that were added began is not known.
     pub(in crate::engine) fn observation_gap(&mut self) {
         self.asked = None;
     }
@@ -82,7 +82,7 @@ impl Startup {
     }
 }
 
-/// Replicas that are ready, and in their group if they are members of one that has dealt out its partitions.
+/// Replicas that are ready, and in their group if they are members of one that has assigned its partitions.
 fn working(backlog: &Backlog, target: Target) -> i32 {
     let ready = target.ready.unwrap_or_default().min(target.replicas);
     if is_complete(backlog, target) {

@@ -18,7 +18,7 @@ struct Consumers {
     replicas: usize,
     ready: usize,
     commit_every: u64,
-    /// The group tells who reads what.
+    /// The group reports who reads what.
     described: bool,
     /// Seconds for which a replica works on one partition before the next, while there is work in it. 0: on all at once.
     turn: u64,
@@ -414,9 +414,9 @@ fn a_time_in_which_nobody_told_who_reads_what_is_not_measured_as_if_somebody_had
 }
 
 #[test]
-fn a_clock_that_was_set_back_keeps_what_was_found_against_more_replicas() {
+fn saturation_is_kept_when_the_clock_is_set_back() {
     let at = |second| Timestamp::from_second(second).unwrap();
-    for (times, why) in [(2, Why::Useless), (0, Why::Doubt)] {
+    for (times, phase) in [(2, Phase::Limited { most: 6 }), (0, Phase::Doubted { most: 6 })] {
         let mut rates = Rates::default();
         let found = |until| Saturated { replicas: 6, until: at(until), times };
         rates.recall(None, Some(found(90_600)));
@@ -425,7 +425,7 @@ fn a_clock_that_was_set_back_keeps_what_was_found_against_more_replicas() {
         rates.settle(at(90_000));
         assert_eq!(rates.saturated(at(90_000)), Some(found(90_600)));
         rates.settle(at(1000));
-        assert_eq!(rates.brake(at(1000)), Some(Brake { replicas: 6, why }));
+        assert_eq!(rates.saturation(at(1000)), phase);
         assert_eq!(rates.saturated(at(1000)), Some(found(1600)), "for as long as it had still to hold");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What arrived between two readings is one stretch of the log, remembered while something of it is to be done. They are
 //! few: when there are too many, neighbours that are closest together become one, and within a stretch arrivals are
-//! taken as even. When the stretch came that was there before the first reading nobody saw; the broker may tell of a
+//! taken as even. When the stretch came that was there before the first reading nobody saw; the broker may report a
 //! message in it.
 
 use std::collections::VecDeque;
@@ -37,7 +37,7 @@ pub struct Age {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::engine) struct Waiting {
     stretches: VecDeque<Stretch>,
-    /// Nobody looked for a while.
+    /// There was no reading for a while.
     after_gap: bool,
 }
 
@@ -52,8 +52,8 @@ struct Stretch {
     to: Timestamp,
     /// It came between one reading and the next.
     one_poll: bool,
-    /// When its first message came was told, and whether that is sure to be the oldest.
-    told: Option<bool>,
+    /// When its first message came was reported, and whether that is sure to be the oldest.
+    reported: Option<bool>,
 }
 
 impl Waiting {
@@ -71,12 +71,20 @@ impl Waiting {
         }
         let (seen, passed) = before;
         if self.stretches.is_empty() && passed > done {
-            let old = Stretch { start: done, end: passed, from: None, to: seen, one_poll: false, told: None };
+            let old =
+                Stretch { start: done, end: passed, from: None, to: seen, one_poll: false, reported: None };
             self.stretches.push_back(old);
         }
         let start = self.stretches.back().map_or(passed, |last| last.end);
         if end > start {
-            self.stretches.push_back(Stretch { start, end, from: Some(seen), to: at, one_poll, told: None });
+            self.stretches.push_back(Stretch {
+                start,
+                end,
+                from: Some(seen),
+                to: at,
+                one_poll,
+                reported: None,
+            });
         }
         while self.stretches.front().is_some_and(|first| first.end <= done) {
             self.stretches.pop_front();
@@ -134,10 +142,10 @@ impl Waiting {
             return;
         }
         let from = Some(written);
-        let told = Stretch { start: place, end, from, to, one_poll: false, told: Some(certain) };
+        let dated = Stretch { start: place, end, from, to, one_poll: false, reported: Some(certain) };
         match self.stretches.front_mut() {
-            Some(first) => *first = told,
-            None => self.stretches.push_back(told),
+            Some(first) => *first = dated,
+            None => self.stretches.push_back(dated),
         }
     }
 
@@ -155,7 +163,7 @@ impl Waiting {
             return Some(Age { time: elapsed(since, now), basis: AgeBasis::Estimated });
         }
         let time = elapsed(stretch.since(done), now);
-        let basis = match (stretch.from, stretch.told.filter(|_| done <= stretch.start)) {
+        let basis = match (stretch.from, stretch.reported.filter(|_| done <= stretch.start)) {
             (None, _) => AgeBasis::AtLeast,
             (Some(_), Some(true)) => AgeBasis::Exact,
             (Some(_), Some(false)) => AgeBasis::Estimated,
@@ -168,7 +176,7 @@ impl Waiting {
     }
 
     /// Since when the first message waits that is not done and was there before the first reading, if those behind it
-    /// came as fast as others did later. Absent: too few did to tell.
+    /// came as fast as others did later. Absent: too few did.
     fn reckoned(&self, done: u64) -> Option<Timestamp> {
         let (old, last) = (self.stretches.front()?, self.stretches.back()?);
         let (arrived, time) = (last.end.saturating_sub(old.end), elapsed(old.to, last.to));
@@ -324,15 +332,15 @@ mod tests {
         // 2 a second come and came: that with number 500 of 900 came 200 s before the first reading.
         let mut waiting = old();
         assert_eq!(age(&waiting, 500, 4000), (0, AgeBasis::AtLeast));
-        let mut told = Vec::new();
+        let mut ages = Vec::new();
         for second in (4005..=4040).step_by(5) {
             let end = |second: u64| 900 + 2 * (second - 4000);
             waiting.observe((at(second - 5), end(second - 5)), at(second), end(second), 500);
-            told.push(age(&waiting, 500, second));
+            ages.push(age(&waiting, 500, second));
         }
-        assert_eq!(told[4], (25, AgeBasis::AtLeast));
+        assert_eq!(ages[4], (25, AgeBasis::AtLeast));
         assert_eq!(
-            told[5..],
+            ages[5..],
             [(230, AgeBasis::Estimated), (235, AgeBasis::Estimated), (240, AgeBasis::Estimated)]
         );
         assert_eq!(waiting.since(500), Some(at(4000)), "what is sure of it");

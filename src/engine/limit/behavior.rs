@@ -19,11 +19,11 @@ pub(in crate::engine) fn stabilized(
     behavior: &Behavior,
     current: i32,
     recommendation: i32,
-    history: &State,
+    state: &State,
     now: Timestamp,
 ) -> i32 {
-    let lowest = history.lowest(behavior.up.window, now);
-    let highest = history.highest(behavior.down.window, now);
+    let lowest = state.lowest(behavior.up.window, now);
+    let highest = state.highest(behavior.down.window, now);
     let up = lowest.map_or(recommendation, |lowest| lowest.min(recommendation));
     let down = highest.map_or(recommendation, |highest| highest.max(recommendation));
     current.max(up).min(down)
@@ -40,11 +40,11 @@ pub(in crate::engine) fn tolerates(behavior: &Behavior, need: u128, given: u128)
 pub(in crate::engine) fn most_allowed(
     rules: &ScalingRules,
     replicas: i32,
-    history: &State,
+    state: &State,
     now: Timestamp,
 ) -> i32 {
     let proposals = rules.policies.iter().map(|policy| {
-        let start = replicas.saturating_sub(history.change(period(policy), now));
+        let start = replicas.saturating_sub(state.change(period(policy), now));
         match policy.type_ {
             ScalingPolicyType::Pods => start.saturating_add(policy.value),
             ScalingPolicyType::Percent => percent_more(start, policy.value),
@@ -63,11 +63,11 @@ pub(in crate::engine) fn most_allowed(
 pub(in crate::engine) fn fewest_allowed(
     rules: &ScalingRules,
     replicas: i32,
-    history: &State,
+    state: &State,
     now: Timestamp,
 ) -> i32 {
     let proposals = rules.policies.iter().map(|policy| {
-        let start = replicas.saturating_sub(history.change(period(policy), now));
+        let start = replicas.saturating_sub(state.change(period(policy), now));
         match policy.type_ {
             ScalingPolicyType::Pods => start.saturating_sub(policy.value),
             ScalingPolicyType::Percent => percent_fewer(start, policy.value),

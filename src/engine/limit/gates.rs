@@ -72,7 +72,7 @@ pub(in crate::engine) struct Hold {
     pub(in crate::engine) held: Held,
 }
 
-/// What gates look at.
+/// What gates depend on.
 pub(in crate::engine) struct AtGate<'a> {
     pub(in crate::engine) scene: &'a Scene<'a>,
     pub(in crate::engine) backlog: &'a Backlog,

@@ -1,4 +1,4 @@
-//! What holds replicas back after a policy has sized them: the gates, and what they look at.
+//! What holds replicas back after a policy has sized them: the gates, and what they depend on.
 
 pub(super) mod behavior;
 pub(super) mod damping;

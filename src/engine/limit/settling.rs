@@ -79,7 +79,7 @@ fn frozen(inputs: &SizingInputs, rate: Option<ServiceRate>) -> Option<Wait> {
     let late = || state.last_scale().is_none_or(|last| elapsed(last, inputs.now) >= PATIENCE);
     let missing = *current > 0 && f64::from(ready) < f64::from(*current) * READY;
     (missing && late())
-        .then(|| Wait { held: Held::NotReady { ready, replicas: *current }, reason: Reason::Frozen })
+        .then_some(Wait { held: Held::NotReady { ready, replicas: *current }, reason: Reason::Frozen })
 }
 
 /// After a write: what was asked for must work, or have had its time, before more is asked for. What is measured then

@@ -23,7 +23,7 @@ pub(in crate::engine) struct Proposal {
     /// Where the policy leads while the backlog stays as it is: what the windows compare. Differs from `wanted` for
     /// steps only.
     pub(in crate::engine) trend: i32,
-    /// Why `wanted` may not be taken now.
+    /// Why `wanted` cannot be taken now.
     pub(in crate::engine) waits: Option<Wait>,
     /// What cut the policy's result.
     pub(in crate::engine) limit: Option<Limit>,

@@ -114,7 +114,7 @@ fn a_change_by_somebody_else_is_no_scale_event() {
 #[test]
 fn the_policies_hold_over_a_restart() {
     let mut world = World::new(with(rules(0, &[pods(4, 60)]), rules(0, &[])), 9);
-    world.history = restored(ScaleEvent { at: world.now, from: 5, to: 9 });
+    world.state = restored(ScaleEvent { at: world.now, from: 5, to: 9 });
     assert_eq!(world.polls_for(seconds(55), &known(24_000)), 9);
     assert_eq!(world.polls(known(24_000)).replicas, 13);
 }
@@ -189,6 +189,6 @@ fn an_hour_long_window_polled_every_second_keeps_a_short_history() {
     let mut world = World::new(plan, 12);
     for second in 0..7200_u64 {
         world.polls(known(second * second * 7919 % 24_000));
-        assert!(world.history.size() <= 128, "{} values after {second} s", world.history.size());
+        assert!(world.state.size() <= 128, "{} values after {second} s", world.state.size());
     }
 }

@@ -24,12 +24,12 @@ use crate::plan::{
     Behavior, Bounds, DrainTime, Fallback, Policy, ScalingRules, ServiceRateHint, Step, StepRule, Threshold,
 };
 
-/// A target, its history and a clock that only moves when told to.
+/// A target, its state and a clock that moves only on demand.
 #[derive(Clone)]
 struct World {
     plan: ScalingPlan,
     target: Target,
-    history: State,
+    state: State,
     now: Timestamp,
     failed_polls: u32,
     last: Option<Observation>,
@@ -138,7 +138,7 @@ impl World {
         Self {
             plan,
             target: Target { replicas, ..Target::default() },
-            history: State::default(),
+            state: State::default(),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             failed_polls: 0,
             last: None,
@@ -159,7 +159,7 @@ impl World {
 
     /// A decision on the last observation.
     fn decides(&mut self) -> Decision {
-        let assessment = assess(&self.plan, self.target, self.last.as_ref(), &mut self.history, self.now);
+        let assessment = assess(&self.plan, self.target, self.last.as_ref(), &mut self.state, self.now);
         assessment.decision.unwrap()
     }
 
@@ -172,7 +172,7 @@ impl World {
 
     fn acts(&mut self, decision: &Decision) {
         if decision.replicas != self.target.replicas {
-            self.history.scaled(self.target.replicas, decision.replicas, self.now);
+            self.state.scaled(self.target.replicas, decision.replicas, self.now);
             self.target.replicas = decision.replicas;
         }
     }

@@ -241,7 +241,7 @@ fn one_reading_never_makes_two_steps_however_short_the_period() {
 #[test]
 fn the_period_of_steps_holds_over_a_restart() {
     let mut world = World::new(steps_plan(), 10);
-    world.history = restored(ScaleEvent { at: world.now - seconds(30), from: 5, to: 10 });
+    world.state = restored(ScaleEvent { at: world.now - seconds(30), from: 5, to: 10 });
     assert_eq!(changes(&mut world, &known(48_000), 40), [(15, 30)]);
 }
 

@@ -178,7 +178,7 @@ proptest! {
         prop_assert!(less.desired <= much.desired, "{} / {}", less.message(), much.message());
         // A single reading as low as the minimum is not trusted: it keeps what is there, which may be more than what a
         // larger and therefore trusted backlog leaves.
-        let distrusted = less.replicas == current && low.history.low.count() == 1;
+        let distrusted = less.replicas == current && low.state.low.count() == 1;
         prop_assert!(less.replicas <= much.replicas || distrusted, "{} / {}", less.message(), much.message());
     }
 

@@ -1,7 +1,7 @@
 //! What one replica does, by streams of work whose workers stay the same.
 //!
-//! With a group whose assignment is known each member is looked at by itself, so that one hot partition is enough. Else
-//! all partitions with work must have it all the time, since nobody can tell who idles.
+//! With a group whose assignment is known each member is measured by itself, so that one hot partition is enough. Else
+//! all partitions with work must have it all the time, since nothing shows who idles.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

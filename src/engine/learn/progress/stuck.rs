@@ -1,4 +1,4 @@
-//! Streams that do not get on although something is left to do in them.
+//! Partitions that make no progress although they have unprocessed messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{Progress, owners};
 use crate::brokers::observation::Backlog;
 use crate::engine::units::elapsed;
 
-/// A partition that does not get on.
+/// A partition that makes no progress.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::engine) struct StuckPartition {
     /// The topic, by position and name.
@@ -78,8 +78,8 @@ impl Progress {
                 turns.add(progress.attention(), progress.has_work(), at);
             }
         }
-        // What its last consumer did with others tells nothing of the one that got it when replicas were added.
-        let held = self.dealt.map_or(Duration::MAX, |dealt| elapsed(dealt, at));
+        // What its last consumer did with others shows nothing of the one that got it when replicas were added.
+        let held = self.reassigned.map_or(Duration::MAX, |reassigned| elapsed(reassigned, at));
         let had_its_turn = |owner| turns.get(&owner).is_some_and(|turns| turns.came(limit, held));
         let is_new = |progress: &PartitionProgress, owner| {
             together
@@ -131,7 +131,7 @@ impl Progress {
     }
 
     /// The stream that has stood still for the longest time although something is left. Absent: there is none, or the
-    /// broker does not tell where.
+    /// broker does not report where.
     pub(in crate::engine) fn stillest(&self, at: Timestamp) -> Option<StuckPartition> {
         let waiting = self.streams().filter(|(_, name, _, progress)| progress.waits() && !name.is_empty());
         let (topic, name, partition, progress) = waiting.min_by_key(|(.., progress)| progress.moved())?;

@@ -19,8 +19,10 @@ fn limits(steps: &[(u32, f64)]) -> Vec<Option<u32>> {
         (0..FEWEST).for_each(|_| {
             saturation.measured(at(second + 60), &one);
         });
-        let brake = saturation.brake(at(second + 60)).filter(|brake| brake.why == Why::Useless);
-        limits.push(brake.map(|brake| brake.replicas));
+        limits.push(match saturation.phase(at(second + 60)) {
+            Phase::Limited { most } | Phase::Retrying { most, .. } => Some(most),
+            Phase::Free | Phase::Doubted { .. } => None,
+        });
     }
     limits
 }
@@ -68,17 +70,21 @@ fn while_replicas_do_less_than_they_used_to_a_quarter_more_is_tried_first() {
             let one = Measurement { per_second: each, time: Duration::from_secs(20), replicas };
             saturation.measured(at(second), &one);
         }
-        (second, saturation.brake(at(second)))
+        (second, saturation.phase(at(second)))
     };
-    assert_eq!(measure(12, 10.0, 20, &mut saturation).1, None);
-    let (now, brake) = measure(12, 5.0, 20, &mut saturation);
-    assert_eq!(brake, Some(Brake { replicas: 15, why: Why::Doubt }));
+    assert_eq!(measure(12, 10.0, 20, &mut saturation).1, Phase::Free);
+    let (now, phase) = measure(12, 5.0, 20, &mut saturation);
+    assert_eq!(phase, Phase::Doubted { most: 15 });
     // One more that seems to do what it should proves nothing.
     saturation.scaled(12, 13, at(now));
-    let (now, brake) = measure(13, 5.0, 6, &mut saturation);
-    assert_eq!(brake, Some(Brake { replicas: 16, why: Why::Doubt }));
+    let (now, phase) = measure(13, 5.0, 6, &mut saturation);
+    assert_eq!(phase, Phase::Doubted { most: 16 });
     saturation.scaled(13, 16, at(now));
-    assert_eq!(measure(16, 5.0, 3, &mut saturation).1, None, "the work got harder, and more of them help");
+    assert_eq!(
+        measure(16, 5.0, 3, &mut saturation).1,
+        Phase::Free,
+        "the work got harder, and more of them help"
+    );
 }
 
 #[test]
@@ -91,8 +97,8 @@ fn after_one_addition_without_a_gain_only_a_quarter_more_is_tried() {
             saturation.measured(at(second + 60), &one);
         });
     }
-    assert_eq!(saturation.brake(at(160)), Some(Brake { replicas: 15, why: Why::Doubt }));
-    assert_eq!(saturation.brake(at(160 + 1800)), None, "it was long ago");
+    assert_eq!(saturation.phase(at(160)), Phase::Doubted { most: 15 });
+    assert_eq!(saturation.phase(at(160 + 1800)), Phase::Free, "it was long ago");
 }
 
 /// Measures so many replicas often enough, 20 s apart from this second on, and says what is to be forgotten.
@@ -129,7 +135,7 @@ fn a_limit_of_yesterday_says_nothing_of_how_many_are_of_use_today() {
     measure(&mut saturation, 80_000, 12, 60.0);
     saturation.scaled(12, 24, at(80_200));
     measure(&mut saturation, 80_300, 24, 60.0);
-    assert_eq!(saturation.useful(at(80_400)), Some(18), "half of what is useless is given back");
+    assert_eq!(saturation.phase(at(80_400)).useful(), Some(18), "half of what is useless is given back");
 }
 
 #[test]
@@ -138,7 +144,7 @@ fn a_limit_until_a_time_that_is_none_of_ours_does_not_keep_from_finding_another(
     measure(&mut saturation, 0, 12, 120.0);
     saturation.scaled(12, 24, at(200));
     measure(&mut saturation, 300, 24, 120.0);
-    assert_eq!(saturation.useful(at(400)), Some(18));
+    assert_eq!(saturation.phase(at(400)).useful(), Some(18));
 }
 
 #[test]

@@ -101,11 +101,11 @@ fn a_rate_that_changed_for_good_is_followed() {
 #[test]
 fn three_counts_of_replicas_tell_how_well_work_scales() {
     let two_counts = service(&[(10.0, 2), (10.0, 2), (8.0, 4), (8.0, 4)]).rate(None).unwrap();
-    assert_eq!(two_counts.scalability, 1.0);
+    assert_eq!(two_counts.scalability(), 1.0);
     let samples = [[(10.0, 2); 3], [(8.0, 4); 3], [(8.0, 8); 3]].concat();
     let rate = service(&samples).rate(None).unwrap();
     assert_eq!(rate.per_second, 10.0);
-    assert!((rate.scalability - 0.8).abs() < 1e-9, "{rate:?}");
+    assert!((rate.scalability() - 0.8).abs() < 1e-9, "{rate:?}");
 }
 
 /// 10 a second with 2 replicas, 8 with more.
@@ -120,7 +120,7 @@ fn scaling(template: Option<u32>) -> Service {
 
 fn shown(service: &Service) -> (f64, f64) {
     let rate = service.rate(None).unwrap();
-    (rate.per_second, rate.scalability)
+    (rate.per_second, rate.scalability())
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn how_work_scales_is_known_after_a_restart_with_whatever_replicas_it_goes_on() 
             service.measured(at(minute * 60), per_second, Duration::from_secs(30), replicas);
             assert_eq!(shown(&service), (10.0, 0.8), "{minute} with {replicas}");
         }
-        assert_eq!(service.rate(None).unwrap().scaling(), Some(Scalability { part: 0.8, above: 2 }));
+        assert_eq!(service.rate(None).unwrap().scaling, Some(Scalability { part: 0.8, above: 2 }));
     }
 }
 

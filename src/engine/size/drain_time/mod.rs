@@ -77,7 +77,7 @@ fn is_working_off(inputs: &SizingInputs) -> bool {
 
 /// Messages per second of one replica among many, at least.
 pub(in crate::engine) fn capacity(rate: ServiceRate) -> f64 {
-    (rate.at_least * rate.scalability).max(f64::MIN_POSITIVE)
+    (rate.at_least * rate.scalability()).max(f64::MIN_POSITIVE)
 }
 
 /// What the load needs, and what was made of it.
@@ -355,7 +355,7 @@ pub(in crate::engine) fn estimated_drain(
         .useful_consumers()
         .and_then(|most| i32::try_from(most).ok())
         .map_or(ready, |most| ready.min(most));
-    let capacity = rate.per_second * rate.scalability * f64::from(workers);
+    let capacity = rate.per_second * rate.scalability() * f64::from(workers);
     need::drain_seconds(real(messages), arrivals, capacity)
 }
 

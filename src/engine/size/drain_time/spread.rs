@@ -61,7 +61,7 @@ pub(in crate::engine) fn judge(
     if replicas < 1 || enough(replicas) || fullest(loads, assignor, replicas) <= SKEWED * even {
         return Spread::Enough;
     }
-    // Only counts that change the fullest replica's number of partitions are worth a look.
+    // Only counts that change the fullest replica's number of partitions are worth a check.
     let candidates =
         (replicas + 1..=most.min(partitions)).filter(|count| aligned(*count, partitions) == *count);
     candidates.into_iter().find(|count| enough(*count)).map_or(Spread::Enough, Spread::Raise)
@@ -103,10 +103,10 @@ struct Held {
 fn assign(loads: &[Vec<f64>], assignor: Assignor, replicas: i32) -> impl Iterator<Item = Held> {
     let count = usize::try_from(replicas).unwrap_or_default().max(1);
     (0..count).map(move |replica| {
-        let (mut held, mut dealt) = (Held::default(), 0);
+        let (mut held, mut assigned) = (Held::default(), 0);
         for partitions in loads {
             let (first, step, number) = match assignor {
-                Assignor::OneByOne => ((replica + count - dealt % count) % count, count, partitions.len()),
+                Assignor::OneByOne => ((replica + count - assigned % count) % count, count, partitions.len()),
                 Assignor::Range => {
                     let (each, over) = (partitions.len() / count, partitions.len() % count);
                     (replica * each + replica.min(over), 1, each + usize::from(replica < over))
@@ -116,7 +116,7 @@ fn assign(loads: &[Vec<f64>], assignor: Assignor, replicas: i32) -> impl Iterato
                 held.load += load;
                 held.hottest = held.hottest.max(*load);
             }
-            dealt += partitions.len();
+            assigned += partitions.len();
         }
         held
     })
@@ -194,8 +194,8 @@ mod tests {
             let assignor = if range { Assignor::Range } else { Assignor::OneByOne };
             let total: f64 = topics.iter().flatten().sum();
             let full = fullest(&topics, assignor, replicas);
-            let dealt: f64 = assign(&topics, assignor, replicas).map(|held| held.load).sum();
-            prop_assert!((dealt - total).abs() < 1e-6, "nothing is left out, nor dealt twice");
+            let assigned: f64 = assign(&topics, assignor, replicas).map(|held| held.load).sum();
+            prop_assert!((assigned - total).abs() < 1e-6, "nothing is left out, nor assigned twice");
             prop_assert!(full * f64::from(replicas) >= total - 1e-6);
             prop_assert!(full <= total + 1e-6);
             prop_assert!((fullest(&topics, assignor, 1) - total).abs() < 1e-6);

@@ -50,14 +50,14 @@ fn a_saturated_database_is_told_until_it_is_fast_again_and_no_policy_climbs_to_t
         consumers.database = 100.0;
         consumers.arrivals = 120.0;
         let saturated = |consumers: &Loop| {
-            let findings = consumers.world.history.consumers_health().unwrap();
+            let findings = consumers.world.state.consumers_health().unwrap();
             findings.iter().any(|finding| finding.reason == UnhealthyReason::DownstreamSaturated)
         };
-        let told = (0..7200).find(|_| {
+        let found = (0..7200).find(|_| {
             consumers.run(1);
             consumers.second > 5 && saturated(&consumers)
         });
-        assert!(told.is_some(), "{policy:?}: {:?}", consumers.changes);
+        assert!(found.is_some(), "{policy:?}: {:?}", consumers.changes);
         consumers.run(3600);
         let most = consumers.changes.iter().map(|(_, replicas)| *replicas).max().unwrap();
         assert!(most < 40, "{policy:?}: {:?}", consumers.changes);
@@ -73,7 +73,7 @@ fn what_replicas_do_at_a_saturated_database_is_forgotten_when_it_is_fast_again()
     consumers.arrivals = 60.0;
     consumers.end.iter_mut().for_each(|end| *end += 5_000.0 / 48.0);
     consumers.run(3600);
-    let learned = |consumers: &Loop| consumers.world.history.service_rate(&consumers.world.plan).unwrap();
+    let learned = |consumers: &Loop| consumers.world.state.service_rate(&consumers.world.plan).unwrap();
     assert!((learned(&consumers).per_second - 10.0).abs() < 1.5, "{:?}", learned(&consumers));
     consumers.database = 40.0;
     consumers.run(1800);
@@ -81,7 +81,7 @@ fn what_replicas_do_at_a_saturated_database_is_forgotten_when_it_is_fast_again()
     consumers.database = f64::INFINITY;
     assert!(consumers.drains(3600).is_some(), "{:?}", consumers.changes);
     let rate = learned(&consumers);
-    assert!((rate.per_second - 10.0).abs() < 1.5 && rate.scalability > 0.9, "{rate:?}");
+    assert!((rate.per_second - 10.0).abs() < 1.5 && rate.scalability() > 0.9, "{rate:?}");
 }
 
 #[test]

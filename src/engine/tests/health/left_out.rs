@@ -134,9 +134,9 @@ fn a_restart_keeps_the_commit_interval_of_consumers_that_commit_seldom() {
         let mut group = self_assigning();
         group.members = members;
         reasons_with_commits_every(&mut group, 100, 900);
-        let commit_interval = group.world.history.commit_interval();
+        let commit_interval = group.world.state.commit_interval();
         assert_eq!(commit_interval, Some(Duration::from_secs(100)));
-        group.world.history = State::restored(Saved { commit_interval, ..Saved::default() });
+        group.world.state = State::restored(Saved { commit_interval, ..Saved::default() });
         assert_eq!(reasons_with_commits_every(&mut group, 100, 1800), [], "{members} members");
     }
 }

@@ -16,14 +16,14 @@ struct Group {
     world: World,
     end: Vec<u64>,
     done: Vec<u64>,
-    /// Consumers, between whom the partitions are dealt out one by one.
+    /// Consumers, to whom partitions are assigned one by one.
     members: u32,
     /// What arrives at each poll in each partition.
     arrivals: u64,
 }
 
 const PARTITIONS: usize = 6;
-/// Seconds after which something that lasts is told.
+/// Seconds after which something that lasts is found.
 const MINUTE: i64 = 60;
 
 fn all(_: usize) -> bool {
@@ -106,7 +106,7 @@ impl Group {
     }
 
     fn findings(&self) -> &[Finding] {
-        self.world.history.consumers_health().expect("a complete reading was just made")
+        self.world.state.consumers_health().expect("a complete reading was just made")
     }
 
     fn message(&self) -> &str {
@@ -170,7 +170,7 @@ fn no_time_until_the_backlog_is_gone_is_told_while_nothing_is_processed() {
     let mut group = Group::new(plan.clone(), 2);
     group.arrivals = 0;
     group.poll(all);
-    let drain = |group: &Group| group.world.history.estimated_drain(&plan, &group.backlog(), 2);
+    let drain = |group: &Group| group.world.state.estimated_drain(&plan, &group.backlog(), 2);
     assert!(drain(&group).is_some());
     group.polls(MINUTE, none);
     assert_eq!(drain(&group), None);
@@ -239,7 +239,7 @@ fn with_a_partition_for_each_consumer_nobody_can_tell_a_pod_from_a_message() {
 fn partitions_whose_turn_has_not_come_have_met_no_poison() {
     let mut group = Group::of(4, pinned(1), 1);
     group.arrivals = 0;
-    // What was fetched of each is worked through before the next is looked at: two minutes each.
+    // What was fetched of each is worked through before the next: two minutes each.
     group.end.iter_mut().for_each(|end| *end += 240);
     let mut seen = Vec::new();
     for turn in (0..4).cycle().take(12) {
@@ -249,7 +249,7 @@ fn partitions_whose_turn_has_not_come_have_met_no_poison() {
         }
         group.end[turn] += 240;
     }
-    // So much at once does look like a hot partition.
+    // So much at once resembles a hot partition.
     seen.retain(|reason| *reason != UnhealthyReason::HotPartition);
     assert_eq!(seen, []);
 }
@@ -263,7 +263,7 @@ fn a_consumer_that_was_added_gets_time_to_begin() {
     assert_eq!(group.reasons(), [], "the turn of the others has not come");
     group.scale(4);
     group.polls(30, |number| number == 0);
-    assert_eq!(group.reasons(), [], "they may not have begun");
+    assert_eq!(group.reasons(), [], "they have perhaps not begun");
     group.poll(|number| number == 0);
     assert_eq!(group.reasons(), [UnhealthyReason::PoisonMessage]);
 }
@@ -415,10 +415,10 @@ fn a_partition_that_gets_more_than_a_replica_can_do_is_named_until_it_gets_less(
         group.world.polls(reading);
         group.reasons()
     };
-    let told: Vec<_> = (0..60).map(|_| poll(&mut group, 15)).collect();
-    let first = told.iter().position(|reasons| !reasons.is_empty()).expect("it is told");
+    let found: Vec<_> = (0..60).map(|_| poll(&mut group, 15)).collect();
+    let first = found.iter().position(|reasons| !reasons.is_empty()).expect("it is found");
     assert!(first >= 12, "after {first} polls, which is less than a minute");
-    assert!(told[first..].iter().all(|reasons| *reasons == [UnhealthyReason::HotPartition]), "{told:?}");
+    assert!(found[first..].iter().all(|reasons| *reasons == [UnhealthyReason::HotPartition]), "{found:?}");
     let message = group.message().to_owned();
     assert!(message.contains("more than one replica can process"), "{message}");
     let recovered = (0..400).find(|_| poll(&mut group, 0).is_empty()).expect("it recovers");
@@ -446,7 +446,7 @@ fn a_queue_stalls_by_its_acknowledgements_and_has_no_consumers_by_their_count() 
     world.target.ready = Some(2);
     let mut read = |reading: Reading, seconds: i64| {
         world.polls_for(super::seconds(seconds), &reading);
-        let findings = world.history.consumers_health().unwrap();
+        let findings = world.state.consumers_health().unwrap();
         findings.first().map(|finding| (finding.reason, finding.message.clone()))
     };
     assert_eq!(read(queue(501, Some(99), 2), 5), None);
@@ -467,9 +467,9 @@ fn a_queue_without_a_counter_tells_of_missing_consumers_only() {
     let mut world = World::new(pinned(2), 2);
     world.target.ready = Some(2);
     world.polls_for(seconds(600), &queue(500, None, 2));
-    assert_eq!(world.history.consumers_health(), Some(&[][..]));
+    assert_eq!(world.state.consumers_health(), Some(&[][..]));
     world.polls_for(seconds(MINUTE + 5), &queue(500, None, 0));
-    assert_eq!(world.history.consumers_health().unwrap()[0].reason, UnhealthyReason::NoConsumers);
+    assert_eq!(world.state.consumers_health().unwrap()[0].reason, UnhealthyReason::NoConsumers);
 }
 
 #[test]
@@ -481,7 +481,7 @@ fn a_reading_in_between_that_is_not_complete_judges_nothing_and_a_silence_begins
         // As long as a reading counts, nothing changes; after that nothing is known.
         for polls in 1..=20 {
             group.world.polls(gap.clone());
-            let health = group.world.history.consumers_health();
+            let health = group.world.state.consumers_health();
             assert_eq!(health, (polls <= 3).then_some(&[][..]), "{gap:?}: {polls}");
         }
         group.polls(MINUTE, none);

@@ -67,14 +67,14 @@ fn replicas_that_do_not_become_ready_get_no_company_by_any_policy() {
         group.polls(120, all);
         let held = group.world.target.replicas;
         assert!((3..12).contains(&held), "{policy:?}: {held}");
-        let missing = group.world.history.missing_pods().expect("they are missed");
+        let missing = group.world.state.missing_pods().expect("they are missed");
         assert_eq!((missing.ready, missing.replicas), (2, held), "{policy:?}");
         group.arrivals = 100;
         let decision = group.polls(600, all);
         assert_eq!((decision.replicas, decision.reason), (held, Reason::Frozen), "{policy:?}: {decision:?}");
         group.world.target.ready = Some(held);
         let decision = group.poll(all);
-        assert_eq!(group.world.history.missing_pods(), None, "{policy:?}");
+        assert_eq!(group.world.state.missing_pods(), None, "{policy:?}");
         assert!(decision.replicas > held || decision.reason == Reason::Settling, "{policy:?}: {decision:?}");
     }
 }

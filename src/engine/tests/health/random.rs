@@ -76,10 +76,10 @@ proptest! {
                     }
                 }
             } else {
-                let findings = group.world.history.consumers_health().map(<[_]>::to_vec);
+                let findings = group.world.state.consumers_health().map(<[_]>::to_vec);
                 let reading = if worth == 1 { unknown() } else { at_least(u64::from(moving) * 100) };
                 group.world.polls(reading);
-                let after = group.world.history.consumers_health();
+                let after = group.world.state.consumers_health();
                 prop_assert!(after.is_none() || after == findings.as_deref(), "only complete readings judge");
             }
         }

@@ -19,7 +19,7 @@ impl Group {
     }
 }
 
-/// For so long each member has one message in its hands, and is done with it after `job` seconds, at another time than
+/// For so long each member processes one message, and is done with it after `job` seconds, at another time than
 /// the others; whatever was wrong meanwhile.
 fn jobs(group: &mut Group, seconds: i64, job: usize) -> Vec<UnhealthyReason> {
     let mut seen = Vec::new();
@@ -99,7 +99,7 @@ fn a_stall_of_jobs_that_were_told_of_takes_the_time_of_five() {
 fn consumers_that_always_kept_up_have_stalled_after_a_minute() {
     let mut group = unknown_group(PARTITIONS, 500, pinned(2), 2);
     group.done.clone_from(&group.end);
-    // One message every 30 s, done before anybody looks.
+    // One message every 30 s, done before the next poll.
     for poll in 0..240_usize {
         if poll.is_multiple_of(6) {
             group.end[poll % PARTITIONS] += 1;
@@ -108,7 +108,7 @@ fn consumers_that_always_kept_up_have_stalled_after_a_minute() {
         group.poll(none);
         assert_eq!(group.reasons(), []);
     }
-    assert_eq!(group.world.history.service_rate(&group.world.plan), None, "nothing could be measured");
+    assert_eq!(group.world.state.service_rate(&group.world.plan), None, "nothing could be measured");
     group.end[0] += 1;
     group.polls(MINUTE, none);
     assert_eq!(group.reasons(), [UnhealthyReason::Stalled]);
@@ -135,7 +135,7 @@ fn a_time_in_which_nobody_looked_is_no_pause_of_the_consumers() {
     group.done.clone_from(&group.end);
     group.poll(none);
     keep_up(&mut group);
-    assert_eq!(group.world.history.service_rate(&group.world.plan), None, "nothing could be measured");
+    assert_eq!(group.world.state.service_rate(&group.world.plan), None, "nothing could be measured");
     group.end[0] += 1;
     group.polls(MINUTE, none);
     assert_eq!(group.reasons(), [UnhealthyReason::Stalled]);
@@ -152,7 +152,7 @@ fn stood_still() -> Group {
         template: None,
         scaling: None,
     };
-    group.world.history =
+    group.world.state =
         State::restored(Saved { service_rate: Some(learned), nothing_processed: true, ..Saved::default() });
     group
 }
@@ -163,7 +163,7 @@ fn a_stall_of_slow_work_goes_on_over_a_restart_until_it_is_seen_again_or_somethi
     for poll in 0..200 {
         assert_eq!(group.poll(none).replicas, 2, "poll {poll}");
         let is_told = group.reasons() == [UnhealthyReason::Stalled];
-        assert!(is_told || group.world.history.knows_consumers_briefly(), "it recovers at poll {poll}");
+        assert!(is_told || group.world.state.knows_consumers_briefly(), "it recovers at poll {poll}");
     }
     assert_eq!(group.reasons(), [UnhealthyReason::Stalled]);
 
@@ -171,7 +171,7 @@ fn a_stall_of_slow_work_goes_on_over_a_restart_until_it_is_seen_again_or_somethi
     group.polls(300, none);
     let decision = group.poll(all);
     assert!(decision.replicas > 2, "{}", decision.message());
-    assert!(!group.world.history.knows_consumers_briefly());
+    assert!(!group.world.state.knows_consumers_briefly());
 }
 
 #[test]
