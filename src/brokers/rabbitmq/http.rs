@@ -96,9 +96,9 @@ impl Http {
         &self.server
     }
 
-    /// The user, for messages.
-    pub(super) fn user(&self) -> String {
-        quote(&self.credentials.username)
+    /// The credentials, for messages.
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// One GET of `path`, which is escaped and begins with a slash, below the base URL. A body of at most `largest`

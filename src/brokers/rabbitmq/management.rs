@@ -259,7 +259,7 @@ impl Management {
     fn missing(&self, refusal: &Refusal) -> Result<(), Failure> {
         match refusal.is_missing() {
             true => Ok(()),
-            false => Err(refusal.failure(self.http.server(), &self.http.user())),
+            false => Err(refusal.failure(self.http.server(), self.http.credentials())),
         }
     }
 }

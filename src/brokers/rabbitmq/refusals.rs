@@ -5,6 +5,7 @@
 use serde::Deserialize;
 
 use super::answer::Failure;
+use crate::brokers::access::Credentials;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
 
@@ -38,10 +39,11 @@ impl Refusal {
     }
 
     /// Why there are no findings. 429 and 503 have a problem of their own (`pause`).
-    pub(super) fn failure(&self, server: &str, user: &str) -> Failure {
+    pub(super) fn failure(&self, server: &str, credentials: &Credentials) -> Failure {
+        let user = quote(&credentials.username);
         let unusable = |reason, message| Failure::Unusable(Problem::new(reason, message));
         match self.status {
-            401 => self.unauthorized(server, user),
+            401 => self.unauthorized(server, &user, credentials.line_break_hint()),
             403 => {
                 let message =
                     format!("the management API at {server} forbids user {user} to read the queues (403)");
@@ -68,7 +70,7 @@ impl Refusal {
         }
     }
 
-    fn unauthorized(&self, server: &str, user: &str) -> Failure {
+    fn unauthorized(&self, server: &str, user: &str, hint: &str) -> Failure {
         let refused = self.description.as_ref().filter(|description| description.error == "not_authorised");
         let reason = refused.map(|description| description.reason.as_str()).unwrap_or_default();
         if reason.contains("access virtual host") {
@@ -81,7 +83,7 @@ impl Refusal {
             Failure::Refused(Problem::new(SourceReason::AuthorizationFailed, message))
         } else {
             let message = format!(
-                "the management API at {server} refuses the password of user {user}; correct the Secret"
+                "the management API at {server} refuses the password of user {user}; correct the Secret{hint}"
             );
             Failure::Refused(Problem::new(SourceReason::AuthenticationFailed, message))
         }
