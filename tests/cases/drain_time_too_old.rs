@@ -58,8 +58,8 @@ async fn are_hurried(orders: &Consumers, came: Instant, hurry: impl Future<Outpu
     let object = orders.bench.until(ORDERS, "a scale in its status", told).await;
     let scale = object.status.unwrap().last_scale.unwrap();
     assert_eq!((scale.reason.as_str(), scale.to), ("MessagesTooOld", raised));
-    let may = format!("s and may for {} s", MAX_AGE.as_secs());
-    assert!(scale.message.contains(&may), "{}", scale.message);
+    let left = format!("s left of maxAgeSeconds {}", MAX_AGE.as_secs());
+    assert!(scale.message.contains(&left), "{}", scale.message);
     let oldest = orders.until_gone(0.0).await - came + AGE;
     println!("the last message was {oldest:?} old");
     assert!(oldest < MAX_AGE, "a message waited for {oldest:?}");

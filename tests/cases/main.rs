@@ -15,7 +15,6 @@ mod support;
 
 mod admission;
 mod cluster_api_server;
-mod cluster_idle;
 mod cluster_refusals;
 mod cluster_targets;
 mod cluster_watches;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::PATIENCE;
-use crate::brokers::observation::Backlog;
+use crate::brokers::observation::{Backlog, Note, PartitionId};
 use crate::engine::explain::Clause;
 use crate::engine::learn::{Rates, StuckCause, StuckPartition};
 use crate::engine::units::elapsed;
@@ -63,7 +63,10 @@ pub(in crate::engine) fn partitions(
 ) -> Vec<StuckPartition> {
     let of = |(name, number): (&Arc<str>, usize), cause| rates.waiting_at(name, number, cause);
     let mut found: Vec<_> = not_consumed.found(at).filter_map(|it| of(it, StuckCause::NotConsumed)).collect();
-    let residue = backlog.possible_residue.iter().map(|it| (&it.topic, it.partition));
+    // Until a probe has shown what it is, it counts: only where none is allowed it is left out.
+    let is_unknowable = backlog.notes.iter().any(|note| matches!(note, Note::ResidueUnknown { .. }));
+    let residue = backlog.possible_residue.iter().filter(|_| is_unknowable);
+    let residue = residue.map(|it| (&it.topic, it.partition));
     let is_new = |found: &[StuckPartition], it: &StuckPartition| {
         !found.iter().any(|known| known.name == it.name && known.partition == it.partition)
     };
@@ -73,6 +76,18 @@ pub(in crate::engine) fn partitions(
         }
     }
     found
+}
+
+/// Messages that are certainly some, and that replicas can help: evidence of a stall.
+pub(in crate::engine) fn certain(backlog: &Backlog, left_out: &[StuckPartition]) -> u64 {
+    let is_left_out =
+        |topic: &str, number: usize| left_out.iter().any(|it| *it.name == *topic && it.partition == number);
+    let uncertain = backlog.possible_residue.iter().filter(|it| !is_left_out(&it.topic, it.partition));
+    let of = |it: &PartitionId| {
+        let topic = backlog.topics().iter().find(|topic| topic.name == it.topic)?;
+        topic.partitions.get(it.partition)?.map(|partition| partition.backlog)
+    };
+    workable(backlog, left_out).saturating_sub(uncertain.filter_map(of).fold(0, u64::saturating_add))
 }
 
 /// Messages that replicas can help: those of partitions that are left out do not count.

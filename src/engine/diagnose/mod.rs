@@ -287,7 +287,7 @@ impl Diagnosis {
             return diagnosis;
         }
         // That nothing comes for the others is no stall.
-        let waiting = workable(backlog, &diagnosis.stuck) > 0;
+        let waiting = left_out::certain(backlog, &diagnosis.stuck) > 0;
         if let Some(still) = still.filter(|still| *still >= PATIENCE)
             && diagnosis.guessed
             && waiting

@@ -104,6 +104,8 @@ fn offsets_that_may_be_no_messages_are_no_stall_and_allow_the_minimum_only() {
     group.end[5] += 3000;
     let residue = |backlog: &mut Backlog| {
         backlog.possible_residue = vec![PartitionId { topic: "orders".into(), partition: 5 }];
+        let topics = vec!["orders".to_owned()];
+        backlog.notes = vec![Note::ResidueUnknown { topics, partitions: 1, offsets: 3000 }];
     };
     for _ in 0..600 {
         poll_as(&mut group, none, residue);
@@ -138,5 +140,21 @@ fn a_restart_keeps_the_commit_interval_of_consumers_that_commit_seldom() {
         assert_eq!(commit_interval, Some(Duration::from_secs(100)));
         group.world.state = State::restored(Saved { commit_interval, ..Saved::default() });
         assert_eq!(reasons_with_commits_every(&mut group, 100, 1800), [], "{members} members");
+    }
+}
+
+#[test]
+fn a_backlog_that_a_probe_has_not_read_yet_counts_and_is_no_stall() {
+    let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 1, max: 6 }, ..plan() }, 2);
+    group.arrivals = 0;
+    group.done = group.end.clone();
+    group.end[5] += 3000;
+    let unread = |backlog: &mut Backlog| {
+        backlog.possible_residue = vec![PartitionId { topic: "orders".into(), partition: 5 }];
+    };
+    for _ in 0..60 {
+        let decision = poll_as(&mut group, none, unread);
+        assert!(!group.reasons().contains(&UnhealthyReason::Stalled), "{:?}", group.findings());
+        assert_eq!(decision.desired, 3, "{}", decision.message());
     }
 }
