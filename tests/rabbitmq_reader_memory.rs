@@ -126,7 +126,9 @@ async fn a_queue_list_of_a_gigabyte_costs_less_than_16_mib() {
         let problem = refused.problem().unwrap();
         println!("{problem}");
         assert!(matches!(refused, Reading::Unknown(_)), "{refused:?}");
-        assert!(matches!(problem.reason, SourceReason::ManagementUnavailable), "{problem}");
+        // A fast machine reaches the limit of a page, a slow one the deadline of a listing.
+        let reasons = [SourceReason::ResponseInvalid, SourceReason::ManagementUnavailable];
+        assert!(reasons.contains(&problem.reason), "{problem}");
     }
     assert!(matches!(&readings[2], Reading::Known(backlog) if backlog.messages == 3), "{readings:?}");
     assert!(elapsed < Duration::from_secs(5), "another broker was read after {elapsed:?}");
