@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | [`api`] | what users write and read: types, schema, admission rules | no |
 //! | [`plan`] | from a raw specification to a checked plan; the only reader of raw specifications | no |
-//! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, TLS, refused addresses | yes |
-//! | [`engine`] | from a reading to an assessment: `learn`, `diagnose`, `size`, `limit`; see its own page | no |
+//! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, TLS, refused addresses | yes, but `observation` and `kafka::backlog` |
+//! | [`engine`] | from a reading to an assessment: `learn`, `diagnose`, `size`, `limit` (the gates, which hold replicas back); see its own page | no |
 //! | [`simulation`] | a model of a queue and its consumers, to try the engine on without any; nothing of the operator uses it | no, but its [`command`](simulation::command)s |
 //! | [`workload`] | a workload as Kubernetes shows it | no |
 //! | [`report`] | from an assessment to status, conditions and events | no |
@@ -27,7 +27,29 @@
 //! `engine` knows of `brokers` no more than the types of an observation, which are pure. `cluster` knows of `brokers`
 //! how a broker is reached, because that is what Secrets are read for. Only `controllers` join what decides with what
 //! does I/O. `tests/architecture` checks that the modules without I/O have no clock, no task, no client and no way to a
-//! module that has. `brokers::sessions` is the registry of brokers; CONTRIBUTING.md lists what adding one takes.
+//! module that has. Not drawn: `workload` is below `report`; `telemetry` is used by `brokers`, `controllers` and `run`;
+//! `simulation` uses `engine`.
+//!
+//! # Where a change goes
+//!
+//! | to add | goes into | besides |
+//! |---|---|---|
+//! | a gate, which holds replicas back | a variant of `Gate` in `engine/limit/gates.rs` | CONTRIBUTING.md, "Adding a gate" |
+//! | a wait of one policy after a change | a `Pause` in `engine/size`, which `engine/limit/settling.rs` evaluates | |
+//! | a policy | `api/policy.rs`, `plan/scaling.rs`, a file in `engine/size` | `docs/decisions.md` |
+//! | a finding about consumers or pods | `engine/diagnose`, its sentence in `engine/explain` | `docs/conditions.md` |
+//! | something to measure or to keep between readings | `engine/learn`, `engine/state.rs` | status, if it must survive a restart |
+//! | a broker | `brokers/<name>`, `brokers/sessions.rs` (the registry), `api/source.rs`, `plan/source.rs` | CONTRIBUTING.md, "Adding a broker" |
+//! | a condition or an event | `report` | CONTRIBUTING.md, "Adding a condition" |
+//! | an alert rule for Prometheus | `charts/queuescaler/files/alerts.yaml` | `docs/metrics.md` |
+//! | an alert that the operator itself sends (planned) | the rule: a new pure module `alerts`; delivery: a new module `receivers`, with I/O | see below |
+//! | a module without I/O | a row of `PURE` in `tests/architecture/main.rs`; nothing fails if it is forgotten | |
+//!
+//! Alerts are not built. `alerts` evaluates a reconcile's status and [`Assessment`](engine::Assessment), with `now` as an
+//! argument: an invalid specification has a status and no assessment. Since when an alert fires is in status, as nothing
+//! in memory is needed after a restart. `controllers/reporting.rs` calls it and hands the alerts to `receivers`, which have
+//! a bounded queue as `controllers/reporter.rs` has, so that no reconcile waits. Receivers refuse the addresses that
+//! `brokers::address` refuses, and send only while the lease holds.
 //!
 //! # The life of a poll
 //!
@@ -51,7 +73,8 @@
 //!
 //! # Invariants
 //!
-//! 1. `Unknown` and `AtLeast` never lower replicas, and zero needs three complete readings in a row.
+//! 1. `Unknown` and `AtLeast` never lower replicas; only `maxReplicas` does, at any time. Zero needs three complete
+//!    readings in a row.
 //! 2. A workload is written only through `/scale`, by compare and swap, within its bounds, at most once per reading
 //!    and generation of the object.
 //! 3. While nothing changes nothing is written to the API server, besides the lease.
