@@ -70,6 +70,30 @@ fn every_queue_scaler_in_the_documents_is_valid_and_nothing_in_it_would_be_ignor
     assert!(checked >= 7, "only {checked} found: are the blocks still marked as yaml?");
 }
 
+/// `BehaviorWindow` as `behavior window`.
+fn spaced(name: &str) -> String {
+    Regex::new("([a-z])([A-Z])").unwrap().replace_all(name, "$1 $2").to_lowercase()
+}
+
+#[test]
+fn the_figure_shows_the_gates_in_the_order_of_the_code() {
+    let table = read("src/engine/limit/gates.rs");
+    let row = Regex::new(r"(?m)^//! \| `(\w+)` \|.*\| (yes|no)[^|]* \| (yes|no)[^|]* \|$").unwrap();
+    let holds = |up: &str, down: &str| match (up, down) {
+        ("yes", "yes") => "up and down",
+        ("yes", _) => "up",
+        _ => "down",
+    };
+    let gates: Vec<_> =
+        row.captures_iter(&table).map(|row| (spaced(&row[1]), holds(&row[2], &row[3]).to_owned())).collect();
+    let figure = read("docs/images/gates.svg");
+    let drawn = Regex::new(r#"class="bold gate">([^<]+)</text>\n.*\n.*class="left">([^<]+)<"#).unwrap();
+    let drawn: Vec<_> =
+        drawn.captures_iter(&figure).map(|row| (row[1].to_owned(), row[2].to_owned())).collect();
+    assert!(gates.len() >= 10, "{gates:?}");
+    assert_eq!(drawn, gates);
+}
+
 #[test]
 fn every_condition_has_its_section_and_every_section_its_condition() {
     let conditions = read(CONDITIONS);
@@ -84,7 +108,7 @@ fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
         ("### SourceObserved", "src/brokers/observation.rs", "SourceReason"),
         ("### TargetScalable", "src/report/mod.rs", "TargetReason"),
         ("### TargetHealthy", "src/workload.rs", "TroubleReason"),
-        ("### ConsumersHealthy", "src/engine/diagnose/mod.rs", "UnhealthyReason"),
+        ("### ConsumersHealthy", "src/engine/diagnose/finding.rs", "UnhealthyReason"),
     ] {
         let reasons = variants(path, name);
         assert!(reasons.len() >= 2, "{name} has only {reasons:?}: is it written otherwise?");
@@ -92,7 +116,7 @@ fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
         assert!(missing.is_empty(), "{heading} misses {missing:?}");
     }
     let decisions = rows(section(&page, "## Reasons of decisions"));
-    assert_same(&variants("src/engine/decision.rs", "Reason"), &decisions, "the reasons of decisions");
+    assert_same(&variants("src/engine/reason.rs", "Reason"), &decisions, "the reasons of decisions");
 }
 
 #[test]
@@ -103,7 +127,7 @@ fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
     reasons.extend(variants("src/brokers/observation.rs", "SourceReason"));
     reasons.extend(variants("src/report/mod.rs", "TargetReason"));
     reasons.extend(variants("src/workload.rs", "TroubleReason"));
-    reasons.extend(variants("src/engine/diagnose/mod.rs", "UnhealthyReason"));
+    reasons.extend(variants("src/engine/diagnose/finding.rs", "UnhealthyReason"));
     assert_same(&reasons, &rows(section(&page, "## Conditions")), "the reasons of conditions");
 
     // Those that repeat a condition's reason are not listed once more.
@@ -114,7 +138,7 @@ fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
 
 #[test]
 fn what_can_limit_a_decision_is_named_in_both_pages() {
-    for limit in variants("src/engine/decision.rs", "Limit") {
+    for limit in variants("src/engine/reason.rs", "Limit") {
         for page in [CONDITIONS, FIELDS] {
             assert!(read(page).contains(&format!("`{limit}`")), "{page} misses {limit}");
         }

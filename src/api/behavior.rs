@@ -1,5 +1,7 @@
 //! Limits on the speed of scaling: the form and meaning of `behavior` in `autoscaling/v2`, with bounds.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +91,14 @@ pub struct ScalingPolicy {
     /// Length of the period in seconds, 1 to 1800.
     #[schemars(range(min = 1, max = 1800))]
     pub period_seconds: i32,
+}
+
+impl ScalingPolicy {
+    /// Length of the period.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.period_seconds).unwrap_or_default())
+    }
 }
 
 /// The unit of a scaling policy's value.

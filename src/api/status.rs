@@ -99,6 +99,9 @@ pub struct ServiceRateStatus {
     pub basis: RateBasis,
     /// Number of measurements.
     pub samples: i32,
+    /// How much lower the rate may be, in percent: decisions calculate with the rate less this. Absent unless measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertainty_percent: Option<i32>,
     /// Percentage of the rate that remains with more replicas than measuredWithReplicas. Absent until three replica
     /// counts were measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]

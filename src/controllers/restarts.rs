@@ -35,6 +35,13 @@ struct World {
 impl World {
     /// It is known what one replica can do. Then twenty a second more arrive than the database can stand.
     fn saturated() -> Self {
+        let mut world = Self::steady();
+        (world.database, world.arrivals) = (DATABASE, 120);
+        world
+    }
+
+    /// Sixty messages arrive each second, for so long that it is known what one replica can do.
+    fn steady() -> Self {
         let spec = json!({
             "scaleTargetRef": {"name": "orders"},
             "maxReplicas": 60,
@@ -57,7 +64,6 @@ impl World {
         for _ in 0..1080 {
             world.poll();
         }
-        (world.database, world.arrivals) = (DATABASE, 120);
         world
     }
 
@@ -218,6 +224,21 @@ fn what_a_restart_remembers_is_over_when_the_database_is_fast_again() {
     world.database = 10_000;
     world.until("over", |world| world.saturation().is_none() && !world.is_saturated());
     world.until("worked off", |world| world.arrived - world.processed < 1200);
+}
+
+#[test]
+fn a_restart_under_a_steady_load_neither_scales_nor_writes() {
+    let mut world = World::steady();
+    assert_eq!(world.writes(60, false), Vec::<String>::new(), "it is steady");
+    let replicas = world.replicas;
+    world.restart();
+    let writes = world.writes(240, true);
+    assert_eq!(world.replicas, replicas);
+    assert!(writes.is_empty(), "{writes:#?}");
+    // Without what status keeps of it, more are taken for needed.
+    world.restart();
+    world.object.status.as_mut().unwrap().service_rate.as_mut().unwrap().uncertainty_percent = None;
+    assert!((0..60).any(|_| world.poll() != replicas), "the test cannot fail");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::diagnose::{Expiring, Finding, MissingPods};
+use super::diagnose::{self, Expiring, Finding, MissingPods};
 use super::learn::{Age, Saturated, ServiceRate};
+use super::size::drain_time::estimated_drain;
 use super::{Decision, State, Target};
 use crate::api::status::Quality;
 use crate::brokers::observation::{Backlog, Note, Observation, Problem};
@@ -94,19 +95,21 @@ impl Assessment {
     ) -> Self {
         let backlog = observation.and_then(|observation| observation.reading.backlog());
         let ready = target.ready.unwrap_or(target.replicas);
-        let estimated_drain = backlog.and_then(|backlog| state.estimated_drain(plan, backlog, ready));
+        let service_rate = state.service_rate(plan);
+        let estimated_drain =
+            backlog.and_then(|backlog| estimated_drain(backlog, ready, service_rate, state));
         Self {
             reading: observation.map(AssessedReading::of),
             oldest_age: backlog.and_then(|_| state.oldest_message_age()),
             arrival_rate: state.arrival_rate(),
-            service_rate: state.service_rate(plan),
+            service_rate,
             saturation: state.saturated(now),
             commit_interval: state.commit_interval(),
             estimated_drain,
             consumers: state.consumers_health().map(<[_]>::to_vec),
             consumers_are_new: state.knows_consumers_briefly(),
             missing_pods: state.missing_pods(),
-            expiring: backlog.and_then(|backlog| state.expiring(backlog, estimated_drain)),
+            expiring: backlog.and_then(|backlog| diagnose::expiring(&state.rates, backlog, estimated_drain)),
             decision,
         }
     }

@@ -2,40 +2,18 @@
 
 use jiff::Timestamp;
 
-use super::decision::{Decision, Limit, Reason};
+use super::decision::Decision;
 use super::evidence::{self, Evidence};
 use super::explain::{Clause, Explanation, Need, Unread};
-use super::limit::behavior;
 use super::limit::gates::{AtGate, Gate};
+use super::limit::scene::Scene;
+use super::limit::{behavior, saturation, settling};
+use super::reason::{Limit, Reason};
 use super::size::{Proposal, SizingInputs, drain_time, propose};
 use super::{State, Target};
 use crate::api::Mode;
 use crate::brokers::observation::{Backlog, Observation, Problem};
 use crate::plan::{Fallback, ScalingPlan};
-
-/// What every step of a decision needs.
-pub(super) struct Scene<'a> {
-    pub(super) plan: &'a ScalingPlan,
-    pub(super) target: Target,
-    /// The target's replicas, brought within the bounds.
-    pub(super) current: i32,
-    pub(super) now: Timestamp,
-}
-
-impl Scene<'_> {
-    /// As far up to `replicas` as the policies of `behavior` allow.
-    pub(super) fn raised(&self, replicas: i32, state: &State) -> i32 {
-        let most = behavior::most_allowed(&self.plan.behavior.up, self.target.replicas, state, self.now);
-        replicas.min(most).max(self.current)
-    }
-
-    /// As far down to `replicas` as the policies of `behavior` allow.
-    pub(super) fn lowered(&self, replicas: i32, state: &State) -> i32 {
-        let fewest =
-            behavior::fewest_allowed(&self.plan.behavior.down, self.target.replicas, state, self.now);
-        replicas.max(fewest).min(self.current)
-    }
-}
 
 /// Decides what to do with the target.
 pub(super) fn decide(
@@ -71,9 +49,12 @@ fn observed(
     let Scene { plan, current, now, target } = *scene;
     let episode = drain_time::follow(&SizingInputs { plan, backlog, current, target, taken_at, state, now });
     state.episode = episode;
-    let mut proposal = propose(&SizingInputs { plan, backlog, current, target, taken_at, state, now });
+    let inputs = SizingInputs { plan, backlog, current, target, taken_at, state, now };
+    let mut proposal = saturation::pass(&inputs, propose(&inputs));
+    let mut wait = settling::wait(&inputs, &proposal);
     let unclaimed = unclaimed(backlog, current, state);
     if current == 0 {
+        wait = None;
         activate(&mut proposal, backlog.messages.saturating_add(unclaimed), plan.activation_backlog);
     }
     if let Some(problem) = problem
@@ -86,7 +67,7 @@ fn observed(
     record(scene, taken_at, backlog, problem.is_none(), &proposal, state);
 
     let (desired, mut clauses, mut limited_by) = at_least_the_minimum(scene, &proposal, backlog, state);
-    let at = AtGate { scene, backlog, state, trend: proposal.trend, wait: proposal.waits.as_ref(), desired };
+    let at = AtGate { scene, backlog, state, trend: proposal.trend, wait: wait.as_ref(), desired };
     let (mut replicas, mut waiting) = (desired, None);
     for gate in Gate::ORDER {
         let Some(hold) = gate.hold(&at, replicas) else { continue };
@@ -100,8 +81,13 @@ fn observed(
         std::cmp::Ordering::Greater => proposal.more,
         std::cmp::Ordering::Less => proposal.fewer,
         std::cmp::Ordering::Equal => {
-            let idle = current == 0 || backlog.messages == 0;
-            waiting.unwrap_or_else(|| staying(limited_by, problem.is_some(), idle))
+            let lowest = current <= plan.bounds.min.max(1);
+            let stay = Stay {
+                incomplete: problem.is_some(),
+                damped: !lowest && proposal.trend < current,
+                idle: current == 0 || backlog.messages == 0 && lowest,
+            };
+            waiting.unwrap_or_else(|| staying(limited_by, stay))
         }
     };
     let incomplete = problem.is_some();
@@ -122,7 +108,6 @@ fn unclaimed(backlog: &Backlog, current: i32, state: &mut State) -> u64 {
 
 /// At zero, what counts is whether there is enough to start for.
 fn activate(proposal: &mut Proposal, messages: u64, activation: u64) {
-    proposal.waits = None;
     if messages <= activation {
         proposal.need = Need::NotActivated { messages, activation };
         proposal.clauses.clear();
@@ -183,8 +168,18 @@ fn at_least_the_minimum(
     (desired, clauses, limited_by)
 }
 
+/// What is so where replicas stay.
+struct Stay {
+    /// The reading is incomplete.
+    incomplete: bool,
+    /// Fewer would do, and have to for longer.
+    damped: bool,
+    /// There is no backlog, and no replica that could be removed.
+    idle: bool,
+}
+
 /// Why the replicas stay, where nothing is waited for.
-fn staying(limited_by: Option<Limit>, incomplete: bool, idle: bool) -> Reason {
+fn staying(limited_by: Option<Limit>, stay: Stay) -> Reason {
     match limited_by {
         Some(Limit::Rollout | Limit::Rebalance) => Reason::Settling,
         Some(Limit::Behavior) => Reason::Stabilizing,
@@ -192,9 +187,13 @@ fn staying(limited_by: Option<Limit>, incomplete: bool, idle: bool) -> Reason {
         Some(Limit::MaxReplicas) => Reason::AtMaxReplicas,
         Some(Limit::Partitions) => Reason::PartitionBound,
         Some(Limit::Consumers) => Reason::ConsumerBound,
-        _ if incomplete => Reason::SourceUnknown,
-        _ if idle => Reason::Idle,
-        _ => Reason::KeepingUp,
+        // The gates of health and the mode give reasons of their own.
+        None | Some(Limit::MinReplicas | Limit::Health | Limit::Mode) => match stay {
+            Stay { incomplete: true, .. } => Reason::SourceUnknown,
+            Stay { damped: true, .. } => Reason::Stabilizing,
+            Stay { idle: true, .. } => Reason::Idle,
+            _ => Reason::KeepingUp,
+        },
     }
 }
 

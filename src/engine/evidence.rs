@@ -4,10 +4,25 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::explain::Unread;
 use super::units::elapsed;
 use crate::brokers::observation::{Backlog, Observation, Problem, Reading, longest_age};
 use crate::plan::ScalingPlan;
+
+/// Why there is no backlog to decide on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It was never read.
+    NotYet,
+    /// The last reading is too old.
+    Stale {
+        /// When that was.
+        taken_at: Timestamp,
+        /// Age up to which a reading counts.
+        longest: Duration,
+    },
+    /// The last reading found nothing.
+    Problem(Problem),
+}
 
 /// A reading as a decision may use it.
 pub(super) enum Evidence<'a> {

@@ -35,7 +35,8 @@
 //!
 //! [`Reason`] is why the replicas move if they move. If they stay, it is the gate that held them last, otherwise what
 //! capped them (`AtMaxReplicas`, `PartitionBound`, `ConsumerBound`), otherwise `SourceUnknown` for an incomplete reading,
-//! otherwise `Idle` without and `KeepingUp` with a backlog. [`Limit`] is the last step that changed the result.
+//! `Idle` without a backlog at the lowest count, `Stabilizing` where fewer have to be enough for longer, and otherwise
+//! `KeepingUp`. [`Limit`] is the last step that changed the result.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -47,6 +48,8 @@ mod evidence;
 pub mod explain;
 mod learn;
 mod limit;
+mod load;
+mod reason;
 mod size;
 mod state;
 mod units;
@@ -57,14 +60,16 @@ mod tests;
 use jiff::Timestamp;
 
 pub use assessment::{AssessedReading, Assessment};
-pub use decision::{Decision, Limit, Reason};
-pub use diagnose::{Expiring, Finding, MissingPods, UnhealthyReason};
-pub use learn::{Age, Arrivals, Saturated, SavedServiceRate, Scalability, ServiceRate, StuckCause};
+pub use decision::Decision;
+pub use diagnose::{Expiring, Finding, Hot, MissingPods, UnhealthyReason};
+pub use learn::{
+    Age, Arrivals, Saturated, SavedServiceRate, Scalability, ServiceRate, StuckCause, StuckPartition,
+};
+pub use reason::{Limit, Reason};
 pub use state::{Saved, ScaleEvent, State};
 
 use crate::brokers::observation::{Observation, Reading};
 use crate::plan::ScalingPlan;
-use decide::Scene;
 
 /// The workload as it was last read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Target;
-use super::diagnose::{self, Expiring, Facts, Finding, Health, MissingPods};
+use super::diagnose::{Facts, Finding, Health, MissingPods};
 use super::learn::{Age, Rates, Saturated, SavedServiceRate, ServiceRate};
 use super::limit::damping::{self, Damping};
-use super::size::drain_time;
 use super::units::elapsed;
+use crate::api::ScalingPolicy;
 use crate::api::status::RateBasis;
 use crate::brokers::observation::Backlog;
 use crate::plan::{Behavior, Policy, ScalingPlan, ScalingRules};
@@ -153,24 +153,13 @@ impl State {
         self.rates.age()
     }
 
-    /// Messages that the broker is about to delete, or will before their turn comes, if the backlog is gone `drain`
-    /// seconds from now.
-    pub(super) fn expiring(&self, backlog: &Backlog, drain: Option<f64>) -> Option<Expiring> {
-        diagnose::expiring(self, backlog, drain)
-    }
-
     /// How fast one replica is, as far as it is known; the hint of the plan counts until it is learned.
     pub(super) fn service_rate(&self, plan: &ScalingPlan) -> Option<ServiceRate> {
         let hint = match &plan.policy {
-            Policy::DrainTime(policy) => drain_time::hint_per_second(policy),
+            Policy::DrainTime(policy) => policy.hint_per_second(),
             Policy::BacklogPerReplica { .. } | Policy::Steps { .. } => None,
         };
         self.rates.service(hint)
-    }
-
-    /// Seconds until so many messages are gone with so many ready replicas. Absent: never, or not known.
-    pub(super) fn estimated_drain(&self, plan: &ScalingPlan, backlog: &Backlog, ready: i32) -> Option<f64> {
-        drain_time::estimated_drain(backlog, ready, self.service_rate(plan), self)
     }
 
     /// What is wrong with the consumers, the worst first. Empty: nothing. Absent: there is no fresh complete reading.
@@ -299,7 +288,7 @@ impl State {
 }
 
 fn longest_period(rules: &ScalingRules) -> Duration {
-    rules.policies.iter().map(super::limit::behavior::period).max().unwrap_or_default()
+    rules.policies.iter().map(ScalingPolicy::period).max().unwrap_or_default()
 }
 
 /// The extremes of a sliding window: a value is kept only until a later one surpasses it, so that the first one left

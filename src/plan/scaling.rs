@@ -79,6 +79,14 @@ pub struct DrainTime {
     pub headroom_percent: u32,
 }
 
+impl DrainTime {
+    /// The service rate that the user estimates, in messages per second.
+    #[must_use]
+    pub fn hint_per_second(&self) -> Option<f64> {
+        self.hint.map(ServiceRateHint::per_second)
+    }
+}
+
 /// What one replica processes, as the user estimates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceRateHint {
@@ -143,6 +151,16 @@ pub struct Behavior {
     pub up: ScalingRules,
     /// Limits on removing.
     pub down: ScalingRules,
+}
+
+impl Behavior {
+    /// Whether a need is so close to what there is that nothing should change. Both are positive and in the same unit.
+    #[must_use]
+    pub fn tolerates(&self, need: u128, given: u128) -> bool {
+        let least = given.saturating_mul(u128::from(1000 - self.down.tolerance_millis.min(1000)));
+        let most = given.saturating_mul(u128::from(self.up.tolerance_millis.saturating_add(1000)));
+        (least..=most).contains(&need.saturating_mul(1000))
+    }
 }
 
 /// Limits in one direction, as `autoscaling/v2` defines them.

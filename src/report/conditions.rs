@@ -267,8 +267,8 @@ fn consumers_healthy(subject: &Subject<'_>, before: &[Condition]) -> ConditionDr
             draft("True", "Healthy".into(), message.into())
         }
         Some(wrong @ [worst, ..]) => {
-            let all: Vec<_> = wrong.iter().map(|finding| finding.message.as_str()).collect();
-            draft("False", worst.reason.to_string(), all.join(". Also: "))
+            let all: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+            draft("False", worst.reason().to_string(), all.join(". Also: "))
         }
     }
 }

@@ -26,6 +26,9 @@ const AT_LEAST: &str = "more than ";
 /// The shortest commit interval that status keeps.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(20);
 
+/// Uncertainty of a service rate, in percent, below which it makes no difference.
+const LEAST_UNCERTAINTY: i32 = 3;
+
 /// How much two statuses differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
@@ -45,6 +48,7 @@ pub fn change(before: &QueueScalerStatus, after: &QueueScalerStatus) -> Change {
     } else if numbers(before).iter().zip(numbers(after)).any(|(before, after)| moved(*before, after, TENTH))
         || arrived_otherwise(before, after)
         || moved(interval(before), interval(after), HALF)
+        || moved(uncertainty(before), uncertainty(after), HALF)
         || explanations(before) != explanations(after)
     {
         Change::Number
@@ -56,6 +60,12 @@ pub fn change(before: &QueueScalerStatus, after: &QueueScalerStatus) -> Change {
 /// The commit interval to compare by. Around the shortest that is kept, one that comes and goes is no change.
 fn interval(status: &QueueScalerStatus) -> Option<i64> {
     status.commit_interval_seconds.or_else(|| i64::try_from(SHORTEST_INTERVAL.as_secs()).ok())
+}
+
+/// The uncertainty of the service rate to compare by. Below a few percent it makes no difference.
+fn uncertainty(status: &QueueScalerStatus) -> Option<i64> {
+    let percent = status.service_rate.as_ref()?.uncertainty_percent?;
+    Some(i64::from(percent.max(LEAST_UNCERTAINTY)))
 }
 
 /// What is so, without numbers and without the times and messages of conditions.

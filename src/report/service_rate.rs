@@ -19,6 +19,8 @@ pub(super) fn shown(rate: ServiceRate) -> ServiceRateStatus {
             RateBasis::Assumed => RateBasis::Assumed,
         },
         samples: whole_count(rate.samples),
+        uncertainty_percent: (rate.basis == RateBasis::Learned)
+            .then(|| percent(1.0 - rate.at_least / rate.per_second)),
         scalability_percent: rate.scaling.map(|scaling| percent(scaling.part)),
         measured_with_replicas: rate.scaling.map(|scaling| whole_count(scaling.above)),
         pod_template_hash: rate.template.map(|template| format!("{template:08x}")),
@@ -47,6 +49,10 @@ pub(super) fn saved(status: &ServiceRateStatus) -> Option<SavedServiceRate> {
         observed_at: observed_at.as_ref()?.0,
         template: pod_template_hash.as_ref().and_then(|hash| u32::from_str_radix(hash, 16).ok()),
         scaling: scaling(status),
+        uncertainty: status
+            .uncertainty_percent
+            .filter(|percent| (0..=50).contains(percent))
+            .map(|percent| f64::from(percent) / 100.0),
     })
 }
 
@@ -78,7 +84,7 @@ fn whole_count(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-#[allow(clippy::cast_possible_truncation)] // From 50 to 100.
+#[allow(clippy::cast_possible_truncation)] // From 0 to 100.
 fn percent(part: f64) -> i32 {
     (part * 100.0).round() as i32
 }
@@ -114,6 +120,18 @@ mod tests {
             let error = saved.per_second / per_second - 1.0;
             assert!(error.abs() < 0.001, "{per_second}: {saved:?}");
             assert_eq!((saved.samples, saved.template), (14, Some(0x5f7b_9c00)));
+        }
+    }
+
+    #[test]
+    fn how_certain_a_rate_is_comes_back_from_status() {
+        let uncertain = ServiceRate { at_least: 8.8, ..rate(10.0, RateBasis::Learned) };
+        let status = shown(uncertain);
+        assert_eq!(saved(&status).unwrap().uncertainty, Some(0.12));
+        assert_eq!(shown(rate(10.0, RateBasis::Hint)).uncertainty_percent, None);
+        for percent in [None, Some(-1), Some(51)] {
+            let odd = ServiceRateStatus { uncertainty_percent: percent, ..status.clone() };
+            assert_eq!(saved(&odd).unwrap().uncertainty, None, "{percent:?}");
         }
     }
 

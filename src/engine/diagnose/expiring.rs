@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::brokers::observation::Backlog;
-use crate::engine::state::State;
+use crate::engine::learn::Rates;
 
 /// Messages that are close to being deleted, or will be before their turn comes.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,12 +25,12 @@ pub struct Expiring {
 
 /// The first topic whose oldest message has used up four fifths of its time, or whose newest has not time enough until
 /// the backlog is gone, `drain` seconds from now. An absent `drain` says nothing.
-pub(in crate::engine) fn expiring(state: &State, backlog: &Backlog, drain: Option<f64>) -> Option<Expiring> {
+pub(in crate::engine) fn expiring(rates: &Rates, backlog: &Backlog, drain: Option<f64>) -> Option<Expiring> {
     // With several topics it is not known when each of them is done.
     let drain = drain.filter(|_| backlog.topics().len() <= 1);
     let drain = drain.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     backlog.retention.iter().find_map(|retention| {
-        let age = state.rates.oldest_of(&retention.topic)?;
+        let age = rates.oldest_of(&retention.topic)?;
         let drain = drain.filter(|drain| *drain > retention.time);
         let expiring = age >= retention.time.mul_f64(0.8) || drain.is_some();
         expiring.then(|| Expiring {
@@ -51,7 +51,7 @@ mod tests {
         Dated, Observation, PartitionOffsets, Partitioned, Reading, Retention, TopicOffsets,
     };
     use crate::engine::tests::plan;
-    use crate::engine::{Target, assess};
+    use crate::engine::{State, Target, assess};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -81,7 +81,7 @@ mod tests {
         let reading = Reading::Known(backlog.clone());
         let observation = Observation { taken_at: at(0), reading, failed_polls: 0 };
         assess(&plan(), Target::missing(), Some(&observation), &mut state, at(0));
-        expiring(&state, &backlog, drain)
+        expiring(&state.rates, &backlog, drain)
     }
 
     fn kept(topic: &str) -> Vec<Retention> {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Facts;
 use crate::api::status::RateBasis;
 use crate::engine::learn::StuckPartition;
-use crate::engine::size::drain_time::{loads, spread};
+use crate::engine::load::{self, spread};
 use crate::plan::Policy;
 
 /// What is found must be more than this many times the load of an average partition.
@@ -20,21 +20,20 @@ const OVER: f64 = 0.9;
 
 /// The partition, and since when.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::engine) struct Hot {
-    pub(in crate::engine) topic: Arc<str>,
-    pub(in crate::engine) partition: usize,
-    pub(in crate::engine) since: Timestamp,
+pub struct Hot {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub partition: usize,
+    /// Since when.
+    pub since: Timestamp,
     /// Its part of all load in percent, as it was then.
-    pub(in crate::engine) percent: f64,
+    pub percent: f64,
 }
 
 impl Hot {
     /// The hot partition after a reading, which may be the one of before.
-    pub(in crate::engine) fn follow(
-        before: Option<Self>,
-        facts: &Facts,
-        stuck: &[StuckPartition],
-    ) -> Option<Self> {
+    pub(super) fn follow(before: Option<Self>, facts: &Facts, stuck: &[StuckPartition]) -> Option<Self> {
         let rate = facts.rate.filter(|rate| rate.basis != RateBasis::Assumed)?;
         let loads = loads(facts, stuck);
         let partitions = loads.iter().map(Vec::len).sum::<usize>().saturating_sub(stuck.len());
@@ -62,7 +61,7 @@ fn loads(facts: &Facts, stuck: &[StuckPartition]) -> Vec<Vec<f64>> {
         Policy::DrainTime(policy) if facts.working_off => Some(policy.target.as_secs_f64()),
         _ => None,
     };
-    let mut loads = loads::by_partition(facts.backlog, facts.rates, 0.0, seconds);
-    loads::leave_out(&mut loads, stuck);
+    let mut loads = load::by_partition(facts.backlog, facts.rates, 0.0, seconds);
+    load::leave_out(&mut loads, stuck);
     loads
 }

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use super::PATIENCE;
 use crate::brokers::observation::{Backlog, Note, PartitionId};
-use crate::engine::explain::Clause;
 use crate::engine::learn::{Rates, StuckCause, StuckPartition};
 use crate::engine::units::elapsed;
 
@@ -98,28 +97,6 @@ pub(in crate::engine) fn workable(backlog: &Backlog, left_out: &[StuckPartition]
     };
     let messages = left_out.iter().filter_map(of).fold(0, u64::saturating_add);
     backlog.messages.saturating_sub(messages)
-}
-
-/// A clause for each cause: which partitions do not count, and why.
-pub(in crate::engine) fn clauses(left_out: &[StuckPartition]) -> Vec<Clause> {
-    let by_cause = |is: fn(&StuckPartition) -> bool| {
-        let mut of_cause = left_out.iter().filter(|it| is(it));
-        let first = of_cause.next()?;
-        Some(Clause::LeftOut {
-            cause: first.cause,
-            topic: Arc::clone(&first.name),
-            partition: first.partition,
-            offset: first.offset,
-            time: first.time,
-            more: of_cause.count(),
-        })
-    };
-    let clauses = [
-        by_cause(StuckPartition::is_blocked),
-        by_cause(|it| it.cause == StuckCause::NotConsumed),
-        by_cause(|it| it.cause == StuckCause::PossibleResidue),
-    ];
-    clauses.into_iter().flatten().collect()
 }
 
 /// How long a group without members may commit nothing before that means that nobody consumes: a minute, or three

@@ -4,29 +4,28 @@
 //! reading: an incomplete or unknown one judges nothing, and a time in which there was none counts for nothing.
 
 mod expiring;
+mod finding;
 mod hot;
 mod left_out;
 mod pace;
 mod pods;
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::brokers::observation::Backlog;
+use crate::brokers::observation::{Backlog, Shape};
 use crate::engine::Target;
 use crate::engine::evidence::freshness;
-use crate::engine::explain::{Unhealthy, findings};
 use crate::engine::learn::{Rates, ServiceRate, StuckCause, StuckPartition};
-use crate::engine::size::drain_time::capacity;
 use crate::engine::units::elapsed;
 use crate::plan::ScalingPlan;
 pub use expiring::Expiring;
 pub(in crate::engine) use expiring::expiring;
-pub(super) use hot::Hot;
+pub use finding::{Finding, Unhealthy, UnhealthyReason};
+pub use hot::Hot;
 use left_out::NotConsumed;
-pub(in crate::engine) use left_out::{clauses as left_out, workable};
+pub(in crate::engine) use left_out::workable;
 use pace::Pace;
 pub use pods::MissingPods;
 use pods::Pods;
@@ -38,41 +37,6 @@ const MISSING_COMMITS: u32 = 3;
 const MISSING_MESSAGES: f64 = 5.0;
 /// A time between commits as long as this is believed step by step, so that it says too little of a message.
 const SURE: Duration = Duration::from_secs(120);
-
-/// Reasons of the condition `ConsumersHealthy`, the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum UnhealthyReason {
-    /// Replicas are ready, but none of them consumes.
-    NoConsumers,
-    /// There are consumers, and nothing is processed.
-    Stalled,
-    /// All partitions of one consumer stand still while others are processed.
-    PodStuck,
-    /// A partition stands still while others are processed.
-    PoisonMessage,
-    /// Partitions have no consumer while others of the same group have one.
-    NotConsumed,
-    /// Something that all replicas share is at its limit.
-    DownstreamSaturated,
-    /// One partition gets more than one replica can process.
-    HotPartition,
-}
-
-impl fmt::Display for UnhealthyReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// Something that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// In one word.
-    pub reason: UnhealthyReason,
-    /// As a sentence: what it is about, for how long, and what to do. The same from one reading to the next, but for
-    /// times, which grow in large steps.
-    pub message: String,
-}
 
 /// Why replicas stay.
 pub(in crate::engine) struct Hold {
@@ -229,7 +193,7 @@ impl Health {
     }
 
     fn is(&self, reason: UnhealthyReason) -> bool {
-        self.findings().unwrap_or_default().iter().any(|finding| finding.reason == reason)
+        self.findings().unwrap_or_default().iter().any(|finding| finding.reason() == reason)
     }
 }
 
@@ -282,7 +246,8 @@ impl Diagnosis {
         if lasts(diagnosis.absent_since, absence) && still.is_none_or(|still| still >= absence) {
             diagnosis.hold = Some(Unhealthy::NoneConsumes { ready });
             let time = diagnosis.absent_since.map_or(PATIENCE, |since| elapsed(since, at));
-            diagnosis.find(UnhealthyReason::NoConsumers, findings::no_consumers(ready, time, backlog));
+            let of_queues = matches!(backlog.shape, Shape::Shared(_));
+            diagnosis.findings.push(Finding::NoConsumers { ready, time, of_queues });
             diagnosis.guessed = false;
             return diagnosis;
         }
@@ -302,38 +267,36 @@ impl Diagnosis {
             && (!away || was_stalled)
         {
             diagnosis.hold = Some(Unhealthy::NothingProcessed { ready, time: still, guessed: false });
-            diagnosis
-                .find(UnhealthyReason::Stalled, findings::stalled(ready, still, rates.stillest().as_ref()));
+            let stillest = rates.stillest();
+            diagnosis.findings.push(Finding::Stalled { ready, time: still, stillest });
             return diagnosis;
         }
-        let of = |cause| diagnosis.stuck.iter().filter(|stuck| stuck.cause == cause).collect::<Vec<_>>();
+        let of = |cause| {
+            let stuck: Vec<_> =
+                diagnosis.stuck.iter().filter(|stuck| stuck.cause == cause).cloned().collect();
+            Some(stuck).filter(|stuck| !stuck.is_empty())
+        };
         let found = [
-            (UnhealthyReason::PodStuck, findings::pod_stuck(&of(StuckCause::Consumer))),
-            (UnhealthyReason::PoisonMessage, findings::poison_message(&of(StuckCause::Message))),
-            (UnhealthyReason::NotConsumed, findings::not_consumed(&of(StuckCause::NotConsumed))),
+            of(StuckCause::Consumer).map(Finding::PodStuck),
+            of(StuckCause::Message).map(Finding::PoisonMessage),
+            of(StuckCause::NotConsumed).map(Finding::NotConsumed),
         ];
-        for (reason, words) in found {
-            words.into_iter().for_each(|words| diagnosis.find(reason, words));
-        }
+        diagnosis.findings.extend(found.into_iter().flatten());
 
         let saturated =
             rates.saturation(at).useful().filter(|useful| i64::from(target.replicas) >= i64::from(*useful));
         if let Some(useful) = saturated.filter(|_| facts.working_off) {
-            diagnosis.find(UnhealthyReason::DownstreamSaturated, findings::saturated(useful));
+            diagnosis.findings.push(Finding::DownstreamSaturated { useful });
         }
         diagnosis.hot = Hot::follow(hot, facts, &diagnosis.stuck);
         if let Some(hot) = diagnosis.hot.clone().filter(|hot| elapsed(hot.since, at) >= PATIENCE) {
-            diagnosis.find(UnhealthyReason::HotPartition, findings::hot(&hot));
+            diagnosis.findings.push(Finding::HotPartition(hot));
         }
         diagnosis
     }
 
-    fn find(&mut self, reason: UnhealthyReason, message: String) {
-        self.findings.push(Finding { reason, message });
-    }
-
     fn finds(&self, reason: UnhealthyReason) -> bool {
-        self.findings.iter().any(|finding| finding.reason == reason)
+        self.findings.iter().any(|finding| finding.reason() == reason)
     }
 }
 
@@ -341,7 +304,7 @@ impl Diagnosis {
 fn stall_limit(rates: &Rates, rate: Option<ServiceRate>) -> Duration {
     let commits = rates.commit_interval().unwrap_or_default().saturating_mul(MISSING_COMMITS);
     let messages = rate.map_or(Duration::ZERO, |rate| {
-        Duration::try_from_secs_f64(MISSING_MESSAGES / capacity(rate)).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(MISSING_MESSAGES / rate.capacity()).unwrap_or(Duration::MAX)
     });
     PATIENCE.max(commits).max(messages)
 }

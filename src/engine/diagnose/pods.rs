@@ -7,7 +7,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::engine::Target;
-use crate::engine::explain::findings;
 use crate::engine::units::elapsed;
 
 /// Time in which enough replicas become ready, or at least one more.
@@ -24,14 +23,6 @@ pub struct MissingPods {
     pub replicas: i32,
     /// For how long no more of them have become ready.
     pub time: Duration,
-}
-
-impl MissingPods {
-    /// As a sentence with the way out. `selector` is that of the pods.
-    #[must_use]
-    pub fn message(&self, selector: Option<&str>) -> String {
-        findings::missing_pods(self, selector)
-    }
 }
 
 /// How the replicas come up.

@@ -2,11 +2,12 @@
 //!
 //! Status is written when a sentence changes, so that its times grow in large steps, and it has no number that moves.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::words::{count, count_is, thousands};
-use crate::brokers::observation::{Backlog, Shape, quote};
-use crate::engine::diagnose::{Hot, MissingPods};
+use crate::brokers::observation::quote;
+use crate::engine::diagnose::{Finding, Hot, MissingPods};
 use crate::engine::learn::StuckPartition;
 
 /// Partitions that a sentence lists before it says how many more there are.
@@ -14,10 +15,25 @@ const SHOWN: usize = 3;
 /// Seconds at which a time is shown anew; later ones every hour.
 const STEPS: [u64; 6] = [60, 120, 300, 600, 1800, 3600];
 
-pub(in crate::engine) fn no_consumers(ready: i32, time: Duration, backlog: &Backlog) -> String {
-    let (what, names) = match backlog.shape {
-        Shape::Shared(_) => ("the queues have no consumer", "virtual host and queue name"),
-        Shape::Partitioned(_) => ("the consumer group has no member", "broker address, topic and group name"),
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&match self {
+            Self::NoConsumers { ready, time, of_queues } => no_consumers(*ready, *time, *of_queues),
+            Self::Stalled { ready, time, stillest } => stalled(*ready, *time, stillest.as_ref()),
+            Self::PodStuck(stuck) => pod_stuck(stuck),
+            Self::PoisonMessage(stuck) => poison_message(stuck),
+            Self::NotConsumed(stuck) => not_consumed(stuck),
+            Self::DownstreamSaturated { useful } => saturated(*useful),
+            Self::HotPartition(found) => hot(found),
+        })
+    }
+}
+
+fn no_consumers(ready: i32, time: Duration, of_queues: bool) -> String {
+    let (what, names) = if of_queues {
+        ("the queues have no consumer", "virtual host and queue name")
+    } else {
+        ("the consumer group has no member", "broker address, topic and group name")
     };
     format!(
         "{what} although {} ready, and nothing was processed for {}; no replicas are added; look in the consumers' log \
@@ -27,7 +43,7 @@ pub(in crate::engine) fn no_consumers(ready: i32, time: Duration, backlog: &Back
     )
 }
 
-pub(in crate::engine) fn stalled(ready: i32, time: Duration, stillest: Option<&StuckPartition>) -> String {
+fn stalled(ready: i32, time: Duration, stillest: Option<&StuckPartition>) -> String {
     let at = stillest.map(|stuck| format!(" ({} is next)", place(stuck))).unwrap_or_default();
     format!(
         "{} processed nothing for {}{at}; replicas stay until something is processed; look in the consumers' log, and at \
@@ -37,41 +53,40 @@ pub(in crate::engine) fn stalled(ready: i32, time: Duration, stillest: Option<&S
     )
 }
 
-pub(in crate::engine) fn pod_stuck(stuck: &[&StuckPartition]) -> Option<String> {
-    Some(format!(
+fn pod_stuck(stuck: &[StuckPartition]) -> String {
+    format!(
         "all partitions of one consumer are stuck for {} while others are processed ({}); no replicas are added for them; \
          describe the group to find the consumer, and delete its pod, which appears to hang",
-        over(shortest(stuck)?),
+        over(shortest(stuck)),
         places(stuck)
-    ))
+    )
 }
 
-pub(in crate::engine) fn poison_message(stuck: &[&StuckPartition]) -> Option<String> {
+fn poison_message(stuck: &[StuckPartition]) -> String {
     let (is, it) = if stuck.len() > 1 { ("are", "them") } else { ("is", "it") };
-    Some(format!(
+    format!(
         "{} {is} not processed for {} while others are; no replicas are added for {it}; look in the consumer's log for \
          a message that fails, takes too long or makes it hang, and skip it or send it to a dead-letter topic",
         places(stuck),
-        over(shortest(stuck)?),
-    ))
+        over(shortest(stuck)),
+    )
 }
 
-pub(in crate::engine) fn not_consumed(stuck: &[&StuckPartition]) -> Option<String> {
-    let first = stuck.first()?;
+fn not_consumed(stuck: &[StuckPartition]) -> String {
+    let topic = stuck.first().map(|first| quote(&first.name)).unwrap_or_default();
     let shown: Vec<_> =
         stuck.iter().take(SHOWN).map(|it| format!("{}-{}", quote(&it.name), it.partition)).collect();
     let more = stuck.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let (noun, verb) = if stuck.len() > 1 { ("partitions", "have") } else { ("partition", "has") };
-    Some(format!(
+    format!(
         "{noun} {}{more} {verb} no consumer while others of the group have one; the backlog there is left out of sizing; \
-         let the consumers subscribe to {}, or exclude the topic with spec.source.kafka.topicExcludePattern",
-        shown.join(", "),
-        quote(&first.name)
-    ))
+         let the consumers subscribe to {topic}, or exclude the topic with spec.source.kafka.topicExcludePattern",
+        shown.join(", ")
+    )
 }
 
-pub(in crate::engine) fn saturated(useful: u32) -> String {
+fn saturated(useful: u32) -> String {
     format!(
         "adding replicas no longer raises throughput; a shared dependency (database, API) appears saturated; at most {} \
          useful for now; make the dependency faster",
@@ -79,7 +94,7 @@ pub(in crate::engine) fn saturated(useful: u32) -> String {
     )
 }
 
-pub(in crate::engine) fn hot(hot: &Hot) -> String {
+fn hot(hot: &Hot) -> String {
     format!(
         "partition {}-{} gets {:.0} % of all messages, more than one replica can process; more replicas do not help it; \
          spread its keys over more partitions, or make processing faster",
@@ -89,19 +104,22 @@ pub(in crate::engine) fn hot(hot: &Hot) -> String {
     )
 }
 
-/// `selector` is that of the pods.
-pub(in crate::engine) fn missing_pods(missing: &MissingPods, selector: Option<&str>) -> String {
-    let pods = selector.map(|selector| format!(" -l {selector}")).unwrap_or_default();
-    format!(
-        "{}, for {}; no replicas are added until they are ready; kubectl get pods{pods} shows whether they wait for room \
-         in the cluster (Pending) or fail",
-        not_ready(missing.ready, missing.replicas),
-        over(missing.time)
-    )
+impl MissingPods {
+    /// As a sentence with the way out. `selector` is that of the pods.
+    #[must_use]
+    pub fn message(&self, selector: Option<&str>) -> String {
+        let pods = selector.map(|selector| format!(" -l {selector}")).unwrap_or_default();
+        format!(
+            "{}, for {}; no replicas are added until they are ready; kubectl get pods{pods} shows whether they wait for room \
+             in the cluster (Pending) or fail",
+            not_ready(self.ready, self.replicas),
+            over(self.time)
+        )
+    }
 }
 
 /// `only 1 of 5 replicas is ready`.
-pub(in crate::engine) fn not_ready(ready: i32, replicas: i32) -> String {
+pub(super) fn not_ready(ready: i32, replicas: i32) -> String {
     let is = if ready == 1 { "is" } else { "are" };
     format!("only {ready} of {} {is} ready", count(replicas, "replica"))
 }
@@ -111,18 +129,18 @@ fn place(stuck: &StuckPartition) -> String {
     format!("offset {} of partition {}-{}", stuck.offset, quote(&stuck.name), stuck.partition)
 }
 
-fn places(stuck: &[&StuckPartition]) -> String {
-    let shown: Vec<_> = stuck.iter().take(SHOWN).map(|stuck| place(stuck)).collect();
+fn places(stuck: &[StuckPartition]) -> String {
+    let shown: Vec<_> = stuck.iter().take(SHOWN).map(place).collect();
     let more = stuck.len().saturating_sub(SHOWN);
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
-fn shortest(stuck: &[&StuckPartition]) -> Option<Duration> {
-    stuck.iter().map(|stuck| stuck.time).min()
+fn shortest(stuck: &[StuckPartition]) -> Duration {
+    stuck.iter().map(|stuck| stuck.time).min().unwrap_or_default()
 }
 
 /// At least so long.
-pub(in crate::engine) fn over(time: Duration) -> String {
+fn over(time: Duration) -> String {
     let seconds = time.as_secs();
     let shown = STEPS.into_iter().rev().find(|step| *step <= seconds).unwrap_or(seconds);
     let shown = if shown < 3600 { shown } else { seconds / 3600 * 3600 };
@@ -157,11 +175,9 @@ mod tests {
             cause: StuckCause::Message,
         };
         let all: Vec<_> = (0..5).map(stuck).collect();
-        let all: Vec<_> = all.iter().collect();
         assert_eq!(
             places(&all),
             "offset 7 of partition orders-0, offset 7 of partition orders-1, offset 7 of partition orders-2 and 2 more"
         );
-        assert_eq!(poison_message(&[]), None);
     }
 }

@@ -2,7 +2,7 @@
 //! afterwards, in order. [`sentence`] makes words of it, [`findings`] those about consumers and pods, with the numbers of
 //! [`words`]. No other module of the engine makes sentences.
 
-pub(super) mod findings;
+mod findings;
 mod sentence;
 #[cfg(test)]
 mod tests;
@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::decision::Limit;
-use super::diagnose::MissingPods;
+pub use super::diagnose::Unhealthy;
+pub use super::evidence::Unread;
 use super::learn::StuckCause;
+use super::reason::Limit;
 use crate::api::status::RateBasis;
 use crate::brokers::observation::Problem;
 use crate::plan::StepRule;
@@ -101,22 +102,6 @@ pub enum Need {
     Probe(Probe),
 }
 
-/// Why there is no backlog to decide on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unread {
-    /// It was never read.
-    NotYet,
-    /// The last reading is too old.
-    Stale {
-        /// When that was.
-        taken_at: Timestamp,
-        /// Age up to which a reading counts.
-        longest: Duration,
-    },
-    /// The last reading found nothing.
-    Problem(Problem),
-}
-
 /// The numbers of `drainTime`. With a backlog to clear: `backlog / (replicas × rate − arrivals)` = seconds. Without:
 /// `arrivals × (1 + headroom) / rate` = replicas.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,7 +112,7 @@ pub struct Drain {
     pub counted: u64,
     /// The backlog when added replicas begin to work, where there is one to clear.
     pub to_clear: Option<f64>,
-    /// Messages per second that arrive.
+    /// Messages per second that arrive, as an average that remembers minutes.
     pub arrivals: f64,
     /// Spare capacity on arrivals, in percent.
     pub headroom_percent: u32,
@@ -282,6 +267,8 @@ pub enum Clause {
     LongMessages,
     /// A removal was undone soon, so that the need of a longer time counts.
     Damped,
+    /// None is removed before it is measured how many messages arrive.
+    ArrivalsUnknown,
     /// No more than twice as many are tried at once.
     ProbeStep {
         /// So many.
@@ -385,29 +372,4 @@ pub enum Held {
     Rebalance,
     /// The consumers' health, or that of the pods.
     Health(Unhealthy),
-}
-
-/// What is wrong, where more replicas would not help.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Unhealthy {
-    /// Ready replicas of which none consumes.
-    NoneConsumes {
-        /// Replicas that are ready.
-        ready: i32,
-    },
-    /// Ready replicas that processed nothing for so long.
-    NothingProcessed {
-        /// Replicas that are ready.
-        ready: i32,
-        /// For how long.
-        time: Duration,
-        /// How long a message takes is not known.
-        guessed: bool,
-    },
-    /// Nothing was processed before a restart of the operator, nor since then.
-    BeforeRestart,
-    /// Replicas that should be ready by now.
-    MissingPods(MissingPods),
-    /// The workload reports that its pods do not come up.
-    TargetTrouble,
 }

@@ -6,8 +6,8 @@ use super::words::{count, count_is, rate, seconds, thousands, verb, whole};
 use super::{Clause, Drain, Explanation, Held, Need, Probe, TimeLeft, Tried, Unhealthy, Unread, findings};
 use crate::api::status::RateBasis;
 use crate::brokers::observation::quote;
-use crate::engine::decision::Limit;
 use crate::engine::learn::StuckCause;
+use crate::engine::reason::Limit;
 use crate::plan::{Step, StepRule, Threshold};
 
 /// Clauses behind the formula.
@@ -120,7 +120,7 @@ fn drain(drain: &Drain, incomplete: bool) -> String {
         words.push_str(&format!(" ({} when added replicas work)", whole(later)));
     }
     if drain.arrivals > 0.0 {
-        words.push_str(&format!("; {} arrive", rate(drain.arrivals)));
+        words.push_str(&format!("; {} arrive on average", rate(drain.arrivals)));
     }
     if drain.messages == 0 && drain.arrivals <= 0.0 {
         return words;
@@ -273,6 +273,7 @@ fn clause(clause: &Clause) -> String {
         Clause::Damped => {
             "a removal was undone soon before; the highest need of a longer time counts".to_owned()
         }
+        Clause::ArrivalsUnknown => "arrivals are not measured yet; no replicas are removed".to_owned(),
         Clause::ProbeStep { replicas } => format!("at most {} tried at once", count_is(*replicas, "replica")),
         Clause::Shareable { replicas } => {
             format!("{} can share its partitions", count(*replicas, "replica"))

@@ -39,7 +39,7 @@ fn a_drain_has_one_formula_from_left_to_right() {
         ),
         (
             Drain { arrivals: 20.0, basis: RateBasis::Hint, ..drain() },
-            "backlog 49,814; 1,200/min arrive; service rate 6,000/min per replica (from the specification); 6 replicas \
+            "backlog 49,814; 1,200/min arrive on average; service rate 6,000/min per replica (from the specification); 6 replicas \
              clear it in 86 s (target 120 s, 35 s until added replicas work)",
         ),
         (
@@ -59,12 +59,12 @@ fn a_drain_has_one_formula_from_left_to_right() {
                 time: TimeLeft::Age { left: seconds(40), most: seconds(60) },
                 ..drain()
             },
-            "backlog 49,814; 42,000/min arrive; service rate 6,000/min per replica (measured); 6 replicas cannot clear it \
+            "backlog 49,814; 42,000/min arrive on average; service rate 6,000/min per replica (measured); 6 replicas cannot clear it \
              (40 s left of maxAgeSeconds 60, 35 s until added replicas work)",
         ),
         (
             Drain { messages: 0, counted: 0, to_clear: None, arrivals: 200.0, needed: 2.6, ..drain() },
-            "backlog is empty; 12,000/min arrive; service rate 6,000/min per replica (measured); 2.6 replicas keep up with \
+            "backlog is empty; 12,000/min arrive on average; service rate 6,000/min per replica (measured); 2.6 replicas keep up with \
              30 % headroom",
         ),
         (
@@ -77,7 +77,7 @@ fn a_drain_has_one_formula_from_left_to_right() {
                 busy: Some(4.0),
                 ..drain()
             },
-            "backlog is empty; 24,000/min arrive; service rate 6,000/min per replica (measured); 4.0 replicas are busy, 6.0 \
+            "backlog is empty; 24,000/min arrive on average; service rate 6,000/min per replica (measured); 4.0 replicas are busy, 6.0 \
              keep waits short (4.0 + √4.0)",
         ),
         (Drain { messages: 0, counted: 0, to_clear: None, ..drain() }, "backlog is empty"),

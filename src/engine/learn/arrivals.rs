@@ -116,6 +116,12 @@ impl Arrivals {
         (variance > 0.0).then(|| (covariance / variance).max(0.0))
     }
 
+    /// Whether readings are too few yet to show any rate.
+    #[must_use]
+    pub fn are_unknown(&self) -> bool {
+        self.samples.len() < 2
+    }
+
     /// Messages per second to add replicas for; 0 while nothing is known.
     #[must_use]
     pub fn rising(&self) -> f64 {

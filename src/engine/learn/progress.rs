@@ -18,8 +18,7 @@ use crate::api::status::AgeBasis;
 use crate::brokers::observation::{Backlog, PartitionOffsets, Shape};
 use crate::engine::Target;
 use crate::engine::units::elapsed;
-pub use stuck::StuckCause;
-pub(in crate::engine) use stuck::StuckPartition;
+pub use stuck::{StuckCause, StuckPartition};
 
 /// Time after a change of the workers in which nothing is measured: what was processed twice, or not yet, is over.
 const SETTLE: Duration = Duration::from_secs(10);

@@ -25,7 +25,7 @@ const ENOUGH: usize = 8;
 const AGREEMENT: f64 = 0.25;
 /// Spread, as a part of the rate, below which no measurement is believed.
 const SPREAD: f64 = 0.05;
-/// The same for a rate that was learned of something else, or by an earlier process.
+/// The same for a rate that was learned of something else, or of which it was not saved how sure it is.
 const PRIOR_SPREAD: f64 = 0.2;
 /// Half-life of a measurement, in seconds.
 const HALF_LIFE: f64 = 6.0 * 3600.0;
@@ -66,6 +66,8 @@ pub struct SavedServiceRate {
     pub template: Option<u32>,
     /// What of it remains when there are more replicas. Absent: not known.
     pub scaling: Option<Scalability>,
+    /// The part of the rate that it may be less. Absent: not known.
+    pub uncertainty: Option<f64>,
 }
 
 /// How work scales.
@@ -101,6 +103,12 @@ impl ServiceRate {
     pub fn scalability(&self) -> f64 {
         self.scaling.map_or(1.0, |scaling| scaling.part)
     }
+
+    /// Messages per second of one replica among many, at least.
+    #[must_use]
+    pub fn capacity(&self) -> f64 {
+        (self.at_least * self.scalability()).max(f64::MIN_POSITIVE)
+    }
 }
 
 impl Service {
@@ -124,6 +132,7 @@ impl Service {
                 observed_at: learned.observed_at.unwrap_or_default(),
                 template: learned.template,
                 scaling: learned.scaling,
+                uncertainty: None,
             });
             self.samples.clear();
         }
@@ -159,6 +168,7 @@ impl Service {
                 observed_at: since,
                 template: self.template,
                 scaling: None,
+                uncertainty: None,
             });
         }
         self.learned = self.learn();
@@ -207,7 +217,12 @@ impl Service {
         let agree = count >= FEWEST && spread <= AGREEMENT * median || count >= ENOUGH;
         let least_spread = if count < FEWEST { PRIOR_SPREAD } else { SPREAD };
         let votes = f64::from(u32::try_from(values.len()).unwrap_or(u32::MAX));
-        let error = spread.max(least_spread * median) / votes.sqrt();
+        let measured = spread.max(least_spread * median) / votes.sqrt();
+        let error = match self.earlier_uncertainty().map(|part| part * median) {
+            Some(earlier) if count < FEWEST => earlier,
+            Some(earlier) => earlier.max(measured),
+            None => measured,
+        };
         let prior_samples = self.prior.map_or(0, |prior| prior.samples);
         let samples = u32::try_from(self.samples.len()).unwrap_or(u32::MAX);
         Some(ServiceRate {
@@ -223,6 +238,19 @@ impl Service {
                 .or(self.prior.map(|prior| prior.observed_at)),
             template: if samples > 0 { self.template } else { self.prior.and_then(|prior| prior.template) },
         })
+    }
+
+    /// Measurements of an earlier process that are as good as own ones: those of the same pods, until there are as many
+    /// own ones. A restart makes nothing less sure.
+    fn earlier_samples(&self) -> usize {
+        let same = self.prior.filter(|prior| prior.template == self.template && prior.uncertainty.is_some());
+        let samples = same.and_then(|prior| usize::try_from(prior.samples).ok()).unwrap_or_default();
+        samples.min(KEPT).saturating_sub(self.samples.len())
+    }
+
+    /// How much less than the rate those are sure of, as a part of it.
+    fn earlier_uncertainty(&self) -> Option<f64> {
+        self.prior.filter(|_| self.earlier_samples() > 0)?.uncertainty
     }
 
     /// What an earlier process learned of how work scales: of the same pods until there are as many measurements as it
@@ -245,8 +273,9 @@ impl Service {
         let mut values: Vec<_> =
             samples.map(|it| (it.per_second / part(it.replicas), aged(it.at, it.weight))).collect();
         let mean = values.iter().map(|(_, weight)| weight).sum::<f64>() / real(values.len().max(1));
-        // As one more measurement that is as long as the others are on average.
-        values.extend(self.prior.map(|prior| (prior.per_second, aged(prior.observed_at, mean))));
+        // As measurements that are as long as the others are on average: one, or as many as are as good.
+        let weight = mean * real(self.earlier_samples().max(1));
+        values.extend(self.prior.map(|prior| (prior.per_second, aged(prior.observed_at, weight))));
         values
     }
 

@@ -5,11 +5,9 @@
 //! starting from zero passes the window, and a policy always allows the first replica (`Percent` of none is none).
 //! The default tolerance is 0, and policies may be absent: no limit.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
-use crate::api::{ScalingPolicy, ScalingPolicyType, SelectPolicy};
+use crate::api::{ScalingPolicyType, SelectPolicy};
 use crate::engine::explain::Held;
 use crate::engine::state::State;
 use crate::plan::{Behavior, ScalingRules};
@@ -29,13 +27,6 @@ pub(in crate::engine) fn stabilized(
     current.max(up).min(down)
 }
 
-/// Whether a need is so close to what there is that nothing should change. Both are positive and in the same unit.
-pub(in crate::engine) fn tolerates(behavior: &Behavior, need: u128, given: u128) -> bool {
-    let least = given.saturating_mul(u128::from(1000 - behavior.down.tolerance_millis.min(1000)));
-    let most = given.saturating_mul(u128::from(behavior.up.tolerance_millis.saturating_add(1000)));
-    (least..=most).contains(&need.saturating_mul(1000))
-}
-
 /// The most replicas that the policies allow now; `replicas` are there.
 pub(in crate::engine) fn most_allowed(
     rules: &ScalingRules,
@@ -44,7 +35,7 @@ pub(in crate::engine) fn most_allowed(
     now: Timestamp,
 ) -> i32 {
     let proposals = rules.policies.iter().map(|policy| {
-        let start = replicas.saturating_sub(state.change(period(policy), now));
+        let start = replicas.saturating_sub(state.change(policy.period(), now));
         match policy.type_ {
             ScalingPolicyType::Pods => start.saturating_add(policy.value),
             ScalingPolicyType::Percent => percent_more(start, policy.value),
@@ -67,7 +58,7 @@ pub(in crate::engine) fn fewest_allowed(
     now: Timestamp,
 ) -> i32 {
     let proposals = rules.policies.iter().map(|policy| {
-        let start = replicas.saturating_sub(state.change(period(policy), now));
+        let start = replicas.saturating_sub(state.change(policy.period(), now));
         match policy.type_ {
             ScalingPolicyType::Pods => start.saturating_sub(policy.value),
             ScalingPolicyType::Percent => percent_fewer(start, policy.value),
@@ -92,11 +83,6 @@ fn percent_more(start: i32, percent: i32) -> i32 {
 #[allow(clippy::cast_possible_truncation)] // Saturates.
 fn percent_fewer(start: i32, percent: i32) -> i32 {
     (f64::from(start) * (1.0 - f64::from(percent) / 100.0)) as i32
-}
-
-/// The period of a policy.
-pub(in crate::engine) fn period(policy: &ScalingPolicy) -> Duration {
-    Duration::from_secs(u64::try_from(policy.period_seconds).unwrap_or_default())
 }
 
 /// Says that the policies of a direction allow no more than `allowed`.

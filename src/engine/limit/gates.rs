@@ -16,11 +16,12 @@
 //! | `Rebalance` | removals while the consumer group rebalances | no | yes |
 //! | `Stall` | removals while there are consumers and nothing is processed | no | yes |
 
-use super::super::decision::{Limit, Reason};
 use super::super::explain::{Held, Unhealthy};
-use super::super::size::Wait;
-use super::super::{Scene, State};
+use super::super::reason::{Limit, Reason};
+use super::super::state::State;
 use super::behavior;
+use super::scene::Scene;
+use super::settling::Wait;
 use crate::brokers::observation::Backlog;
 
 /// Readings in agreement that the lowest count but zero needs.
@@ -89,33 +90,29 @@ impl Gate {
     /// What this gate makes of `replicas`. Absent: it holds nothing.
     pub(in crate::engine) fn hold(self, at: &AtGate, replicas: i32) -> Option<Hold> {
         let Scene { current, target, .. } = *at.scene;
-        let adds = at.desired > current;
-        let removes = at.desired < current;
+        let (adds, removes) = (at.desired > current, at.desired < current);
+        let adds_to_some = adds && current > 0;
+        let when = |applies: bool| applies.then_some(());
         let hold = match self {
             // It was passed when the policy was asked, as the windows record what it lets through.
             Self::Saturation => None,
-            Self::BehaviorWindow if adds && current > 0 || removes => Some(window(at, replicas)),
-            Self::BehaviorPolicies if adds || removes => Some(policies(at, replicas)),
-            Self::ZeroAgreement if removes => zero_agreement(at, replicas),
-            Self::MinimumAgreement if removes => minimum_agreement(at, replicas),
-            Self::Health if adds && current > 0 => health(at, replicas),
+            Self::BehaviorWindow => when(adds_to_some || removes).map(|()| window(at, replicas)),
+            Self::BehaviorPolicies => when(adds || removes).map(|()| policies(at, replicas)),
+            Self::ZeroAgreement => when(removes).and_then(|()| zero_agreement(at, replicas)),
+            Self::MinimumAgreement => when(removes).and_then(|()| minimum_agreement(at, replicas)),
+            Self::Health => when(adds_to_some).and_then(|()| health(at, replicas)),
             Self::Settling => at.wait.map(|wait| Hold {
                 replicas: current,
                 limit: None,
                 reason: Some(wait.reason),
                 held: wait.held.clone(),
             }),
-            Self::Rollout if removes && target.rolling_out => {
-                Some(limited(current, Limit::Rollout, Held::Rollout))
+            Self::Rollout => {
+                when(removes && target.rolling_out).map(|()| limited(current, Limit::Rollout, Held::Rollout))
             }
-            Self::Rebalance if removes && at.backlog.rebalancing() => {
-                Some(limited(current, Limit::Rebalance, Held::Rebalance))
-            }
-            Self::Stall if removes => {
-                let hold = at.state.health.hold(target).filter(|hold| hold.both_ways)?;
-                Some(frozen(current, hold.unhealthy))
-            }
-            _ => None,
+            Self::Rebalance => when(removes && at.backlog.rebalancing())
+                .map(|()| limited(current, Limit::Rebalance, Held::Rebalance)),
+            Self::Stall => when(removes).and_then(|()| stall(at)),
         };
         hold.filter(|hold| hold.replicas != replicas)
     }
@@ -174,6 +171,11 @@ fn health(at: &AtGate, replicas: i32) -> Option<Hold> {
     let tries = hold.guessed && !at.state.added_last();
     let most = if tries { current.saturating_mul(2) } else { current };
     Some(frozen(most.min(replicas).max(current), hold.unhealthy))
+}
+
+fn stall(at: &AtGate) -> Option<Hold> {
+    let hold = at.state.health.hold(at.scene.target).filter(|hold| hold.both_ways)?;
+    Some(frozen(at.scene.current, hold.unhealthy))
 }
 
 #[cfg(test)]

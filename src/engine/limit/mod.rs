@@ -4,4 +4,5 @@ pub(super) mod behavior;
 pub(super) mod damping;
 pub(super) mod gates;
 pub(super) mod saturation;
+pub(super) mod scene;
 pub(super) mod settling;

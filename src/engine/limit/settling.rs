@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::super::decision::Reason;
 use super::super::explain::Held;
 use super::super::learn::{self, ServiceRate};
-use super::super::size::drain_time::{capacity, exceeds, goal};
-use super::super::size::{Proposal, SizingInputs, Wait};
+use super::super::reason::Reason;
+use super::super::size::drain_time::{exceeds, goal};
+use super::super::size::{Pause, Proposal, SizingInputs};
 use super::super::units::elapsed;
-use crate::plan::DrainTime;
+use crate::plan::Policy;
 
 /// Time in which replicas that were written are not expected to be ready and still.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -25,26 +25,43 @@ const QUIET_MESSAGES: f64 = 3.0;
 /// More than this part of the replicas must be ready before more are asked for.
 const READY: f64 = 0.8;
 
+/// What a proposal waits for.
+#[derive(Debug, PartialEq)]
+pub(in crate::engine) struct Wait {
+    /// What for.
+    pub(in crate::engine) held: Held,
+    /// The reason while it waits.
+    pub(in crate::engine) reason: Reason,
+}
+
+/// What this proposal waits for. Absent: it can be taken now.
+pub(in crate::engine) fn wait(inputs: &SizingInputs, proposal: &Proposal) -> Option<Wait> {
+    match proposal.pause {
+        Pause::None => None,
+        Pause::Period(period) => of_step(inputs, period),
+        Pause::Effect(Some(rate)) => of_sizing(inputs, rate, proposal),
+        Pause::Effect(None) => of_probe(inputs, proposal),
+    }
+}
+
 /// What a size waits for that was calculated.
-pub(in crate::engine) fn of_sizing(
-    inputs: &SizingInputs,
-    policy: &DrainTime,
-    rate: ServiceRate,
-    proposal: &Proposal,
-) -> Option<Wait> {
+fn of_sizing(inputs: &SizingInputs, rate: ServiceRate, proposal: &Proposal) -> Option<Wait> {
     let more = proposal.wanted > inputs.current;
     if more && let Some(wait) = frozen(inputs, Some(rate)) {
         return Some(wait);
     }
     // When even all that was asked for would take twice the target, there is nothing to wait for.
-    let twice = goal(inputs, policy).horizon.saturating_mul(2);
-    let emergency = || more && exceeds(inputs, rate, inputs.state.rates.arrivals().rising(), twice);
+    let emergency = || {
+        let Policy::DrainTime(policy) = &inputs.plan.policy else { return false };
+        let twice = goal(inputs, policy).horizon.saturating_mul(2);
+        more && exceeds(inputs, rate, inputs.state.rates.arrivals().rising(), twice)
+    };
     let wait = settling(inputs, Duration::ZERO)?;
     (inputs.taken_at <= inputs.state.last_scale()? || !emergency()).then_some(wait)
 }
 
 /// What a size waits for that is tried while the service rate is not known.
-pub(in crate::engine) fn of_probe(inputs: &SizingInputs, proposal: &Proposal) -> Option<Wait> {
+fn of_probe(inputs: &SizingInputs, proposal: &Proposal) -> Option<Wait> {
     if proposal.wanted > inputs.current
         && let Some(wait) = frozen(inputs, None)
     {
@@ -55,7 +72,7 @@ pub(in crate::engine) fn of_probe(inputs: &SizingInputs, proposal: &Proposal) ->
 
 /// What a step waits for: a period has to pass after the last write, whatever its reason, and a reading to be begun. A
 /// period shorter than the polls must not step twice on the same backlog.
-pub(in crate::engine) fn of_step(inputs: &SizingInputs, period: Duration) -> Option<Wait> {
+fn of_step(inputs: &SizingInputs, period: Duration) -> Option<Wait> {
     let last = inputs.state.last_scale()?;
     let wait = |held| Some(Wait { held, reason: Reason::StepRule });
     if elapsed(last, inputs.now) < period {
@@ -71,7 +88,7 @@ fn frozen(inputs: &SizingInputs, rate: Option<ServiceRate>) -> Option<Wait> {
     let ready = target.ready?;
     let still = state.rates.moved().map(|moved| elapsed(moved, *taken_at)).unwrap_or_default();
     let commits = state.rates.commit_interval().unwrap_or_default().saturating_mul(QUIET_COMMITS);
-    let messages = rate.map_or(0.0, |rate| QUIET_MESSAGES / (capacity(rate) * f64::from(ready.max(1))));
+    let messages = rate.map_or(0.0, |rate| QUIET_MESSAGES / (rate.capacity() * f64::from(ready.max(1))));
     let messages = Duration::try_from_secs_f64(messages).unwrap_or(Duration::MAX);
     if ready > 0 && still >= plan.poll_period.saturating_mul(QUIET_POLLS).max(commits).max(messages) {
         return Some(Wait { held: Held::NothingProcessed { time: still }, reason: Reason::Frozen });

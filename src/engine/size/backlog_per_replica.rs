@@ -4,11 +4,10 @@
 //! same fullest replica. The maximum comes before the trim, so that a maximum of 7 on 12 partitions gives 6. The
 //! minimum comes after all of it and wins.
 
-use super::partitions::aligned;
-use super::{Proposal, SizingInputs};
-use crate::engine::decision::{Limit, Reason};
+use super::{Pause, Proposal, SizingInputs};
 use crate::engine::explain::{Clause, Need};
-use crate::engine::limit::behavior;
+use crate::engine::load::partitions::aligned;
+use crate::engine::reason::{Limit, Reason};
 
 pub(in crate::engine) fn propose(inputs: &SizingInputs, per_replica: u64) -> Proposal {
     let SizingInputs { plan, current, .. } = inputs;
@@ -21,7 +20,7 @@ pub(in crate::engine) fn propose(inputs: &SizingInputs, per_replica: u64) -> Pro
     // keep 10 replicas on 11 partitions for a need of 10.1 only to find that 6 do as much.
     let at_work = inputs.partitions().map_or(*current, |partitions| aligned(*current, partitions));
     let given = u128::from(per_replica).saturating_mul(u128::try_from(at_work).unwrap_or_default());
-    if at_work > 0 && wanted != at_work && behavior::tolerates(&plan.behavior, messages.into(), given) {
+    if at_work > 0 && wanted != at_work && plan.behavior.tolerates(messages.into(), given) {
         wanted = at_work;
         clauses.push(Clause::Tolerated { replicas: at_work });
     }
@@ -48,5 +47,5 @@ pub(in crate::engine) fn propose(inputs: &SizingInputs, per_replica: u64) -> Pro
     };
     let need = Need::PerReplica { messages, per_replica, replicas: needed };
     let more = Reason::BacklogExceedsTarget;
-    Proposal { wanted, trend: wanted, waits: None, limit, more, fewer, need, clauses }
+    Proposal { wanted, trend: wanted, pause: Pause::None, limit, more, fewer, need, clauses }
 }

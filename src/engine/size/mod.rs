@@ -2,15 +2,17 @@
 
 mod backlog_per_replica;
 pub(in crate::engine) mod drain_time;
-mod partitions;
 mod steps;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::brokers::observation::{Backlog, Shape};
-use crate::engine::decision::{Limit, Reason};
-use crate::engine::explain::{Clause, Held, Need};
-use crate::engine::limit::saturation;
+use crate::engine::explain::{Clause, Need};
+use crate::engine::learn::{ServiceRate, StuckCause, StuckPartition};
+use crate::engine::reason::{Limit, Reason};
 use crate::engine::state::State;
 use crate::engine::{Target, diagnose};
 use crate::plan::{Policy, ScalingPlan};
@@ -23,8 +25,8 @@ pub(in crate::engine) struct Proposal {
     /// Where the policy leads while the backlog stays as it is: what the windows compare. Differs from `wanted` for
     /// steps only.
     pub(in crate::engine) trend: i32,
-    /// Why `wanted` cannot be taken now.
-    pub(in crate::engine) waits: Option<Wait>,
+    /// What is waited for after a change, before the next one.
+    pub(in crate::engine) pause: Pause,
     /// What cut the policy's result.
     pub(in crate::engine) limit: Option<Limit>,
     /// The reason if replicas are added.
@@ -37,13 +39,23 @@ pub(in crate::engine) struct Proposal {
     pub(in crate::engine) clauses: Vec<Clause>,
 }
 
-/// What a proposal waits for.
-#[derive(Debug, PartialEq)]
-pub(in crate::engine) struct Wait {
-    /// What for.
-    pub(in crate::engine) held: Held,
-    /// The reason while it waits.
-    pub(in crate::engine) reason: Reason,
+impl Proposal {
+    /// The replicas that are there, until it is seen what arrives.
+    fn staying_at(mut self, current: i32) -> Self {
+        self.clauses.push(Clause::ArrivalsUnknown);
+        Self { wanted: current, trend: current, limit: None, ..self }
+    }
+}
+
+/// What a policy waits for after a change of replicas, before it makes the next one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::engine) enum Pause {
+    /// Nothing.
+    None,
+    /// The next step is due after this time.
+    Period(Duration),
+    /// The change takes effect, at this service rate. Absent: it is not known, so that the change is measured first.
+    Effect(Option<ServiceRate>),
 }
 
 /// What the policy can know.
@@ -118,24 +130,36 @@ pub(in crate::engine) fn propose(inputs: &SizingInputs) -> Proposal {
     match &inputs.plan.policy {
         Policy::DrainTime(policy) => drain_time::propose(inputs, policy),
         Policy::BacklogPerReplica { messages } => {
-            arithmetic(inputs, backlog_per_replica::propose(inputs, *messages))
+            without_left_out(inputs, backlog_per_replica::propose(inputs, *messages))
         }
-        Policy::Steps { period, rules } => arithmetic(inputs, steps::propose(inputs, *period, rules)),
+        Policy::Steps { period, rules } => without_left_out(inputs, steps::propose(inputs, *period, rules)),
     }
 }
 
-/// The user's own arithmetic gives nothing back that was added in vain, but adds no more of it.
-fn arithmetic(inputs: &SizingInputs, mut proposal: Proposal) -> Proposal {
-    proposal.clauses.extend(diagnose::left_out(inputs.state.health.stuck()));
-    saturated(inputs, proposal, inputs.current)
+/// A clause for each cause: which partitions do not count, and why.
+fn left_out(left_out: &[StuckPartition]) -> Vec<Clause> {
+    let by_cause = |is: fn(&StuckPartition) -> bool| {
+        let mut of_cause = left_out.iter().filter(|it| is(it));
+        let first = of_cause.next()?;
+        Some(Clause::LeftOut {
+            cause: first.cause,
+            topic: Arc::clone(&first.name),
+            partition: first.partition,
+            offset: first.offset,
+            time: first.time,
+            more: of_cause.count(),
+        })
+    };
+    let clauses = [
+        by_cause(StuckPartition::is_blocked),
+        by_cause(|it| it.cause == StuckCause::NotConsumed),
+        by_cause(|it| it.cause == StuckCause::PossibleResidue),
+    ];
+    clauses.into_iter().flatten().collect()
 }
 
-/// Passes the gate of saturation: before the windows record what is wanted.
-pub(in crate::engine) fn saturated(inputs: &SizingInputs, mut proposal: Proposal, least: i32) -> Proposal {
-    if let Some(hold) = saturation::hold(inputs, proposal.wanted, least) {
-        proposal.clauses.push(Clause::Held(hold.held));
-        (proposal.wanted, proposal.trend, proposal.limit) = (hold.replicas, hold.replicas, hold.limit);
-        proposal.fewer = hold.reason.unwrap_or(proposal.fewer);
-    }
+/// The user's own arithmetic, with the partitions that it does not count.
+fn without_left_out(inputs: &SizingInputs, mut proposal: Proposal) -> Proposal {
+    proposal.clauses.extend(left_out(inputs.state.health.stuck()));
     proposal
 }

@@ -7,11 +7,9 @@
 
 use std::time::Duration;
 
-use super::{Proposal, SizingInputs};
-use crate::engine::decision::Reason;
+use super::{Pause, Proposal, SizingInputs};
 use crate::engine::explain::{Clause, Need};
-use crate::engine::limit::behavior;
-use crate::engine::limit::settling;
+use crate::engine::reason::Reason;
 use crate::plan::{Step, StepRule, Threshold};
 
 pub(in crate::engine) fn propose(inputs: &SizingInputs, period: Duration, rules: &[StepRule]) -> Proposal {
@@ -23,7 +21,7 @@ pub(in crate::engine) fn propose(inputs: &SizingInputs, period: Duration, rules:
     let stay = Proposal {
         wanted: current,
         trend: current,
-        waits: None,
+        pause: Pause::None,
         limit: None,
         more: Reason::StepRule,
         fewer: Reason::StepRule,
@@ -44,15 +42,12 @@ pub(in crate::engine) fn propose(inputs: &SizingInputs, period: Duration, rules:
         }
     };
     let ratio = |replicas: i32| u128::try_from(replicas).unwrap_or_default();
-    if stepped != current
-        && current > 0
-        && behavior::tolerates(&plan.behavior, ratio(stepped), ratio(current))
-    {
+    if stepped != current && current > 0 && plan.behavior.tolerates(ratio(stepped), ratio(current)) {
         return Proposal { clauses: vec![Clause::Tolerated { replicas: current }], ..stay };
     }
     let cut = (wanted < stepped).then_some(by);
     let clauses = cut.map(|_| inputs.cap_clause()).into_iter().collect();
-    Proposal { wanted, trend, waits: settling::of_step(inputs, period), limit: cut, clauses, ..stay }
+    Proposal { wanted, trend, pause: Pause::Period(period), limit: cut, clauses, ..stay }
 }
 
 fn matches(when: Threshold, messages: u64) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::brokers::{Backlog, Observation, Problem, Reading, SourceReason};
 use crate::engine::explain::Need;
-use crate::engine::{AssessedReading, Decision, Finding, MissingPods, UnhealthyReason};
+use crate::engine::{AssessedReading, Decision, Finding, Hot, MissingPods};
 use crate::report::TargetProblem;
 use crate::report::TargetReason;
 use crate::workload::{Trouble, TroubleReason, Workload};
@@ -44,10 +44,8 @@ impl Scene {
         }
     }
 
-    fn with(ailments: &[UnhealthyReason]) -> Self {
-        let finding =
-            |reason: &UnhealthyReason| Finding { reason: *reason, message: format!("words on {reason}") };
-        Self { consumers: Some(ailments.iter().map(finding).collect()), ..Self::new() }
+    fn with(findings: &[Finding]) -> Self {
+        Self { consumers: Some(findings.to_vec()), ..Self::new() }
     }
 
     fn conditions(&self) -> Vec<Condition> {
@@ -83,6 +81,10 @@ impl Scene {
     }
 }
 
+fn stalled() -> Finding {
+    Finding::Stalled { ready: 5, time: Duration::from_secs(60), stillest: None }
+}
+
 fn is(status: &str, reason: &str) -> (String, String) {
     (status.to_owned(), reason.to_owned())
 }
@@ -100,27 +102,32 @@ fn all_conditions_are_there_in_their_order() {
 #[test]
 fn consumers_are_healthy_until_something_is_wrong_and_the_worst_is_the_reason() {
     assert_eq!(Scene::new().short(CONSUMERS_HEALTHY), is("True", "Healthy"));
-    for reason in [
-        UnhealthyReason::NoConsumers,
-        UnhealthyReason::Stalled,
-        UnhealthyReason::PodStuck,
-        UnhealthyReason::PoisonMessage,
-        UnhealthyReason::DownstreamSaturated,
-        UnhealthyReason::HotPartition,
-    ] {
-        let scene = Scene::with(&[reason]);
-        assert_eq!(scene.short(CONSUMERS_HEALTHY), is("False", &reason.to_string()));
-        assert_eq!(scene.short(READY), is("False", &reason.to_string()), "nothing else is wrong");
+    let time = Duration::from_secs(60);
+    let hot = Hot { topic: "orders".into(), partition: 3, since: Timestamp::UNIX_EPOCH, percent: 60.0 };
+    let findings = [
+        Finding::NoConsumers { ready: 5, time, of_queues: false },
+        Finding::Stalled { ready: 5, time, stillest: None },
+        Finding::PodStuck(Vec::new()),
+        Finding::PoisonMessage(Vec::new()),
+        Finding::NotConsumed(Vec::new()),
+        Finding::DownstreamSaturated { useful: 3 },
+        Finding::HotPartition(hot),
+    ];
+    for finding in &findings {
+        let scene = Scene::with(std::slice::from_ref(finding));
+        let reason = finding.reason().to_string();
+        assert_eq!(scene.says(CONSUMERS_HEALTHY), ("False".into(), reason.clone(), finding.to_string()));
+        assert_eq!(scene.short(READY), is("False", &reason), "nothing else is wrong");
     }
-    let (_, reason, message) =
-        Scene::with(&[UnhealthyReason::PoisonMessage, UnhealthyReason::HotPartition]).says(CONSUMERS_HEALTHY);
-    assert_eq!(reason, "PoisonMessage");
-    assert_eq!(message, "words on PoisonMessage. Also: words on HotPartition");
+    let [.., saturated, hot] = findings;
+    let (_, reason, message) = Scene::with(&[saturated.clone(), hot.clone()]).says(CONSUMERS_HEALTHY);
+    assert_eq!(reason, "DownstreamSaturated");
+    assert_eq!(message, format!("{saturated}. Also: {hot}"));
 }
 
 #[test]
 fn ready_repeats_target_source_pods_and_consumers_in_this_order() {
-    let mut scene = Scene::with(&[UnhealthyReason::Stalled]);
+    let mut scene = Scene::with(&[stalled()]);
     scene.missing_pods = Some(MissingPods { ready: 1, replicas: 5, time: Duration::from_secs(130) });
     assert_eq!(scene.short(READY), is("False", "PodsPending"));
     scene.reading = Some(unknown());
@@ -146,7 +153,7 @@ fn consumers_are_unknown_while_the_source_is() {
 
 #[test]
 fn what_was_wrong_before_a_restart_is_not_over_before_it_was_looked_at() {
-    let mut scene = Scene::with(&[UnhealthyReason::Stalled]);
+    let mut scene = Scene::with(&[stalled()]);
     scene.before = scene.conditions();
     // Nothing is read, then there are the first readings.
     (scene.reading, scene.consumers, scene.consumers_are_new) = (None, None, true);

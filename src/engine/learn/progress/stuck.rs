@@ -14,16 +14,19 @@ use crate::engine::units::elapsed;
 
 /// A partition that makes no progress.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::engine) struct StuckPartition {
-    /// The topic, by position and name.
-    pub(in crate::engine) topic: usize,
-    pub(in crate::engine) name: Arc<str>,
-    pub(in crate::engine) partition: usize,
+pub struct StuckPartition {
+    /// The topic, by position.
+    pub topic: usize,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The number of the partition.
+    pub partition: usize,
     /// The message at which it hangs.
-    pub(in crate::engine) offset: u64,
+    pub offset: u64,
     /// For how long.
-    pub(in crate::engine) time: Duration,
-    pub(in crate::engine) cause: StuckCause,
+    pub time: Duration,
+    /// Why, as far as readings show it.
+    pub cause: StuckCause,
 }
 
 /// Why a partition makes no progress, as far as readings show it.

@@ -14,7 +14,14 @@ fn service(samples: &[(f64, u32)]) -> Service {
 }
 
 fn remembered(per_second: f64) -> SavedServiceRate {
-    SavedServiceRate { per_second, samples: 9, observed_at: at(0), template: Some(7), scaling: None }
+    SavedServiceRate {
+        per_second,
+        samples: 9,
+        observed_at: at(0),
+        template: Some(7),
+        scaling: None,
+        uncertainty: None,
+    }
 }
 
 #[test]
@@ -48,6 +55,31 @@ fn what_an_earlier_process_learned_is_known_at_once() {
     assert_eq!((rate.template, rate.observed_at), (Some(7), Some(at(0))));
     assert!(rate.at_least < 8.0 && rate.at_least > 6.0);
     assert_eq!(Service::recall(remembered(0.0)).rate(None), None);
+}
+
+#[test]
+fn a_restart_makes_a_learned_rate_no_less_certain() {
+    let before =
+        service(&[(10.0, 2), (10.3, 2), (9.6, 2), (10.1, 2), (9.9, 2), (10.0, 2), (10.2, 2), (9.8, 2)]);
+    let before = before.rate(None).unwrap();
+    let uncertainty = Some(1.0 - before.at_least / before.per_second);
+    let mut after = Service::recall(SavedServiceRate {
+        samples: before.samples,
+        template: None,
+        uncertainty,
+        ..remembered(before.per_second)
+    });
+    let least = |service: &Service| service.rate(None).unwrap().at_least;
+    assert!((least(&after) - before.at_least).abs() < 1e-9);
+    // One measurement that is off is one among many, as before.
+    after.measured(at(600), 4.0, Duration::from_secs(30), 2);
+    assert!((least(&after) - before.at_least).abs() < 1e-9, "{after:?}");
+    // Of other pods it is one.
+    after.of_template(1);
+    after.of_template(2);
+    after.measured(at(660), 4.0, Duration::from_secs(30), 2);
+    after.measured(at(720), 4.0, Duration::from_secs(30), 2);
+    assert_eq!(after.rate(None).unwrap().per_second, 4.0);
 }
 
 #[test]

@@ -5,30 +5,28 @@
 //! afterwards saves a tenth at least. After each write the replicas get time to start working before the next is
 //! considered. As long as the service rate is not known, [`probe`] goes in small steps.
 
-pub(in crate::engine) mod loads;
 pub(in crate::engine) mod need;
 mod probe;
-pub(in crate::engine) mod spread;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::partitions::{rounded_up, thrifty, whole};
-use super::{Proposal, SizingInputs, saturated};
+use super::{Pause, Proposal, SizingInputs, left_out};
 use crate::api::status::RateBasis;
 use crate::brokers::observation::Backlog;
-use crate::engine::decision::{Limit, Reason};
 use crate::engine::diagnose;
 use crate::engine::explain::{Clause, Drain, Need, TimeLeft};
 use crate::engine::learn::{ServiceRate, StuckCause, StuckPartition};
-use crate::engine::limit::settling;
+use crate::engine::load;
+use crate::engine::load::partitions::{rounded_up, thrifty, whole};
+use crate::engine::load::spread::{self, Assignor, Spread};
+use crate::engine::reason::{Limit, Reason};
 use crate::engine::state::State;
 use crate::engine::units::{elapsed, real};
-use crate::plan::{DrainTime, ServiceRateHint};
+use crate::plan::DrainTime;
 use need::{Goal, Load, Work};
-use spread::{Assignor, Spread};
 
 /// More than this part above what is there is worth a start, in thousandths.
 const UP_TOLERANCE: u32 = 100;
@@ -37,25 +35,17 @@ const DOWN_TOLERANCE: u32 = 100;
 
 /// Proposes a count.
 pub(in crate::engine) fn propose(inputs: &SizingInputs, policy: &DrainTime) -> Proposal {
-    let hint = hint_per_second(policy);
-    match inputs.state.rates.service(hint) {
-        Some(rate) if rate.basis != RateBasis::Assumed => {
-            let proposal = Sizer { inputs, policy, rate }.proposal();
-            let proposal = saturated(inputs, proposal, 0);
-            let waits = settling::of_sizing(inputs, policy, rate, &proposal);
-            Proposal { waits, ..proposal }
-        }
-        guess => {
-            let proposal = saturated(inputs, probe::propose(inputs, policy, guess), 0);
-            let waits = settling::of_probe(inputs, &proposal);
-            Proposal { waits, ..proposal }
-        }
+    let proposal = match inputs.state.rates.service(policy.hint_per_second()) {
+        Some(rate) if rate.basis != RateBasis::Assumed => Sizer { inputs, policy, rate }.proposal(),
+        guess => probe::propose(inputs, policy, guess),
+    };
+    // Nothing is removed as if nothing arrived before it is seen what does, as after a restart.
+    let is_unknown = inputs.backlog.arrived.is_some() && inputs.state.rates.arrivals().are_unknown();
+    if is_unknown && proposal.wanted < inputs.current {
+        proposal.staying_at(inputs.current)
+    } else {
+        proposal
     }
-}
-
-/// The service rate that the specification gives, per second.
-pub(in crate::engine) fn hint_per_second(policy: &DrainTime) -> Option<f64> {
-    policy.hint.map(ServiceRateHint::per_second)
 }
 
 /// Since when a backlog is being worked off.
@@ -70,14 +60,9 @@ fn is_working_off(inputs: &SizingInputs) -> bool {
     let pause = state.rates.commit_interval().unwrap_or(plan.poll_period).saturating_add(polls);
     let arriving = state.rates.arrivals().rising() * pause.as_secs_f64();
     let known = state.service_rate(plan).filter(|rate| rate.basis != RateBasis::Assumed);
-    let served = known.map_or(0.0, |rate| capacity(rate) * real(inputs.ready()) * polls.as_secs_f64());
+    let served = known.map_or(0.0, |rate| rate.capacity() * real(inputs.ready()) * polls.as_secs_f64());
     // Besides, each replica is processing a message.
     real(inputs.messages()) > arriving.max(served) + real(inputs.ready())
-}
-
-/// Messages per second of one replica among many, at least.
-pub(in crate::engine) fn capacity(rate: ServiceRate) -> f64 {
-    (rate.at_least * rate.scalability()).max(f64::MIN_POSITIVE)
 }
 
 /// What the load needs, and what was made of it.
@@ -167,7 +152,7 @@ impl Sizer<'_> {
         Proposal {
             wanted,
             trend: wanted,
-            waits: None,
+            pause: Pause::Effect(Some(self.rate)),
             limit,
             more: if ages { Reason::MessagesTooOld } else { Reason::BacklogExceedsTarget },
             fewer: Reason::BacklogCleared,
@@ -189,15 +174,15 @@ impl Sizer<'_> {
             None => TimeLeft::Target { left: goal.horizon, target: self.policy.target },
         };
         // Square-root staffing, for competing consumers.
-        let busy = arrivals / capacity(self.rate);
-        let rooted = needed > load.total() / capacity(self.rate) + SHOWN;
+        let busy = arrivals / self.rate.capacity();
+        let rooted = needed > load.total() / self.rate.capacity() + SHOWN;
         Drain {
             messages: self.inputs.backlog.messages,
             counted: self.inputs.messages(),
             to_clear: (load.catch_up > 0.0).then_some(load.backlog),
             arrivals,
             headroom_percent: self.policy.headroom_percent,
-            rate: capacity(self.rate),
+            rate: self.rate.capacity(),
             basis: self.rate.basis,
             samples: self.rate.samples,
             needed,
@@ -211,7 +196,7 @@ impl Sizer<'_> {
     /// The formula, and what partitions and bounds make of it.
     fn size(&self, arrivals: f64) -> Size {
         let SizingInputs { state, .. } = self.inputs;
-        let per_replica = capacity(self.rate);
+        let per_replica = self.rate.capacity();
         let goal = goal(self.inputs, self.policy);
         let in_service = per_replica * real(self.inputs.ready());
         // What is always there needs no catching up.
@@ -221,7 +206,7 @@ impl Sizer<'_> {
         let messages = if clears { real(self.inputs.messages()) } else { 0.0 };
         let load = need::load(Work { backlog: messages, arrivals, in_service }, goal);
         let (cap, by) = self.inputs.cap();
-        let mut clauses = diagnose::left_out(stuck);
+        let mut clauses = left_out(stuck);
         let (needed, mut wanted);
         if let Some(partitions) = self.inputs.partitions() {
             needed = load.total() / per_replica;
@@ -243,7 +228,7 @@ impl Sizer<'_> {
         wanted = wanted.min(cap);
         let seconds = load.seconds * need::LATER;
         let mut loads = loads(self.inputs, goal.headroom * need::SHARED, seconds);
-        loads::leave_out(&mut loads, stuck);
+        load::leave_out(&mut loads, stuck);
         match spread::judge(&loads, assignor(self.inputs), wanted, cap, per_replica) {
             Spread::Hot { topic, partition, share, useful } if limit.is_none() || useful < wanted => {
                 let useful = (useful < wanted).then_some(useful);
@@ -303,9 +288,9 @@ pub(in crate::engine) fn goal(inputs: &SizingInputs, policy: &DrainTime) -> Goal
 
 /// Time of one message, than which no count of replicas is faster. 0 while that is not known.
 fn message_time(inputs: &SizingInputs, policy: &DrainTime) -> Duration {
-    let rate = inputs.state.rates.service(hint_per_second(policy));
+    let rate = inputs.state.rates.service(policy.hint_per_second());
     let known = rate.filter(|rate| rate.basis != RateBasis::Assumed);
-    let time = known.map(|rate| Duration::try_from_secs_f64(1.0 / capacity(rate)).unwrap_or(Duration::MAX));
+    let time = known.map(|rate| Duration::try_from_secs_f64(1.0 / rate.capacity()).unwrap_or(Duration::MAX));
     time.unwrap_or_default()
 }
 
@@ -320,7 +305,7 @@ fn assignor(inputs: &SizingInputs) -> Assignor {
 /// What each partition asks for, in messages per second. Empty when nothing is known of them.
 fn loads(inputs: &SizingInputs, headroom: f64, seconds: f64) -> Vec<Vec<f64>> {
     let seconds = Some(seconds).filter(|_| inputs.state.episode.is_some());
-    loads::by_partition(inputs.backlog, &inputs.state.rates, headroom, seconds)
+    load::by_partition(inputs.backlog, &inputs.state.rates, headroom, seconds)
 }
 
 /// The replicas there are would need longer than this to clear the backlog, or never clear it.
@@ -330,7 +315,7 @@ pub(in crate::engine) fn exceeds(
     arrivals: f64,
     limit: Duration,
 ) -> bool {
-    let capacity = capacity(rate) * f64::from(inputs.current);
+    let capacity = rate.capacity() * f64::from(inputs.current);
     let backlog = if inputs.state.episode.is_some() { real(inputs.messages()) } else { 0.0 };
     need::drain_seconds(backlog, arrivals, capacity).is_none_or(|seconds| seconds > limit.as_secs_f64())
 }

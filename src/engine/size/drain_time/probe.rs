@@ -4,12 +4,13 @@
 //! many at a time, so that measurements come in between. Without one: a quarter fewer at a time, since consumers that
 //! always keep up show no limit; when there are too few, the backlog that follows shows it.
 
-use super::super::partitions::{rounded_up, whole};
-use super::super::{Proposal, SizingInputs};
-use super::{assignor, capacity, goal, loads, need, spread};
-use crate::engine::decision::{Limit, Reason};
+use super::super::{Pause, Proposal, SizingInputs};
+use super::{assignor, goal, loads, need};
 use crate::engine::explain::{Clause, Need, Probe, Tried};
 use crate::engine::learn::ServiceRate;
+use crate::engine::load::partitions::{rounded_up, whole};
+use crate::engine::load::spread;
+use crate::engine::reason::{Limit, Reason};
 use crate::engine::units::{elapsed, real};
 use crate::plan::DrainTime;
 
@@ -60,7 +61,7 @@ pub(in crate::engine) fn propose(
     Proposal {
         wanted,
         trend: wanted,
-        waits: None,
+        pause: Pause::Effect(None),
         limit,
         more: Reason::BacklogExceedsTarget,
         fewer: Reason::BacklogCleared,
@@ -85,12 +86,12 @@ fn with_backlog(inputs: &SizingInputs, policy: &DrainTime, guess: Option<Service
             (needed, Tried::PerReplica(MESSAGES))
         }
         Some(rate) => {
-            let in_service = capacity(rate) * real(inputs.ready());
+            let in_service = rate.capacity() * real(inputs.ready());
             let arrivals = state.rates.arrivals().rising();
             let work = need::Work { backlog: real(messages), arrivals, in_service };
             let load = need::load(work, goal(inputs, policy));
-            let needed = rounded_up(load.total() / capacity(rate));
-            (needed, Tried::Measured { rate: capacity(rate), samples: rate.samples })
+            let needed = rounded_up(load.total() / rate.capacity());
+            (needed, Tried::Measured { rate: rate.capacity(), samples: rate.samples })
         }
     }
 }

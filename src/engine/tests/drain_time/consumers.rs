@@ -24,6 +24,8 @@ pub(super) struct Loop {
     /// When each pod is ready.
     pods: Vec<u64>,
     pub(super) changes: Vec<(u64, i32)>,
+    /// The last decision.
+    pub(super) decision: Option<Decision>,
 }
 
 impl Loop {
@@ -43,6 +45,7 @@ impl Loop {
             second: 0,
             pods: vec![0; usize::try_from(replicas).unwrap()],
             changes: Vec::new(),
+            decision: None,
         }
     }
 
@@ -127,7 +130,7 @@ impl Loop {
         };
         let before = self.world.target.replicas;
         self.world.target.ready = i32::try_from(ready).ok();
-        self.world.polls(Reading::Known(backlog));
+        self.decision = Some(self.world.polls(Reading::Known(backlog)));
         let after = self.world.target.replicas;
         if before != after {
             self.changes.push((self.second, after));

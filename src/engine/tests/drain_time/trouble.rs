@@ -51,7 +51,7 @@ fn a_saturated_database_is_told_until_it_is_fast_again_and_no_policy_climbs_to_t
         consumers.arrivals = 120.0;
         let saturated = |consumers: &Loop| {
             let findings = consumers.world.state.consumers_health().unwrap();
-            findings.iter().any(|finding| finding.reason == UnhealthyReason::DownstreamSaturated)
+            findings.iter().any(|finding| finding.reason() == UnhealthyReason::DownstreamSaturated)
         };
         let found = (0..7200).find(|_| {
             consumers.run(1);

@@ -1,6 +1,6 @@
 //! From one write to the next: what is waited for, and what is not.
 
-use super::consumers::Loop;
+use super::consumers::{Loop, learning};
 use super::*;
 
 #[test]
@@ -106,4 +106,31 @@ fn jobs_get_no_more_replicas_than_there_are_and_keep_those_that_may_have_one() {
     consumers.run(600);
     let message = consumers.world.decides().message();
     assert_eq!(consumers.world.target.replicas, 1, "{message}: {:?}", consumers.changes);
+}
+
+#[test]
+fn replicas_that_damping_keeps_are_stabilizing_and_not_idle() {
+    let mut consumers = Loop::new(learning(300), 24, 2, 10.0);
+    let replicas = consumers.settle();
+    let reason = |consumers: &Loop| consumers.decision.as_ref().unwrap().reason;
+    let without_load = |consumers: &mut Loop, seconds| {
+        consumers.arrivals = 0.0;
+        consumers.run(seconds);
+    };
+    without_load(&mut consumers, 3600);
+    assert_eq!((consumers.world.target.replicas, reason(&consumers)), (1, Reason::Idle));
+    // A removal that is undone soon.
+    consumers.arrivals = 60.0;
+    consumers.run(1200);
+    without_load(&mut consumers, 420);
+    let removed = consumers.world.target.replicas;
+    assert!(removed < replicas, "{removed}");
+    consumers.arrivals = 60.0;
+    consumers.run(400);
+    // The window is over, and damping holds them for longer.
+    without_load(&mut consumers, 480);
+    let decision = consumers.decision.as_ref().unwrap();
+    assert!(consumers.world.target.replicas > removed, "{}", decision.message());
+    assert!(decision.message().contains("undone soon before"), "{}", decision.message());
+    assert_eq!(decision.reason, Reason::Stabilizing);
 }

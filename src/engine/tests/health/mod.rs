@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::brokers::observation::{PartitionOffsets, TopicOffsets};
+use crate::engine::size::drain_time::estimated_drain;
 
 /// Partitions of a topic with 100 messages each, of which every moving one gets and gets done 10 at each poll.
 #[derive(Clone)]
@@ -102,15 +103,15 @@ impl Group {
 
     /// What is wrong, the worst first.
     fn reasons(&self) -> Vec<UnhealthyReason> {
-        self.findings().iter().map(|finding| finding.reason).collect()
+        self.findings().iter().map(Finding::reason).collect()
     }
 
     fn findings(&self) -> &[Finding] {
         self.world.state.consumers_health().expect("a complete reading was just made")
     }
 
-    fn message(&self) -> &str {
-        &self.findings()[0].message
+    fn message(&self) -> String {
+        self.findings()[0].to_string()
     }
 }
 
@@ -170,7 +171,10 @@ fn no_time_until_the_backlog_is_gone_is_told_while_nothing_is_processed() {
     let mut group = Group::new(plan.clone(), 2);
     group.arrivals = 0;
     group.poll(all);
-    let drain = |group: &Group| group.world.state.estimated_drain(&plan, &group.backlog(), 2);
+    let drain = |group: &Group| {
+        let state = &group.world.state;
+        estimated_drain(&group.backlog(), 2, state.service_rate(&plan), state)
+    };
     assert!(drain(&group).is_some());
     group.polls(MINUTE, none);
     assert_eq!(drain(&group), None);
@@ -447,7 +451,7 @@ fn a_queue_stalls_by_its_acknowledgements_and_has_no_consumers_by_their_count() 
     let mut read = |reading: Reading, seconds: i64| {
         world.polls_for(super::seconds(seconds), &reading);
         let findings = world.state.consumers_health().unwrap();
-        findings.first().map(|finding| (finding.reason, finding.message.clone()))
+        findings.first().map(|finding| (finding.reason(), finding.to_string()))
     };
     assert_eq!(read(queue(501, Some(99), 2), 5), None);
     assert_eq!(read(queue(500, Some(100), 2), MINUTE), None, "one is processed, and 55 s");
@@ -469,7 +473,7 @@ fn a_queue_without_a_counter_tells_of_missing_consumers_only() {
     world.polls_for(seconds(600), &queue(500, None, 2));
     assert_eq!(world.state.consumers_health(), Some(&[][..]));
     world.polls_for(seconds(MINUTE + 5), &queue(500, None, 0));
-    assert_eq!(world.state.consumers_health().unwrap()[0].reason, UnhealthyReason::NoConsumers);
+    assert_eq!(world.state.consumers_health().unwrap()[0].reason(), UnhealthyReason::NoConsumers);
 }
 
 #[test]

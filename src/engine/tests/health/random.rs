@@ -55,9 +55,9 @@ proptest! {
                 absent = (!members).then(|| absent.unwrap_or(now));
                 let lasted = |from: Timestamp| now.duration_since(from.max(since)) >= seconds(MINUTE);
                 for finding in group.findings() {
-                    match finding.reason {
+                    match finding.reason() {
                         UnhealthyReason::Stalled => {
-                            prop_assert!(moved.iter().all(|at| lasted(*at)), "{}", finding.message);
+                            prop_assert!(moved.iter().all(|at| lasted(*at)), "{finding}");
                             prop_assert!(decision.replicas == before.1, "{}", decision.message());
                         }
                         UnhealthyReason::NoConsumers => {
@@ -67,7 +67,7 @@ proptest! {
                         UnhealthyReason::PoisonMessage | UnhealthyReason::PodStuck => {
                             for (number, at) in moved.iter().enumerate() {
                                 let name = format!("partition orders-{number}");
-                                prop_assert!(!finding.message.contains(&name) || lasted(*at));
+                                prop_assert!(!finding.to_string().contains(&name) || lasted(*at));
                             }
                         }
                         UnhealthyReason::NotConsumed

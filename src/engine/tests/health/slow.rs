@@ -151,6 +151,7 @@ fn stood_still() -> Group {
         observed_at: group.world.now,
         template: None,
         scaling: None,
+        uncertainty: None,
     };
     group.world.state =
         State::restored(Saved { service_rate: Some(learned), nothing_processed: true, ..Saved::default() });

@@ -1,8 +1,8 @@
 //! How partitions of unequal load spread over replicas: the fullest replica decides when a backlog is gone.
 
-use super::super::partitions::{aligned, ceil_div};
+use super::partitions::{aligned, ceil_div};
 
-/// How a group deals its partitions out.
+/// How a group assigns its partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) enum Assignor {
     /// Neighbouring partitions of each topic go to one member, and the first members get what is left over.

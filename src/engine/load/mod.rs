@@ -1,4 +1,8 @@
-//! What each partition asks for: the one load that sizes replicas and finds a hot partition.
+//! What each partition asks for: the one load that sizes replicas and finds a hot partition. [`spread`] has how it
+//! spreads over replicas, [`partitions`] how partitions do that are even.
+
+pub(in crate::engine) mod partitions;
+pub(in crate::engine) mod spread;
 
 use crate::brokers::observation::Backlog;
 use crate::engine::learn::{self, Rates, StuckPartition};
