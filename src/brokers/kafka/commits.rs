@@ -9,7 +9,7 @@ use kafka_protocol::messages::{ApiKey, GroupId, OffsetFetchRequest, OffsetFetchR
 use kafka_protocol::protocol::StrBytes;
 
 use super::connection::Call;
-use super::groups::OVER_BUDGET;
+use super::describe::OVER_BUDGET;
 use super::wire::{Fields, Malformed};
 use crate::brokers::Problem;
 

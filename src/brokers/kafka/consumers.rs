@@ -11,12 +11,12 @@ use super::cluster::{Answered, Cluster, Poll};
 pub(super) use super::commits::Commit;
 use super::commits::{AskedGroup, GroupCommits, OffsetFetch};
 use super::connection::Call;
-use super::groups::{
-    DescribeConsumerGroups, DescribeGroups, Description, FindCoordinator, GROUPS_PER_DESCRIPTION, OVER_BUDGET,
-};
+use super::coordinators::FindCoordinator;
+use super::describe::{Describe, Description, GROUPS_PER_DESCRIPTION, GroupProtocol, OVER_BUDGET, Protocol};
+use super::groups::{ClassicProtocol, ConsumerProtocol};
 use super::share_backlog;
-use super::share_groups::{DescribeShareGroups, DescribeShareOffsets, ShareOffset, ShareOffsets};
-use super::streams_groups::DescribeStreamsGroups;
+use super::share_groups::{DescribeShareOffsets, ShareOffset, ShareOffsets, ShareProtocol};
+use super::streams_groups::StreamsProtocol;
 use super::topics::{DENIED_FOR, in_words};
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
@@ -45,20 +45,6 @@ pub(super) struct GroupMemory {
     denied: Option<(Instant, Problem)>,
     /// Its description is larger than the budget allows, and when to ask again.
     undescribed_until: Option<Instant>,
-}
-
-/// The protocol of a group's members. Each has its own description, and is unknown to the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Protocol {
-    /// Members agree among themselves; also the protocol of groups that do not exist.
-    #[default]
-    Classic,
-    /// The coordinator assigns partitions (KIP-848).
-    Consumer,
-    /// The coordinator assigns tasks of a Kafka Streams application (KIP-1071).
-    Streams,
-    /// All members can get records of all partitions (KIP-932).
-    Share,
 }
 
 /// One group in one poll.
@@ -187,13 +173,13 @@ impl Consumers {
     /// Reads state and members of the groups. What fails here is left out of the state, and fails nothing else.
     pub(super) async fn describe(&mut self, cluster: &mut Cluster, poll: &mut Poll) {
         let known = |protocol| move |consumer: &Consumer| consumer.memory.protocol == protocol;
-        self.describe_as::<DescribeConsumerGroups>(known(Protocol::Consumer), cluster, poll).await;
-        self.describe_as::<DescribeStreamsGroups>(known(Protocol::Streams), cluster, poll).await;
-        self.describe_as::<DescribeShareGroups>(known(Protocol::Share), cluster, poll).await;
+        self.describe_as::<ConsumerProtocol>(known(Protocol::Consumer), cluster, poll).await;
+        self.describe_as::<StreamsProtocol>(known(Protocol::Streams), cluster, poll).await;
+        self.describe_as::<ShareProtocol>(known(Protocol::Share), cluster, poll).await;
 
         let classic =
             |consumer: &Consumer| consumer.memory.protocol == Protocol::Classic && !consumer.described;
-        let work = self.batches(classic, |groups| DescribeGroups { groups }, cluster);
+        let work = self.batches(classic, Describe::<ClassicProtocol>::of, cluster);
         for description in flat(cluster.call_each(work, poll).await) {
             let Some(consumer) = self.groups.get_mut(description.group.as_str()) else { continue };
             // What the classic description calls dead does not exist, or is a group of another protocol.
@@ -201,9 +187,9 @@ impl Consumers {
             consumer.describe(description);
         }
         let dead = |consumer: &Consumer| consumer.dead;
-        self.describe_as::<DescribeConsumerGroups>(dead, cluster, poll).await;
-        self.describe_as::<DescribeStreamsGroups>(dead, cluster, poll).await;
-        self.describe_as::<DescribeShareGroups>(dead, cluster, poll).await;
+        self.describe_as::<ConsumerProtocol>(dead, cluster, poll).await;
+        self.describe_as::<StreamsProtocol>(dead, cluster, poll).await;
+        self.describe_as::<ShareProtocol>(dead, cluster, poll).await;
         // A group that has commits exists. Where it is still called dead, it is of a kind that was not asked about, and
         // nothing is known of its members.
         for consumer in self.groups.values_mut().filter(|consumer| consumer.dead) {
@@ -213,14 +199,14 @@ impl Consumers {
         }
     }
 
-    async fn describe_as<C: Describe>(
+    async fn describe_as<P: GroupProtocol>(
         &mut self,
         which: impl Fn(&Consumer) -> bool,
         cluster: &mut Cluster,
         poll: &mut Poll,
     ) {
-        let mut work = self.batches(which, C::of, cluster);
-        work.retain(|node, _| cluster.supports::<C>(*node));
+        let mut work = self.batches(which, Describe::<P>::of, cluster);
+        work.retain(|node, _| cluster.supports::<Describe<P>>(*node));
         for description in flat(cluster.call_each(work, poll).await) {
             let Some(consumer) = self.groups.get_mut(description.group.as_str()) else { continue };
             if description.error == OVER_BUDGET {
@@ -228,7 +214,7 @@ impl Consumers {
                 continue;
             }
             let found = description.error == 0;
-            consumer.memory.protocol = if found { C::PROTOCOL } else { Protocol::Classic };
+            consumer.memory.protocol = if found { P::PROTOCOL } else { Protocol::Classic };
             consumer.dead &= !found;
             consumer.describe(description);
         }
@@ -376,37 +362,6 @@ impl Consumer {
                 hosts: found.hosts,
             };
         }
-    }
-}
-
-/// One of the requests that describe groups of one protocol.
-trait Describe: Call<Answer = Vec<Description>> {
-    const PROTOCOL: Protocol;
-
-    fn of(groups: Vec<Arc<str>>) -> Self;
-}
-
-impl Describe for DescribeConsumerGroups {
-    const PROTOCOL: Protocol = Protocol::Consumer;
-
-    fn of(groups: Vec<Arc<str>>) -> Self {
-        Self { groups }
-    }
-}
-
-impl Describe for DescribeStreamsGroups {
-    const PROTOCOL: Protocol = Protocol::Streams;
-
-    fn of(groups: Vec<Arc<str>>) -> Self {
-        Self { groups }
-    }
-}
-
-impl Describe for DescribeShareGroups {
-    const PROTOCOL: Protocol = Protocol::Share;
-
-    fn of(groups: Vec<Arc<str>>) -> Self {
-        Self { groups }
     }
 }
 

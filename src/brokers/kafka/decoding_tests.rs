@@ -28,8 +28,10 @@ use super::backlog::Assigned;
 use super::commits::{AskedGroup, OffsetFetch};
 use super::configs::DescribeConfigs;
 use super::connection::Call;
+use super::coordinators::FindCoordinator;
+use super::describe::Describe;
 use super::fetch::Fetch;
-use super::groups::{DescribeConsumerGroups, DescribeGroups, FindCoordinator};
+use super::groups::{ClassicProtocol, ConsumerProtocol};
 use super::metadata::{ListTopics, Metadata};
 use super::offsets::{ListOffsets, Which};
 use super::wire::{Fields, Malformed};
@@ -330,7 +332,7 @@ fn descriptions_of_both_protocols_are_read() {
             .with_members(vec![member, other]);
         DescribeGroupsResponse::default().with_groups(vec![group])
     };
-    each_version(&DescribeGroups { groups: vec!["billing".into()] }, classic, |found, _| {
+    each_version(&Describe::<ClassicProtocol>::of(vec!["billing".into()]), classic, |found, _| {
         let [group] = &found[..] else { panic!() };
         assert_eq!((group.group.as_str(), group.assignor.as_str(), group.members), ("billing", "range", 2));
         assert_eq!(group.assigned, [assigned(1, &[4, 7])], "what cannot be decoded is left out");
@@ -356,7 +358,7 @@ fn descriptions_of_both_protocols_are_read() {
             .with_members(vec![member.clone(), member.clone(), member]);
         ConsumerGroupDescribeResponse::default().with_groups(vec![group])
     };
-    each_version(&DescribeConsumerGroups { groups: vec!["billing".into()] }, new, |found, _| {
+    each_version(&Describe::<ConsumerProtocol>::of(vec!["billing".into()]), new, |found, _| {
         let [group] = &found[..] else { panic!() };
         assert_eq!((group.group.as_str(), group.assignor.as_str(), group.members), ("billing", "uniform", 3));
         assert_eq!(group.assigned, [0, 1, 2].map(|member| assigned(member, &[0, 1])));
@@ -376,7 +378,7 @@ fn a_group_with_impossible_assignments_has_members_and_no_owners() {
         .with_members(vec![member.clone(), member]);
     let mut frame = BytesMut::new();
     DescribeGroupsResponse::default().with_groups(vec![group]).encode(&mut frame, 5).unwrap();
-    let found = read(&DescribeGroups { groups: vec!["billing".into()] }, &frame, 5).unwrap();
+    let found = read(&Describe::<ClassicProtocol>::of(vec!["billing".into()]), &frame, 5).unwrap();
     assert_eq!((found[0].members, found[0].assigned.len()), (2, 0));
 
     let place = consumer_group_describe_response::TopicPartitions::default();
@@ -388,7 +390,7 @@ fn a_group_with_impossible_assignments_has_members_and_no_owners() {
         .with_members(vec![member]);
     let mut frame = BytesMut::new();
     ConsumerGroupDescribeResponse::default().with_groups(vec![group]).encode(&mut frame, 0).unwrap();
-    let found = read(&DescribeConsumerGroups { groups: vec!["billing".into()] }, &frame, 0).unwrap();
+    let found = read(&Describe::<ConsumerProtocol>::of(vec!["billing".into()]), &frame, 0).unwrap();
     assert_eq!((found[0].members, found[0].assigned.len()), (1, 0));
 }
 
@@ -410,8 +412,8 @@ fn read_all(frame: &[u8]) {
     each(&fetch(), frame);
     each(&configs(), frame);
     each(&FindCoordinator { groups: groups.clone() }, frame);
-    each(&DescribeGroups { groups: groups.clone() }, frame);
-    each(&DescribeConsumerGroups { groups }, frame);
+    each(&Describe::<ClassicProtocol>::of(groups.clone()), frame);
+    each(&Describe::<ConsumerProtocol>::of(groups), frame);
 }
 
 proptest! {

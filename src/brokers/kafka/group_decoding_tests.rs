@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use super::backlog::Assigned;
 use super::commits::AskedGroup;
 use super::connection::Call;
-use super::share_groups::{DescribeShareGroups, DescribeShareOffsets, SharePosition};
-use super::streams_groups::DescribeStreamsGroups;
+use super::describe::Describe;
+use super::share_groups::{DescribeShareOffsets, SharePosition, ShareProtocol};
+use super::streams_groups::StreamsProtocol;
 use super::wire::{Fields, Malformed};
 use crate::brokers::observation::MemberHosts;
 
@@ -29,8 +30,8 @@ fn text(words: &str) -> StrBytes {
     StrBytes::from_string(words.to_owned())
 }
 
-fn describe_share() -> DescribeShareGroups {
-    DescribeShareGroups { groups: vec!["jobs".into()] }
+fn describe_share() -> Describe<ShareProtocol> {
+    Describe::of(vec!["jobs".into()])
 }
 
 fn share_offsets() -> DescribeShareOffsets {
@@ -39,8 +40,8 @@ fn share_offsets() -> DescribeShareOffsets {
     }
 }
 
-fn describe_streams() -> DescribeStreamsGroups {
-    DescribeStreamsGroups { groups: vec!["jobs".into()] }
+fn describe_streams() -> Describe<StreamsProtocol> {
+    Describe::of(vec!["jobs".into()])
 }
 
 #[test]

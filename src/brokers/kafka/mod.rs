@@ -28,8 +28,10 @@ mod commits;
 mod configs;
 pub mod connection;
 mod consumers;
+mod coordinators;
 #[cfg(test)]
 mod decoding_tests;
+mod describe;
 pub mod endpoint;
 mod fetch;
 mod frame;

@@ -18,65 +18,41 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 
 use super::commits::AskedGroup;
 use super::connection::Call;
-use super::groups::{Description, halves, ids, names};
+use super::describe::{Description, GroupProtocol, Protocol};
 use super::member_hosts::HostCount;
 use super::wire::{Fields, Malformed};
-use crate::brokers::Problem;
 
-/// Asks for state and members of share groups.
-#[derive(Clone)]
-pub(super) struct DescribeShareGroups {
-    pub(super) groups: Vec<Arc<str>>,
-}
+/// Share groups.
+pub(super) struct ShareProtocol;
 
-impl Call for DescribeShareGroups {
+impl GroupProtocol for ShareProtocol {
+    const PROTOCOL: Protocol = Protocol::Share;
     const KEY: i16 = ApiKey::ShareGroupDescribe as i16;
-    type Request = ShareGroupDescribeRequest;
-    type Response = ShareGroupDescribeResponse;
-    type Answer = Vec<Description>;
     /// Version 0 was the early access of Kafka 4.0.
     const VERSIONS: (i16, i16) = (1, 1);
+    type Request = ShareGroupDescribeRequest;
+    type Response = ShareGroupDescribeResponse;
 
-    fn request(&self, _version: i16) -> ShareGroupDescribeRequest {
-        ShareGroupDescribeRequest::default().with_group_ids(ids(&self.groups))
+    fn request(groups: Vec<GroupId>) -> ShareGroupDescribeRequest {
+        ShareGroupDescribeRequest::default().with_group_ids(groups)
     }
 
-    fn limit(&self) -> usize {
-        usize::MAX
-    }
-
-    fn halves(&self) -> Option<[Self; 2]> {
-        halves(&self.groups).map(|halves| halves.map(|groups| Self { groups }))
-    }
-
-    fn over_budget(&self, _problem: &Problem) -> Option<Vec<Description>> {
-        Description::over_budget(&self.groups)
-    }
-
-    fn answer(&self, mut fields: Fields<'_>, _version: i16) -> Result<Vec<Description>, Malformed> {
-        fields.i32()?; // throttle time
-        let asked = names(&self.groups);
-        let mut groups = Vec::new();
-        for _ in 0..fields.array_up_to(asked.len())? {
-            let error = fields.i16()?;
-            fields.nullable_string()?; // error message
-            let group = fields.string()?.to_owned();
-            let state = fields.string()?.to_owned();
-            fields.skip(8)?; // epochs of group and assignment
-            fields.string()?; // assignor, which gives partitions to several members
-            let (mut members, mut hosts) = (0, HostCount::default());
-            for _ in 0..fields.array()? {
-                members += 1;
-                hosts.add(member(&mut fields)?, true);
-            }
-            fields.i32()?; // authorized operations
-            fields.tags()?;
-            let (assignor, assigned, hosts) = (String::new(), Vec::new(), hosts.finish());
-            if asked.contains(group.as_str()) {
-                groups.push(Description { group, error, state, assignor, members, assigned, hosts });
-            }
+    fn group(fields: &mut Fields<'_>, _version: i16, _room: &mut usize) -> Result<Description, Malformed> {
+        let error = fields.i16()?;
+        fields.nullable_string()?; // error message
+        let group = fields.string()?.to_owned();
+        let state = fields.string()?.to_owned();
+        fields.skip(8)?; // epochs of group and assignment
+        fields.string()?; // assignor, which gives partitions to several members
+        let (mut members, mut hosts) = (0, HostCount::default());
+        for _ in 0..fields.array()? {
+            members += 1;
+            hosts.add(member(fields)?, true);
         }
-        Ok(groups)
+        fields.i32()?; // authorized operations
+        fields.tags()?;
+        let (assignor, assigned, hosts) = (String::new(), Vec::new(), hosts.finish());
+        Ok(Description { group, error, state, assignor, members, assigned, hosts })
     }
 }
 

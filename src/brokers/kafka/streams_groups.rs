@@ -4,84 +4,56 @@
 //! every source topic of a part of the topology.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse};
+use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, GroupId};
 
 use super::backlog::Assigned;
-use super::connection::Call;
-use super::groups::{
-    Description, MOST_ASSIGNED, assign, halves, ids, names as asked_names, number, partitions,
-};
+use super::describe::{Description, GroupProtocol, Protocol, assign, number, partitions};
 use super::member_hosts::HostCount;
 use super::wire::{Fields, Malformed};
-use crate::brokers::Problem;
 
-/// Asks for state and members of streams groups.
-#[derive(Clone)]
-pub(super) struct DescribeStreamsGroups {
-    pub(super) groups: Vec<Arc<str>>,
-}
+/// Groups of Kafka Streams applications.
+pub(super) struct StreamsProtocol;
 
-impl Call for DescribeStreamsGroups {
+impl GroupProtocol for StreamsProtocol {
+    const PROTOCOL: Protocol = Protocol::Streams;
     /// Unknown to the codec, but the request is written as that of ConsumerGroupDescribe.
     const KEY: i16 = 89;
+    const VERSIONS: (i16, i16) = (0, 0);
     type Request = ConsumerGroupDescribeRequest;
     type Response = ConsumerGroupDescribeResponse;
-    type Answer = Vec<Description>;
-    const VERSIONS: (i16, i16) = (0, 0);
 
-    fn request(&self, _version: i16) -> ConsumerGroupDescribeRequest {
-        ConsumerGroupDescribeRequest::default().with_group_ids(ids(&self.groups))
+    fn request(groups: Vec<GroupId>) -> ConsumerGroupDescribeRequest {
+        ConsumerGroupDescribeRequest::default().with_group_ids(groups)
     }
 
-    fn limit(&self) -> usize {
-        usize::MAX
-    }
-
-    fn halves(&self) -> Option<[Self; 2]> {
-        halves(&self.groups).map(|halves| halves.map(|groups| Self { groups }))
-    }
-
-    fn over_budget(&self, _problem: &Problem) -> Option<Vec<Description>> {
-        Description::over_budget(&self.groups)
-    }
-
-    fn answer(&self, mut fields: Fields<'_>, _version: i16) -> Result<Vec<Description>, Malformed> {
-        fields.i32()?; // throttle time
-        let asked = asked_names(&self.groups);
-        let (mut groups, mut room) = (Vec::new(), MOST_ASSIGNED);
-        for _ in 0..fields.array_up_to(asked.len())? {
-            let error = fields.i16()?;
-            fields.nullable_string()?; // error message
-            let group = fields.string()?.to_owned();
-            let state = fields.string()?.to_owned();
-            fields.skip(8)?; // epochs of group and assignment
-            let sources = if is_present(&mut fields)? { topology(&mut fields)? } else { HashMap::new() };
-            let (mut members, mut hosts) = (0, HostCount::default());
-            let mut assigned = Vec::new();
-            for _ in 0..fields.array()? {
-                let (host, tasks) = member(&mut fields)?;
-                hosts.add(host, tasks.iter().any(|(_, partitions)| !partitions.is_empty()));
-                for (subtopology, partitions) in tasks {
-                    let topics = sources.get(subtopology).map(Vec::as_slice).unwrap_or_default();
-                    let read = topics.iter().map(|topic| Assigned {
-                        member: number(members),
-                        topic: (*topic).to_owned(),
-                        partitions: partitions.clone(),
-                    });
-                    assign(&mut assigned, read.collect(), &mut room);
-                }
-                members += 1;
+    fn group(fields: &mut Fields<'_>, _version: i16, room: &mut usize) -> Result<Description, Malformed> {
+        let error = fields.i16()?;
+        fields.nullable_string()?; // error message
+        let group = fields.string()?.to_owned();
+        let state = fields.string()?.to_owned();
+        fields.skip(8)?; // epochs of group and assignment
+        let sources = if is_present(fields)? { topology(fields)? } else { HashMap::new() };
+        let (mut members, mut hosts) = (0, HostCount::default());
+        let mut assigned = Vec::new();
+        for _ in 0..fields.array()? {
+            let (host, tasks) = member(fields)?;
+            hosts.add(host, tasks.iter().any(|(_, partitions)| !partitions.is_empty()));
+            for (subtopology, partitions) in tasks {
+                let topics = sources.get(subtopology).map(Vec::as_slice).unwrap_or_default();
+                let read = topics.iter().map(|topic| Assigned {
+                    member: number(members),
+                    topic: (*topic).to_owned(),
+                    partitions: partitions.clone(),
+                });
+                assign(&mut assigned, read.collect(), room);
             }
-            fields.i32()?; // authorized operations
-            fields.tags()?;
-            let (assignor, hosts) = (String::new(), hosts.finish());
-            if asked.contains(group.as_str()) {
-                groups.push(Description { group, error, state, assignor, members, assigned, hosts });
-            }
+            members += 1;
         }
-        Ok(groups)
+        fields.i32()?; // authorized operations
+        fields.tags()?;
+        let (assignor, hosts) = (String::new(), hosts.finish());
+        Ok(Description { group, error, state, assignor, members, assigned, hosts })
     }
 }
 
