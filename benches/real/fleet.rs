@@ -19,6 +19,8 @@ use super::table::Table;
 
 /// Objects with which the connections are counted first.
 const FEW: usize = 10;
+/// Processes of the operator that are measured one after the other, all but the first after a restart.
+const RUNS: usize = 5;
 
 /// Writes to the API server at once while objects are made.
 const AT_ONCE: usize = 8;
@@ -59,6 +61,18 @@ impl Fleet {
         let operator = self.bench.start_operator("bench");
         operator.wait_for_log("leading");
         self.bench.operator = Some(operator);
+    }
+
+    /// Ends the operator and starts another one. Returns when that has read each backlog.
+    async fn restart(&mut self) {
+        let mut operator = self.bench.operator.take().unwrap();
+        operator.signal("TERM");
+        operator.wait(Duration::from_secs(30)).expect("it ends when it is asked to");
+        self.operator();
+        let objects = u32::try_from(self.size).map(f64::from).unwrap();
+        while self.readings().await < objects {
+            sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// The operator's process.
@@ -157,6 +171,24 @@ impl Fleet {
             "≤ 64 MiB, ≤ 0.2 cores, connections constant, 0 API writes",
         );
         table.row("the same: CPU of the broker", side_by_side(cost.broker, alone), "side by side");
+
+        let (mut memory, audit) = (vec![cost.memory.0], Audit::begin(&self.bench.namespace));
+        for _ in 1..RUNS {
+            self.restart().await;
+            memory.push(self.steady(ports).await.memory.0);
+        }
+        let memory: Vec<_> = memory.iter().map(|mebibytes| format!("{mebibytes:.1}")).collect();
+        table.row(
+            format!("the same in {RUNS} runs of the operator, each {} s steady", steady().as_secs()),
+            format!("{} MiB resident", memory.join(", ")),
+            "≤ 64 MiB in each",
+        );
+        let writes = audit.map(Audit::writes);
+        table.row(
+            format!("the same: {} restarts while nothing changes", RUNS - 1),
+            audit::in_words(writes.as_ref()),
+            "0 status writes",
+        );
         self.end().await;
     }
 

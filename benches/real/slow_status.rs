@@ -23,7 +23,7 @@ const SLOWED: Duration = Duration::from_millis(500);
 /// Consumer groups that the objects share.
 const GROUPS: usize = 20;
 /// One object in so many scales.
-const SCALES: usize = 40;
+const SCALES: usize = 10;
 /// Seconds between two polls.
 const PERIOD: u64 = 5;
 /// How often the backlog changes.
