@@ -1,9 +1,11 @@
 //! Writing replicas: only through `/scale`, and only onto the version that the decision was made on.
 
+use std::time::Duration;
+
 use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec};
 use kube::api::{ObjectMeta, PostParams};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::lease::{Leadership, NotLeader};
 use super::throttle::retry_at;
@@ -11,6 +13,9 @@ use super::workloads::Workloads;
 use crate::api::ScaleTargetRef;
 use crate::brokers::observation::quote;
 use crate::workload::Workload;
+
+/// Longest wait for a turn.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Why a workload cannot be scaled. The message names the workload and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +143,8 @@ impl Workloads {
             field_manager: Some(leadership.field_manager().to_owned()),
             ..PostParams::default()
         };
+        // Only briefly: where one change takes long (a slow webhook), others do not wait for it.
+        let _turn = timeout(TURN, self.turns.acquire()).await;
         let written = leadership.write(api.replace_scale(&target.name, &params, &wanted)).await?;
         let scale = written.map_err(|error| classify(error, target))?;
         let written = Workload::from_scale(scale);

@@ -15,6 +15,7 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::deadline::soon;
@@ -30,9 +31,15 @@ pub struct Workloads {
     deployments: Store<Deployment>,
     stateful_sets: Store<StatefulSet>,
     ready: [Ready; 2],
+    /// Changes of replicas that are sent at once.
+    pub(super) turns: Semaphore,
     /// Kinds that were looked up by discovery.
     other_kinds: Mutex<HashMap<GroupVersionKind, Kind>>,
 }
+
+/// Changes of replicas at once. Each needs a connection of its own (HTTP/1.1): a fleet that scales at one poll would open
+/// as many as it has objects, and the handshakes would take longer than the changes.
+const AT_ONCE: usize = 32;
 
 /// How long a kind that cannot be scaled is not looked up again: its objects are reconciled at each poll.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
@@ -70,6 +77,7 @@ impl Workloads {
             deployments,
             stateful_sets,
             ready: [all_deployments, all_sets],
+            turns: Semaphore::new(AT_ONCE),
             other_kinds: Mutex::default(),
         };
         (workloads, futures::stream::select(changed_deployments, changed_sets).boxed())
