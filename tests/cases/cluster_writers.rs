@@ -6,7 +6,7 @@ use std::time::Duration;
 use queuescaler::api::QueueScaler;
 use serde_json::{Value, json};
 
-use crate::support::api_proxy::ApiProxy;
+use crate::support::api_proxy::{ApiProxy, Write};
 use crate::support::bench::{condition, kubectl};
 use crate::support::kafka_reading::unique;
 use crate::support::scaled::Scaled;
@@ -19,12 +19,11 @@ fn scale_by_hand(scaled: &Scaled, replicas: i32) {
     kubectl(&["scale", "deployment", "orders", "-n", &scaled.bench.namespace, &replicas], "");
 }
 
-/// Waits until so many changes by somebody else were told.
-async fn told(scaled: &Scaled, times: usize) {
-    scaled.bench.until_event("orders", "ReplicasChanged").await;
-    while scaled.bench.events("orders", "ReplicasChanged").await.len() < times {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+/// Waits until so many changes by somebody else were reported.
+async fn reported(scaled: &Scaled, times: usize) {
+    let enough = async || scaled.bench.events("orders", "ReplicasChanged").await.len() >= times;
+    scaled.bench.until_events(enough).await;
+    assert!(enough().await, "ReplicasChanged was not reported {times} times");
 }
 
 #[tokio::test]
@@ -36,7 +35,7 @@ async fn one_change_by_hand_is_told_and_put_right_and_a_second_one_is_a_dispute(
     scaled.bench.until_reason("orders", "KeepingUp").await;
 
     scale_by_hand(&scaled, 5);
-    told(&scaled, 1).await;
+    reported(&scaled, 1).await;
     scaled.bench.until_replicas("orders", 3).await;
     scaled.bench.operator.as_ref().unwrap().reads_again().await;
     assert_eq!(scaled.bench.warnings("orders").await, Vec::<String>::new(), "once may be a person");
@@ -46,7 +45,7 @@ async fn one_change_by_hand_is_told_and_put_right_and_a_second_one_is_a_dispute(
     scale_by_hand(&scaled, 1);
     scaled.bench.until_condition("orders", "TargetScalable", "False", "ExternalWriter").await;
     scaled.bench.until_replicas("orders", 3).await;
-    told(&scaled, 2).await;
+    reported(&scaled, 2).await;
     scaled.bench.keeps_replicas("orders", 3, SOME_POLLS).await;
     assert_eq!(scaled.bench.events("orders", "ReplicasChanged").await.len(), 2);
     scaled.bench.warned("orders", &["ExternalWriter"]).await;
@@ -158,13 +157,8 @@ async fn c18_a_namespace_that_ends_is_left_quietly_and_others_go_on() {
     in_further("queuescaler", &|_| {});
     scaled.backlog(200).await;
     scaled.bench.until_replicas("orders", 2).await;
-    let further_scaled = || {
-        let writes = proxy.writes();
-        writes.iter().filter(|write| write.path.contains(&further.name) && write.scaled().is_some()).count()
-    };
-    while further_scaled() == 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let further_scaled = |write: &Write| write.path.contains(&further.name) && write.scaled().is_some();
+    proxy.until_written("a scale in the further namespace", further_scaled).await;
 
     kubectl(&["delete", "namespace", &further.name, "--wait=false"], "");
     kubectl(&["wait", "--for=delete", "queuescaler/orders", "-n", &further.name, "--timeout=60s"], "");

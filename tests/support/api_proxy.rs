@@ -64,12 +64,19 @@ pub struct Write {
 }
 
 impl Write {
+    fn is_lease(&self) -> bool {
+        self.path.contains("/leases")
+    }
+
     /// The workload and the replicas, if replicas were accepted.
     pub fn scaled(&self) -> Option<(&str, i64)> {
         let name = self.path.strip_suffix("/scale")?.rsplit('/').next()?;
         (self.status == 200).then_some((name, self.body["spec"]["replicas"].as_i64()?))
     }
 }
+
+/// How long something may take to be asked for or written before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How late what is late comes: after everything else that happens at a start.
 const LATE: Duration = Duration::from_secs(2);
@@ -89,10 +96,12 @@ struct Shared {
     silent_lists: Mutex<Vec<&'static str>>,
     lists: watch::Sender<usize>,
     /// The ends of the paths whose next watch has expired (410).
-    expired: Mutex<Vec<&'static str>>,
+    expired: watch::Sender<Vec<&'static str>>,
+    /// Connections that are open.
+    connections: watch::Sender<usize>,
     /// How long each write of a status takes in addition.
     slow_status: Mutex<Duration>,
-    writes: Mutex<Vec<Write>>,
+    writes: watch::Sender<Vec<Write>>,
 }
 
 /// The way. It ends with this value.
@@ -123,14 +132,15 @@ impl ApiProxy {
                 unwatched: Mutex::default(),
                 silent_lists: Mutex::default(),
                 lists: watch::Sender::new(0),
-                expired: Mutex::default(),
+                expired: watch::Sender::default(),
+                connections: watch::Sender::default(),
                 slow_status: Mutex::default(),
-                writes: Mutex::default(),
+                writes: watch::Sender::default(),
             });
             let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let outer = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = outer.local_addr().unwrap();
-            tokio::spawn(carry_all(outer, inner.local_addr().unwrap(), shared.line.subscribe()));
+            tokio::spawn(carry_all(outer, inner.local_addr().unwrap(), Arc::clone(&shared)));
             let service = axum::Router::new().fallback(pass_on).with_state(Arc::clone(&shared));
             tokio::spawn(async move { axum::serve(inner, service).await.unwrap() });
             (direct, address, shared)
@@ -178,14 +188,14 @@ impl ApiProxy {
 
     /// Ends all watches, and answers the next one of each of these resources as expired (410), so that it is listed again.
     pub async fn expire(&self, resources: &[&'static str]) {
-        *self.shared.expired.lock().unwrap() = resources.to_vec();
+        self.shared.expired.send_replace(resources.to_vec());
         self.line(Line::Cut);
         // Each connection sees that the line was cut before it is up again.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let ended = within(&self.shared.connections, PATIENCE, |open| *open == 0).await;
+        ended.unwrap_or_else(|open| panic!("{open} connections do not end"));
         self.line(Line::Up);
-        while !self.shared.expired.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let asked = within(&self.shared.expired, PATIENCE, Vec::is_empty).await;
+        asked.unwrap_or_else(|left| panic!("nobody watched {left:?} again"));
     }
 
     /// Each write of a status takes so much longer from now on.
@@ -200,14 +210,24 @@ impl ApiProxy {
 
     /// Everything written so far but the lease.
     pub fn writes(&self) -> Vec<Write> {
-        let writes = self.shared.writes.lock().unwrap();
-        writes.iter().filter(|write| !write.path.contains("/leases")).cloned().collect()
+        self.shared.writes.borrow().iter().filter(|write| !write.is_lease()).cloned().collect()
+    }
+
+    /// Waits until a write is as wanted. `what` names that for a failure.
+    pub async fn until_written(&self, what: &str, wanted: impl Fn(&Write) -> bool) {
+        let found = within(&self.shared.writes, PATIENCE, |writes| writes.iter().any(&wanted)).await;
+        found.unwrap_or_else(|writes| panic!("never written: {what}; but {writes:#?}"));
+    }
+
+    /// Waits for the next write but that of the lease, for so long at most.
+    pub async fn written_within(&self, time: Duration) {
+        let before = others(&self.shared.writes.borrow());
+        let _ = within(&self.shared.writes, time, |writes| others(writes) > before).await;
     }
 
     /// How often the lease was written.
     pub fn renewals(&self) -> usize {
-        let writes = self.shared.writes.lock().unwrap();
-        writes.iter().filter(|write| write.path.contains("/leases/")).count()
+        self.shared.writes.borrow().iter().filter(|write| write.is_lease()).count()
     }
 
     /// Replicas that were accepted so far, in order.
@@ -230,6 +250,22 @@ impl Drop for ApiProxy {
     }
 }
 
+/// Writes but the lease.
+fn others(writes: &[Write]) -> usize {
+    writes.iter().filter(|write| !write.is_lease()).count()
+}
+
+/// Waits until a record is as wanted; else returns what it is at last.
+async fn within<T: Clone>(
+    record: &watch::Sender<T>,
+    patience: Duration,
+    wanted: impl FnMut(&T) -> bool,
+) -> Result<(), T> {
+    let mut record = record.subscribe();
+    let found = tokio::time::timeout(patience, record.wait_for(wanted)).await.is_ok();
+    if found { Ok(()) } else { Err(record.borrow().clone()) }
+}
+
 async fn configuration(kubeconfig: Kubeconfig) -> Config {
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
 }
@@ -238,9 +274,14 @@ fn write(path: &Path, kubeconfig: &Kubeconfig) {
     std::fs::write(path, serde_yaml::to_string(kubeconfig).unwrap()).unwrap();
 }
 
-async fn carry_all(outer: TcpListener, inner: SocketAddr, line: watch::Receiver<Line>) {
+async fn carry_all(outer: TcpListener, inner: SocketAddr, shared: Arc<Shared>) {
     while let Ok((client, _)) = outer.accept().await {
-        tokio::spawn(carry(client, inner, line.clone()));
+        shared.connections.send_modify(|open| *open += 1);
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            carry(client, inner, shared.line.subscribe()).await;
+            shared.connections.send_modify(|open| *open -= 1);
+        });
     }
 }
 
@@ -299,7 +340,7 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         Fault::HoldBefore => shared.hold().await,
         Fault::Shed(_) => {
             let body = serde_json::from_slice(&body).unwrap_or_default();
-            shared.writes.lock().unwrap().push(Write { method, path, body, status: 429, at });
+            shared.wrote(Write { method, path, body, status: 429, at });
             return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", RETRY_AFTER.to_string())])
                 .into_response();
         }
@@ -316,7 +357,7 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     if method != Method::GET {
         let body = serde_json::from_slice(&body).unwrap_or_default();
         let status = answer.status().as_u16();
-        shared.writes.lock().unwrap().push(Write { method, path, body, status, at });
+        shared.wrote(Write { method, path, body, status, at });
     }
     if fault == Fault::HoldAfter {
         shared.hold().await;
@@ -339,16 +380,21 @@ impl Shared {
 
     /// Whether the watch with this path is to be answered as expired, which happens once.
     fn takes_expired(&self, path: &str) -> bool {
-        let mut expired = self.expired.lock().unwrap();
-        let place = expired.iter().position(|resource| path.ends_with(resource));
-        place.map(|place| expired.remove(place)).is_some()
+        self.expired.send_if_modified(|expired| {
+            let place = expired.iter().position(|resource| path.ends_with(resource));
+            place.map(|place| expired.remove(place)).is_some()
+        })
+    }
+
+    fn wrote(&self, write: Write) {
+        self.writes.send_modify(|writes| writes.push(write));
     }
 
     /// Changes the Deployment of a scale without a change of its replicas.
     async fn touch(&self, path: &str) {
         let parts: Vec<_> = path.split('/').collect();
         let [.., namespace, "deployments", name, "scale"] = parts.as_slice() else { panic!("{path}") };
-        let count = self.writes.lock().unwrap().len();
+        let count = self.writes.borrow().len();
         let patch = json!({"metadata": {"annotations": {"test/touched": count.to_string()}}});
         let deployments: Api<Deployment> = Api::namespaced(self.administrator.clone(), namespace);
         deployments.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();

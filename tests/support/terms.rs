@@ -25,6 +25,20 @@ impl Bench {
         }
     }
 
+    /// Goes through `steps` and fails as soon as the QueueScaler is as unwanted meanwhile. `what` names that.
+    pub async fn never<T>(
+        &self,
+        name: &str,
+        what: &str,
+        unwanted: impl Fn(&QueueScaler) -> bool,
+        steps: impl Future<Output = T>,
+    ) -> T {
+        tokio::select! {
+            _ = self.until_within(THROUGHOUT, name, what, unwanted) => panic!("{name} came to {what}"),
+            done = steps => done,
+        }
+    }
+
     /// Reasons of all Warning events about the QueueScaler, each as often as it was reported.
     pub async fn warnings(&self, name: &str) -> Vec<String> {
         let all = self.api::<Event>().list(&ListParams::default()).await.unwrap();
@@ -60,7 +74,7 @@ impl Bench {
     }
 
     /// Returns when the events are as wanted, or when they do not become so.
-    async fn until_events(&self, mut wanted: impl AsyncFnMut() -> bool) {
+    pub async fn until_events(&self, mut wanted: impl AsyncFnMut() -> bool) {
         let events = watcher(self.api::<Event>(), watcher::Config::default());
         let mut events = events.default_backoff().touched_objects().boxed();
         let enough = async { while !wanted().await && events.next().await.is_some() {} };
