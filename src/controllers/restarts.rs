@@ -26,6 +26,8 @@ struct World {
     object: QueueScaler,
     now: Timestamp,
     replicas: i32,
+    /// None of them becomes ready.
+    pending: bool,
     database: u64,
     arrivals: u64,
     arrived: u64,
@@ -56,6 +58,7 @@ impl World {
             object,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             replicas: 4,
+            pending: false,
             database: 10_000,
             arrivals: 60,
             arrived: 60_000,
@@ -85,7 +88,8 @@ impl World {
 
         self.memory.recall(&self.object);
         let plan = self.memory.plan(&self.object).unwrap();
-        let target = Target { replicas: self.replicas, ready: Some(self.replicas), ..Target::default() };
+        let ready = Some(if self.pending { 0 } else { self.replicas });
+        let target = Target { replicas: self.replicas, ready, ..Target::default() };
         let before = self.memory.status.clone();
         let state = self.memory.engine();
         let assessment = assess(&plan.scaling, target, Some(&observation), state, self.now);
@@ -94,7 +98,7 @@ impl World {
             uid: "2".into(),
             resource_version: "3".into(),
             replicas: self.replicas,
-            ready: Some(self.replicas),
+            ready,
             selector: None,
             template: None,
             rolling_out: false,
@@ -281,7 +285,8 @@ fn a_restart_writes_nothing_where_nothing_changed() {
         world.until("saturated", World::is_saturated);
         (world.database, world.arrivals) = (0, 0);
     };
-    for (name, begin) in [("idle", idle as fn(&mut World)), ("stalled", stalled)] {
+    let pending = |world: &mut World| (world.arrivals, world.pending) = (0, true);
+    for (name, begin) in [("idle", idle as fn(&mut World)), ("stalled", stalled), ("pods pending", pending)] {
         let mut world = World::saturated();
         begin(&mut world);
         for _ in 0..720 {

@@ -58,6 +58,8 @@ pub struct Saved {
     pub commit_interval: Option<Duration>,
     /// The consumers were found to process nothing.
     pub nothing_processed: bool,
+    /// When too few replicas were ready for so long that it was reported, and still are.
+    pub pods_missing: Option<Timestamp>,
     /// The last change of replicas.
     pub last_scale: Option<ScaleEvent>,
 }
@@ -108,13 +110,14 @@ impl State {
     /// replicas found then as the first recommendation; its policies and the period of `steps` go on from the last scale.
     #[must_use]
     pub fn restored(saved: Saved) -> Self {
-        let Saved { service_rate, saturation, commit_interval, nothing_processed, last_scale } = saved;
+        let Saved { service_rate, saturation, commit_interval, nothing_processed, pods_missing, last_scale } =
+            saved;
         let mut state = Self::default();
         state.rates.recall(service_rate, saturation);
         if let Some(interval) = commit_interval {
             state.rates.restore_commit_interval(interval);
         }
-        state.health.recall(nothing_processed);
+        state.health.recall(nothing_processed, pods_missing);
         // After that: a removal of replicas of which nothing was known was a try.
         if let Some(event) = last_scale {
             state.scaled(event.from, event.to, event.at);

@@ -16,7 +16,7 @@ pub use restart::carried_over;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::condition::{CONSUMERS_HEALTHY, TARGET_SCALABLE};
+use crate::api::condition::{CONSUMERS_HEALTHY, TARGET_HEALTHY, TARGET_SCALABLE};
 use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
 use crate::engine::{Age, AssessedReading, Assessment, Decision, Saved, ScaleEvent, UnhealthyReason};
@@ -208,12 +208,21 @@ pub fn saved(status: &QueueScalerStatus) -> Saved {
         saturation: status.saturation.as_ref().and_then(service_rate::saved_saturation),
         commit_interval: status.commit_interval_seconds.and_then(numbers::saved_interval),
         nothing_processed: says_nothing_is_processed(status),
+        pods_missing: pods_missing(status),
         last_scale: status.last_scale.as_ref().map(|last| ScaleEvent {
             at: last.time.0,
             from: last.from,
             to: last.to,
         }),
     }
+}
+
+/// Since when the status reports missing pods.
+fn pods_missing(status: &QueueScalerStatus) -> Option<Timestamp> {
+    let reported = |known: &&Condition| {
+        known.type_ == TARGET_HEALTHY && known.status == "False" && known.reason == "PodsPending"
+    };
+    status.conditions.iter().find(reported).map(|known| known.last_transition_time.0)
 }
 
 /// How sure an age is. What was known when everything was last read is an estimate while a part is missing.

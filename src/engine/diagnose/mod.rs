@@ -97,9 +97,10 @@ struct Diagnosis {
 }
 
 impl Health {
-    /// Begins with what an earlier process saw: that nothing was processed.
-    pub(in crate::engine) fn recall(&mut self, stood_still: bool) {
+    /// Begins with what an earlier process saw: that nothing was processed, and since when pods are missing.
+    pub(in crate::engine) fn recall(&mut self, stood_still: bool, pods_missing: Option<Timestamp>) {
         self.stood_still = stood_still;
+        self.pods.recall(pods_missing);
     }
 
     /// Takes a complete reading into account that is later than the last.

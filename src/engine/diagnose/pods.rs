@@ -32,15 +32,25 @@ pub(in crate::engine) struct Pods {
     well_at: Option<Timestamp>,
     most: i32,
     missing: Option<MissingPods>,
+    /// The same as `well_at`, of an earlier process that reported missing pods, until the first look at them.
+    restored: Option<Timestamp>,
 }
 
 impl Pods {
+    /// Begins with missing pods that were reported then.
+    pub(in crate::engine) fn recall(&mut self, missing_since: Option<Timestamp>) {
+        self.restored = missing_since.map(|since| since.checked_sub(PATIENCE).unwrap_or(since));
+    }
+
     pub(in crate::engine) fn observe(&mut self, target: Target, usual_start: Duration, now: Timestamp) {
         let Target { replicas, ready: Some(ready), .. } = target else {
-            *self = Self::default();
+            *self = Self { restored: self.restored, ..Self::default() };
             return;
         };
         let enough = i64::from(ready) * 10 >= i64::from(replicas) * ENOUGH;
+        if let Some(well_at) = self.restored.take() {
+            (self.well_at, self.most) = (Some(well_at), ready);
+        }
         if enough || ready > self.most || self.well_at.is_none() {
             (self.well_at, self.most) = (Some(now), ready);
         }
@@ -96,6 +106,19 @@ mod tests {
         assert_eq!(readings(0, &[(0, 10, 8), (900, 10, 8)]), [false, false]);
         assert_eq!(readings(200, &[(0, 10, 0), (199, 10, 0), (200, 10, 0)]), [false, false, true]);
         assert_eq!(readings(0, &[(0, 0, 0), (900, 0, 0)]), [false, false], "none are asked for");
+    }
+
+    #[test]
+    fn pods_that_were_missing_before_a_restart_still_are() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (ready, missing) in [(0, true), (7, true), (8, false)] {
+            let mut pods = Pods::default();
+            pods.recall(Some(at(1000)));
+            pods.observe(Target::missing(), Duration::ZERO, at(1010));
+            let target = Target { replicas: 10, ready: Some(ready), ..Target::default() };
+            pods.observe(target, Duration::ZERO, at(1020));
+            assert_eq!(pods.missing().is_some(), missing, "{ready} are ready");
+        }
     }
 
     #[test]
