@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::PATIENCE;
-use crate::brokers::observation::{Backlog, Note, PartitionId};
+use crate::brokers::observation::{Backlog, Note, PartitionId, PartitionOffsets, TopicOffsets};
 use crate::engine::learn::{Rates, StuckCause, StuckPartition};
 use crate::engine::units::elapsed;
 
@@ -16,14 +16,24 @@ use crate::engine::units::elapsed;
 /// They are found when this lasts: a rebalance, or consumers that start, assign them later.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::engine) struct NotConsumed {
-    /// Topic, partition, and since when it has no consumer.
-    since: Vec<(Arc<str>, usize, Timestamp)>,
+    partitions: Vec<Unowned>,
+}
+
+/// A partition without a consumer.
+#[derive(Clone, Debug, PartialEq)]
+struct Unowned {
+    topic: Arc<str>,
+    partition: usize,
+    since: Timestamp,
+    /// It lasted. Only a consumer changes this, and not a rebalance: else each change of replicas, which begins one, would
+    /// make its messages count and add replicas, again and again.
+    is_found: bool,
 }
 
 impl NotConsumed {
-    /// Takes a complete reading into account. While the group rebalances, or none of its members owns anything, the
-    /// clock of every partition begins anew.
-    pub(in crate::engine) fn follow(self, backlog: &Backlog, at: Timestamp) -> Self {
+    /// Takes a complete reading into account. While the group rebalances or has not assigned everything, or none of its
+    /// members owns anything, the clock of every partition begins anew.
+    pub(in crate::engine) fn follow(mut self, backlog: &Backlog, at: Timestamp) -> Self {
         let partitions = || {
             let topics = backlog.topics().iter();
             topics.flat_map(|topic| {
@@ -31,24 +41,44 @@ impl NotConsumed {
                 numbered.filter_map(|(number, it)| it.map(|it| (&topic.name, number, it)))
             })
         };
-        if backlog.rebalancing() || !partitions().any(|(.., partition)| partition.owner.is_some()) {
-            return Self::default();
+        let without = || partitions().filter(|(.., it)| it.owner.is_none() && it.backlog > 0);
+        if backlog.rebalancing() || is_assigning(backlog) || !partitions().any(|(.., it)| it.owner.is_some())
+        {
+            self.partitions.retain(|known| known.is_found && without().any(|it| known.is(it.0, it.1)));
+            return self;
         }
-        let before = |name: &Arc<str>, number| {
-            let same = |it: &&(Arc<str>, usize, Timestamp)| it.0 == *name && it.1 == number;
-            self.since.iter().find(same).map(|(.., since)| *since)
+        let follow = |(topic, partition, _): (&Arc<str>, usize, PartitionOffsets)| {
+            let before = self.partitions.iter().find(|known| known.is(topic, partition));
+            let since = before.map_or(at, |known| known.since);
+            let is_found = before.is_some_and(|known| known.is_found) || elapsed(since, at) >= PATIENCE;
+            Unowned { topic: Arc::clone(topic), partition, since, is_found }
         };
-        let without = partitions().filter(|(.., it)| it.owner.is_none() && it.backlog > 0);
-        let since = without
-            .map(|(name, number, _)| (Arc::clone(name), number, before(name, number).unwrap_or(at)))
-            .collect();
-        Self { since }
+        let partitions = without().map(follow).collect();
+        Self { partitions }
     }
 
-    fn found(&self, at: Timestamp) -> impl Iterator<Item = (&Arc<str>, usize)> {
-        let lasting = self.since.iter().filter(move |(.., since)| elapsed(*since, at) >= PATIENCE);
-        lasting.map(|(name, number, _)| (name, *number))
+    fn found(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.partitions.iter().filter(|it| it.is_found).map(|it| (&it.topic, it.partition))
     }
+}
+
+impl Unowned {
+    fn is(&self, topic: &Arc<str>, partition: usize) -> bool {
+        self.topic == *topic && self.partition == partition
+    }
+}
+
+/// Whether an assignment is not finished although the group is stable: part of a topic has owners, and members have no
+/// partition. With a cooperative assignor (KIP-429) members first give up partitions, and these are assigned when they
+/// have joined again, which they do after the messages that they are processing: minutes, for slow messages.
+fn is_assigning(backlog: &Backlog) -> bool {
+    let is_partly_owned = |topic: &TopicOffsets| {
+        let mut owned = topic.partitions.iter().flatten().map(|partition| partition.owner.is_some());
+        let first = owned.next();
+        first.is_some_and(|first| owned.any(|other| other != first))
+    };
+    backlog.member_hosts.is_some_and(|hosts| hosts.idle_members > 0)
+        && backlog.topics().iter().any(is_partly_owned)
 }
 
 /// The partitions to leave out, each with its cause. `blocked` are those without progress: a partition that has no
@@ -58,10 +88,9 @@ pub(in crate::engine) fn partitions(
     not_consumed: &NotConsumed,
     backlog: &Backlog,
     rates: &Rates,
-    at: Timestamp,
 ) -> Vec<StuckPartition> {
     let of = |(name, number): (&Arc<str>, usize), cause| rates.waiting_at(name, number, cause);
-    let mut found: Vec<_> = not_consumed.found(at).filter_map(|it| of(it, StuckCause::NotConsumed)).collect();
+    let mut found: Vec<_> = not_consumed.found().filter_map(|it| of(it, StuckCause::NotConsumed)).collect();
     // Until a probe has shown what it is, it counts: only where none is allowed it is left out.
     let is_unknowable = backlog.notes.iter().any(|note| matches!(note, Note::ResidueUnknown { .. }));
     let residue = backlog.possible_residue.iter().filter(|_| is_unknowable);

@@ -238,7 +238,7 @@ impl Diagnosis {
         diagnosis.limit = limit;
         let blocked: Vec<_> = known.into_iter().filter(StuckPartition::is_blocked).collect();
         let blocked = rates.stuck(backlog, &blocked, limit_of_one);
-        diagnosis.stuck = left_out::partitions(blocked, &diagnosis.not_consumed, backlog, rates, at);
+        diagnosis.stuck = left_out::partitions(blocked, &diagnosis.not_consumed, backlog, rates);
         let still = rates.moved().map(|moved| elapsed(moved, at));
         let lasts = |since: Option<Timestamp>, limit| since.is_some_and(|since| elapsed(since, at) >= limit);
 

@@ -84,8 +84,13 @@ impl Progress {
         // What its last consumer did with others shows nothing of the one that got it when replicas were added.
         let held = self.reassigned.map_or(Duration::MAX, |reassigned| elapsed(reassigned, at));
         let had_its_turn = |owner| turns.get(&owner).is_some_and(|turns| turns.came(limit, held));
-        let is_new = |progress: &PartitionProgress, owner| {
+        // What has no consumer waits for one, whatever its messages are. While the group rebalances, nobody reports who
+        // reads what.
+        let assigned = owners(backlog).any(|owner| owner.is_some());
+        let is_read = |owner: Option<u16>| owner.is_some() || !assigned;
+        let is_new = |progress: &PartitionProgress, owner: Option<u16>| {
             together
+                && (owner.is_some() || !backlog.rebalancing())
                 && stands(progress)
                 && elapsed(progress.moved(), latest) >= limit / 2
                 && had_its_turn(owner)
@@ -95,7 +100,9 @@ impl Progress {
             known.iter().find(same).is_some_and(|it| it.offset == progress.next())
         };
         let stuck = |name: &Arc<str>, partition: usize, progress: &PartitionProgress, owner| {
-            progress.waits() && (is_new(progress, owner) || is_known(name, partition, progress))
+            progress.waits()
+                && is_read(owner)
+                && (is_new(progress, owner) || is_known(name, partition, progress))
         };
         // Of each member: partitions with something to do, and whether it got on with any.
         let mut members: BTreeMap<u16, (u32, bool)> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Partitions without a consumer or without a proven message, and consumers that are no members and commit seldom.
 
 use super::*;
-use crate::brokers::observation::PartitionId;
+use crate::brokers::observation::{MemberHosts, PartitionId};
 
 /// The next poll with a reading that was changed like this.
 fn poll_as(group: &mut Group, moving: impl Fn(usize) -> bool, change: impl Fn(&mut Backlog)) -> Decision {
@@ -92,6 +92,72 @@ fn a_rebalance_finds_no_partition_without_a_consumer() {
         poll_as(&mut group, all, |backlog| (0..PARTITIONS).for_each(|number| without_owner(number)(backlog)));
         assert_eq!(group.reasons(), [], "nobody reports who reads what");
     }
+}
+
+#[test]
+fn a_partition_found_without_a_consumer_counts_again_when_it_has_one() {
+    let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 1, max: 6 }, ..plan() }, 2);
+    group.arrivals = 0;
+    group.done = group.end.clone();
+    group.end[5] += 6000;
+    for _ in 0..15 {
+        poll_as(&mut group, none, without_owner(5));
+    }
+    assert_eq!((group.reasons(), group.world.target.replicas), (vec![UnhealthyReason::NotConsumed], 1));
+    let nobody = |backlog: &mut Backlog| (0..PARTITIONS).for_each(|number| without_owner(number)(backlog));
+    for poll in 0..12 {
+        // The rebalance that the removal of replicas begins, and a group whose only member restarts.
+        let decision = poll_as(&mut group, none, |backlog| {
+            nobody(backlog);
+            backlog.partitioned_mut().unwrap().rebalancing = poll < 6;
+        });
+        assert_eq!(decision.desired, 1, "{}", decision.message());
+    }
+    assert_eq!(poll_as(&mut group, none, without_owner(5)).desired, 1);
+    assert_eq!(poll_as(&mut group, none, |_| {}).desired, 6);
+}
+
+#[test]
+fn a_partition_without_a_consumer_is_no_poison_message() {
+    let mut group = Group::new(pinned(2), 2);
+    let others = |number: usize| number != 5;
+    let mut seen = Vec::new();
+    for poll in 0..60 {
+        // A rebalance begins the minute of a partition without a consumer anew, also when nobody reports who reads what.
+        poll_as(&mut group, others, |backlog| match poll {
+            11..=12 => {
+                (0..PARTITIONS).for_each(|number| without_owner(number)(backlog));
+                backlog.partitioned_mut().unwrap().rebalancing = true;
+            }
+            _ => without_owner(5)(backlog),
+        });
+        seen.extend(group.reasons());
+    }
+    seen.dedup();
+    assert_eq!(seen, [UnhealthyReason::NotConsumed]);
+}
+
+// The first member processes a message of minutes before it joins again, and has given up all partitions but one.
+#[test]
+fn an_unfinished_cooperative_rebalance_leaves_nothing_out() {
+    let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 1, max: 6 }, ..plan() }, 2);
+    let assigning = |idle_members| {
+        move |backlog: &mut Backlog| {
+            (1..PARTITIONS).for_each(|number| without_owner(number)(backlog));
+            backlog.member_hosts =
+                Some(MemberHosts { hosts: 2, most_members: 1, idle_members, idle_hosts: 1 });
+        }
+    };
+    for _ in 0..60 {
+        let decision = poll_as(&mut group, |number| number == 0, assigning(1));
+        assert!(!group.reasons().contains(&UnhealthyReason::NotConsumed), "{}", decision.message());
+        assert!(!decision.message().contains("no consumer"), "{}", decision.message());
+    }
+    // Everybody has something, and still nobody reads the others.
+    for _ in 0..13 {
+        poll_as(&mut group, |number| number == 0, assigning(0));
+    }
+    assert!(group.reasons().contains(&UnhealthyReason::NotConsumed), "{:?}", group.reasons());
 }
 
 #[test]
