@@ -11,9 +11,9 @@ use queuescaler::api::status::Quality;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::audit::{self, Audit};
 use super::brokers::Kafka;
 use super::machine::{self, Processor};
+use super::support::audit::{self, Audit};
 use super::support::bench::{Bench, kubectl};
 use super::table::Table;
 

@@ -19,7 +19,6 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-mod audit;
 mod brokers;
 mod fleet;
 mod latency;

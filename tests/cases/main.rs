@@ -15,6 +15,7 @@ mod support;
 
 mod admission;
 mod cluster_api_server;
+mod cluster_idle;
 mod cluster_refusals;
 mod cluster_targets;
 mod cluster_watches;

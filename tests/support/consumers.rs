@@ -48,6 +48,17 @@ impl Consumers {
     /// Makes so many consumers of an example's Deployment. `broker` is the ConfigMap that it reads its addresses from,
     /// `env` what is different in the pods.
     pub async fn deploy(&self, example: &str, replicas: i32, broker: Value, env: &[(&str, &str)]) {
+        self.deploy_several(example, (replicas, 1), broker, env).await;
+    }
+
+    /// The same with several consumers in each pod: `(replicas, consumers)`.
+    pub async fn deploy_several(
+        &self,
+        example: &str,
+        (replicas, consumers): (i32, usize),
+        broker: Value,
+        env: &[(&str, &str)],
+    ) {
         let broker = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "broker"}, "data": broker,
         });
@@ -61,6 +72,12 @@ impl Consumers {
         let variables = container["env"].as_array_mut().unwrap();
         variables.retain(|variable| env.iter().all(|(name, _)| variable["name"] != *name));
         variables.extend(env.iter().map(|(name, value)| json!({"name": name, "value": value})));
+        let containers = deployment["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap();
+        for number in 2..=consumers {
+            let mut further = containers[0].clone();
+            further["name"] = json!(format!("consumer-{number}"));
+            containers.push(further);
+        }
         self.bench.apply::<Deployment>(ORDERS, deployment).await;
     }
 
@@ -178,6 +195,38 @@ impl Consumers {
         let database = Process::start(&self.worker, &arguments);
         let address = database.first_line.strip_prefix("listening on ").unwrap().to_owned();
         (database, address)
+    }
+}
+
+impl Bench {
+    /// Makes a Deployment of pods that become ready and consume nothing. False: there is no node with their image, and
+    /// the test has reported it.
+    pub async fn idle_pods(&self, name: &str, replicas: i32) -> bool {
+        if variable("QS_TESTBED").is_none() {
+            skipped("QS_TESTBED names no test bed with the image of examples/worker");
+            return false;
+        }
+        let container = json!({
+            "name": "database", "image": IMAGE, "imagePullPolicy": "Never",
+            "args": ["limit", "--listen", "127.0.0.1:0", "--rate", "1"],
+        });
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {"automountServiceAccountToken": false, "containers": [container]},
+                },
+            },
+        });
+        self.apply::<Deployment>(name, deployment).await;
+        let ready = |deployment: &Deployment| {
+            deployment.status.as_ref().and_then(|status| status.ready_replicas) == Some(replicas)
+        };
+        self.until_within(Duration::from_secs(120), name, "ready pods", ready).await;
+        true
     }
 }
 

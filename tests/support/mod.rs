@@ -9,6 +9,7 @@
 )]
 
 pub mod api_proxy;
+pub mod audit;
 pub mod bench;
 pub mod consumers;
 pub mod fake_kafka;

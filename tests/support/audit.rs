@@ -1,4 +1,4 @@
-//! What somebody wrote to the API server, as its audit log tells (`QS_AUDIT_LOG`).
+//! What an operator wrote to the API server, as the server's audit log has it (`QS_AUDIT_LOG`).
 
 use std::collections::BTreeMap;
 use std::fs::File;
