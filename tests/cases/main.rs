@@ -25,6 +25,7 @@ mod drain_time_limits;
 mod drain_time_rabbitmq;
 mod drain_time_too_old;
 mod installed;
+mod kafka_members;
 mod kafka_outages;
 mod kafka_security;
 mod kafka_topics;

@@ -40,10 +40,15 @@ impl KafkaConsumers {
 
     /// Starts so many consumers.
     pub async fn deploy(&self, replicas: i32, env: &[(&str, &str)]) {
+        self.deploy_several((replicas, 1), env).await;
+    }
+
+    /// The same with several consumers in each pod: `(replicas, consumers)`.
+    pub async fn deploy_several(&self, count: (i32, usize), env: &[(&str, &str)]) {
         let KafkaQueue { bootstrap, topic, group, .. } = &self.queue;
         let own = [("KAFKA_TOPIC", topic.as_str()), ("KAFKA_GROUP", group.as_str())];
         let broker = json!({"KAFKA_BOOTSTRAP_SERVERS": bootstrap});
-        self.orders.deploy(EXAMPLE, replicas, broker, &[&own[..], env].concat()).await;
+        self.orders.deploy_several(EXAMPLE, count, broker, &[&own[..], env].concat()).await;
     }
 
     /// Has them scaled.
