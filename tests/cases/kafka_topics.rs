@@ -6,6 +6,8 @@ use queuescaler::api::QueueScaler;
 use serde_json::json;
 
 use crate::support::bench::{Bench, condition};
+use crate::support::kafka_admin::KafkaAdmin;
+use crate::support::kafka_proxy::KafkaProxy;
 use crate::support::kafka_queue::KafkaQueue;
 use crate::support::spec::per_replica;
 
@@ -137,5 +139,32 @@ async fn kafka_topic_pattern_adds_up_what_it_matches_as_a_whole_and_sees_new_top
     bench.until_replicas("orders", 8).await;
     assert_eq!(until_backlog(&bench, 800).await.status.unwrap().partitions, Some(8));
     bench.warned("orders", &[]).await;
+    bench.is_sound(&[]).await;
+}
+
+// Azure Event Hubs and some managed clusters show no such topic, and read commits all the same.
+#[tokio::test]
+async fn k28_a_cluster_that_hides_its_topic_of_commits_is_read() {
+    const COMMITS: &str = "__consumer_offsets";
+    let Some(mut queue) = KafkaQueue::on_main(3).await else { return };
+    let Some(mut bench) = Bench::start("k28").await else { return };
+    queue.produce(0, 500).await;
+    for (partition, offset) in [(0, 200), (1, 0), (2, 0)] {
+        queue.commit(partition, offset).await;
+    }
+    let proxy = KafkaProxy::hiding(COMMITS, &queue.bootstrap).await;
+    assert!(queue.admin.topic_exists(COMMITS).await);
+    assert!(!KafkaAdmin::new(&proxy.address()).topic_exists(COMMITS).await, "the proxy hides nothing");
+    for (name, reset) in [("latest", "Latest"), ("earliest", "Earliest")] {
+        bench.deployment(name, 1).await;
+        let source = queue.source_at(&proxy.address(), json!({"offsetReset": reset}));
+        let mut counts = bench.follow(name).await;
+        bench.queue_scaler(name, per_replica(100, source, json!({}))).await;
+        // Nothing for one of them, and the whole log for the other, where the commits are not read.
+        assert_eq!(counts.until(3).await, [1, 3], "{name}");
+        let object = bench.until_condition(name, "SourceObserved", "True", "Observed").await;
+        assert_eq!(object.status.unwrap().backlog, Some(300), "{name}");
+        bench.warned(name, &[]).await;
+    }
     bench.is_sound(&[]).await;
 }

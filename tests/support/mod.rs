@@ -17,6 +17,7 @@ pub mod installed;
 pub mod kafka_admin;
 pub mod kafka_cluster;
 pub mod kafka_consumers;
+pub mod kafka_proxy;
 pub mod kafka_queue;
 pub mod kafka_reading;
 pub mod kafka_tool;
