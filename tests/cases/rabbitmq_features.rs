@@ -1,12 +1,19 @@
-//! RabbitMQ as it is used in earnest: quorum queues over TLS, and queues by pattern.
+//! RabbitMQ as it is used in earnest: quorum queues over TLS, queues by pattern, queues that nobody consumes, and a
+//! broker that counts no messages.
+
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use queuescaler::api::QueueScaler;
 use serde_json::{Value, json};
 
 use crate::support::bench::{Bench, condition};
+use crate::support::kafka_reading::unique;
 use crate::support::rabbitmq_admin::{Broker, host_and_port, variable};
 use crate::support::skip::skipped;
+
+/// Longer than the minute after which a queue counts as not consumed, on a busy machine.
+const FOUND: Duration = Duration::from_secs(180);
 
 fn policy() -> Value {
     json!({"backlogPerReplica": {"messages": 10}})
@@ -126,4 +133,98 @@ async fn rabbitmq_queue_pattern_adds_up_what_it_matches_as_a_whole_and_sees_new_
     assert_eq!(bench.warnings("orders").await, Vec::<String>::new());
     bench.is_sound(&[&broker.password]).await;
     vhost.delete().await;
+}
+
+#[tokio::test]
+async fn r12_a_queue_without_a_consumer_is_named_and_left_out() {
+    let Some(broker) = Broker::from_env() else { return };
+    let Some(mut bench) = Bench::start("r12").await else { return };
+    let vhost = broker.fresh_vhost(&bench.namespace).await;
+    for queue in ["orders", "orders-dead"] {
+        vhost.declare(queue, "classic").await;
+    }
+    vhost.publish("orders-dead", 50).await;
+    vhost.counted("orders-dead", 50).await;
+    vhost.counted("orders", 0).await;
+    let _consumer = vhost.hold_unacknowledged("orders").await;
+    bench.secret("rabbitmq", &broker.user, &broker.password).await;
+    bench.deployment("orders", 1).await;
+    let spec = |exclude: Option<&str>| {
+        let mut source = json!({
+            "host": broker.amqp.0, "amqpPort": broker.amqp.1, "managementUrl": broker.management,
+            "vhost": vhost.name, "queuePattern": "orders.*", "credentialsSecretRef": {"name": "rabbitmq"},
+        });
+        let fields = source.as_object_mut().unwrap();
+        fields.extend(exclude.map(|pattern| ("queueExcludePattern".to_owned(), json!(pattern))));
+        json!({
+            "minReplicas": 0, "maxReplicas": 10, "source": {"rabbitmq": source}, "policy": policy(),
+            "behavior": at_once(),
+        })
+    };
+    bench.queue_scaler("orders", spec(None)).await;
+    bench.until_replicas("orders", 5).await;
+    let found = |object: &QueueScaler| {
+        condition(object, "SourceObserved").is_some_and(|(_, reason, _)| reason == "NotConsumed")
+    };
+    let object = bench.until_within(FOUND, "orders", "a queue that is not consumed", found).await;
+    let (status, _, message) = condition(&object, "SourceObserved").unwrap();
+    assert_eq!(status, "True");
+    assert!(message.contains("orders-dead") && message.contains("queueExcludePattern"), "{message}");
+    bench.until_replicas("orders", 0).await;
+
+    bench.queue_scaler("orders", spec(Some(".*-dead"))).await;
+    bench.until_condition("orders", "SourceObserved", "True", "Observed").await;
+    // What arrives there wakes nobody any more.
+    vhost.publish("orders-dead", 10).await;
+    vhost.counted("orders-dead", 60).await;
+    bench.keeps_replicas("orders", 0, Duration::from_secs(8)).await;
+    vhost.publish("orders", 30).await;
+    bench.until_replicas("orders", 3).await;
+    assert_eq!(bench.warnings("orders").await, Vec::<String>::new());
+    bench.is_sound(&[&broker.password]).await;
+    vhost.delete().await;
+}
+
+#[tokio::test]
+async fn r13_a_broker_that_counts_no_messages_is_reported_once() {
+    let Some(mut bench) = Bench::start("r13").await else { return };
+    let options = ["--setting", "management.rates_mode=none"];
+    let Some(own) = Broker::own_with(&unique("r13"), &options) else { return };
+    let broker = &own.broker;
+    let vhost = broker.fresh_vhost("r13").await;
+    vhost.declare("orders", "classic").await;
+    vhost.publish("orders", 50).await;
+    vhost.counted("orders", 50).await;
+    bench.secret("rabbitmq", &broker.user, &broker.password).await;
+    let spec = |policy: Value| {
+        json!({
+            "maxReplicas": 10, "policy": policy, "behavior": at_once(), "source": {"rabbitmq": {
+                "host": broker.amqp.0, "amqpPort": broker.amqp.1, "managementUrl": broker.management,
+                "vhost": vhost.name, "queues": ["orders"], "credentialsSecretRef": {"name": "rabbitmq"},
+            }},
+        })
+    };
+    for (name, policy) in [("fixed", policy()), ("learning", json!({"drainTime": {}}))] {
+        bench.deployment(name, 1).await;
+        bench.queue_scaler(name, spec(policy)).await;
+        let object = bench.until_condition(name, "SourceObserved", "True", "MessagesNotCounted").await;
+        let (_, _, message) = condition(&object, "SourceObserved").unwrap();
+        for words in ["rates_mode", "service rate", "backlogPerReplica"] {
+            assert!(message.contains(words), "{message}");
+        }
+    }
+    // The backlog is known all the same, and replicas follow it both ways.
+    bench.until_replicas("fixed", 5).await;
+    let counted = |object: &QueueScaler| {
+        condition(object, "SourceObserved").is_some_and(|(_, reason, _)| reason == "MessagesNotCounted")
+    };
+    let steps = async {
+        vhost.purge("orders").await;
+        bench.until_replicas("fixed", 1).await;
+    };
+    bench.never("learning", "another reason", |object| !counted(object), steps).await;
+    for name in ["fixed", "learning"] {
+        assert_eq!(bench.warnings(name).await, Vec::<String>::new(), "{name}");
+    }
+    bench.is_sound(&[&broker.password]).await;
 }

@@ -52,12 +52,17 @@ impl Broker {
     /// A broker of the test's own from the test bed, whose statistics are a second old at most. None: there is no test
     /// bed, and the test has said so.
     pub fn own(name: &str) -> Option<OwnBroker> {
+        Self::own_with(name, &[])
+    }
+
+    /// The same with further options of `testbed rabbitmq up`.
+    pub fn own_with(name: &str, options: &[&str]) -> Option<OwnBroker> {
         let Some(testbed) = variable("QS_TESTBED") else {
             skipped("QS_TESTBED names no test bed to start a broker with");
             return None;
         };
         let own = |broker| OwnBroker { broker, testbed: testbed.clone(), name: name.to_owned() };
-        run(&testbed, &["rabbitmq", "up", name, "--statistics-interval", "1000"]);
+        run(&testbed, &[&["rabbitmq", "up", name, "--statistics-interval", "1000"], options].concat());
         let printed = run(&testbed, &["rabbitmq", "env", name]);
         let variables: HashMap<&str, &str> =
             printed.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')).collect();

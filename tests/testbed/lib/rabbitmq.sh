@@ -28,13 +28,15 @@ rabbitmq_command() {
 rabbitmq_up() {
   local name=$1 home=$STATE/rabbitmq/$1
   shift
-  local image=3 certificate=server interval=5000 port
+  local image=3 certificate=server interval=5000 port setting
+  local -a further=()
   while (($# > 0)); do
     case $1 in
-      --image | --certificate | --statistics-interval) (($# > 1)) || die "$1 needs a value" ;;&
+      --image | --certificate | --statistics-interval | --setting) (($# > 1)) || die "$1 needs a value" ;;&
       --image) image=$2 && shift ;;
       --certificate) certificate=$2 && shift ;;
       --statistics-interval) interval=$2 && shift ;;
+      --setting) further+=("$2") && shift ;;
       *) die "rabbitmq up has no option '$1'" ;;
     esac
     shift
@@ -42,7 +44,10 @@ rabbitmq_up() {
   [[ $image =~ ^[34]$ ]] || die "--image takes 3 or 4, not '$image'"
   [[ $interval =~ ^[1-9][0-9]*$ ]] || die "--statistics-interval takes milliseconds, not '$interval'"
   check_certificate "$certificate"
-  local settings="IMAGE=$image CERTIFICATE=$certificate INTERVAL=$interval"
+  for setting in "${further[@]}"; do
+    [[ $setting =~ ^[a-z_.]+=[A-Za-z0-9_.]+$ ]] || die "--setting takes a line of rabbitmq.conf as KEY=VALUE, not '$setting'"
+  done
+  local settings="IMAGE=$image CERTIFICATE=$certificate INTERVAL=$interval${further[*]:+ ${further[*]}}"
   if [[ -e $home/settings ]]; then
     [[ $(<"$home/settings") == "$settings" ]] ||
       die "the RabbitMQ '$name' is up with other settings ($(<"$home/settings")): run 'testbed rabbitmq down $name' first"
@@ -60,7 +65,7 @@ rabbitmq_up() {
       echo "$port=$(reserve_port "rabbitmq-$name")"
     done >"$home/ports"
     cp "$PKI/ca.crt" "$PKI/$certificate.crt" "$PKI/$certificate.key" "$home/"
-    rabbitmq_configure "$name" "$certificate" "$interval"
+    rabbitmq_configure "$name" "$certificate" "$interval" "${further[@]}"
     printf '%s\n' "$settings" >"$home/settings"
   fi
   rabbitmq_start "$name"
@@ -77,7 +82,7 @@ rabbitmq_inside() {
   fi
 }
 
-# rabbitmq_configure NAME CERTIFICATE INTERVAL
+# rabbitmq_configure NAME CERTIFICATE INTERVAL SETTING...
 rabbitmq_configure() {
   local name=$1 home=$STATE/rabbitmq/$1 inside option
   inside=$(rabbitmq_inside "$name")
@@ -103,6 +108,7 @@ CONFIG
       echo "$option.verify = verify_peer"
       echo "$option.fail_if_no_peer_cert = false"
     done
+    if (($# > 3)); then printf '%s\n' "${@:4}"; fi
   } >"$home/rabbitmq.conf"
   echo '[rabbitmq_management].' >"$home/plugins"
   touch "$home/environment"
