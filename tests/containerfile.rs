@@ -63,7 +63,7 @@ fn images_are_built_with_the_cargo_auditable_of_make_sbom() {
 }
 
 #[test]
-fn pin_images_writes_the_digests_of_the_registry_and_nothing_else() {
+fn pin_images_writes_only_the_digests_of_the_registry() {
     let work = tempfile::tempdir().unwrap();
     let (containerfile, skopeo) = (work.path().join("Containerfile"), work.path().join("skopeo"));
     fs::write(&containerfile, CONTAINERFILE).unwrap();

@@ -47,7 +47,7 @@ fn literals(path: &str) -> Words {
 }
 
 #[test]
-fn every_queue_scaler_in_the_documents_is_valid_and_nothing_in_it_would_be_ignored() {
+fn every_queue_scaler_in_the_documents_is_valid() {
     let block = Regex::new(r"(?s)```yaml\n(.*?)```").unwrap();
     let mut checked = 0;
     for page in pages() {
@@ -95,7 +95,7 @@ fn the_figure_shows_the_gates_in_the_order_of_the_code() {
 }
 
 #[test]
-fn every_condition_has_its_section_and_every_section_its_condition() {
+fn conditions_and_their_sections_agree() {
     let conditions = read(CONDITIONS);
     let headings = found(r"(?m)^### (\w+)$", section(&conditions, "## Conditions"));
     assert_same(&words(&condition::ALL), &headings, CONDITIONS);
@@ -292,7 +292,7 @@ fn fenced(text: &str) -> Vec<(String, String)> {
 const CATALOGUE: &str = "tests/cases/README.md";
 
 #[test]
-fn every_case_number_of_a_test_is_in_the_catalogue_and_every_tested_case_has_a_test() {
+fn case_numbers_of_tests_and_of_the_catalogue_agree() {
     let mut tested = Words::new();
     let names = Regex::new(r"fn ((?:[krcsl][0-9]+_)+)[a-z]").unwrap();
     for path in files_below("src", "rs").into_iter().chain(files_below("tests", "rs")) {

@@ -114,7 +114,7 @@ fn every_example_is_of_a_kind_that_is_checked_here() {
 }
 
 #[test]
-fn every_queue_scaler_is_valid_and_nothing_in_it_would_be_ignored() {
+fn every_example_queue_scaler_is_valid() {
     for example in of_kind("QueueScaler") {
         let object: QueueScaler = example.parse();
         if let Err(error) = plan::validate(&object, "default") {
@@ -187,7 +187,7 @@ fn every_value_that_is_taken_from_the_config_map_is_there() {
 }
 
 #[test]
-fn the_kafka_example_scales_its_own_consumer_by_the_group_that_this_one_joins() {
+fn the_kafka_example_scales_its_consumer_by_its_group() {
     let (deployment, container) = consumer("kafka");
     let object = queue_scaler("kafka");
     assert_eq!(deployment.metadata.name, Some(object.spec.scale_target_ref.name));
@@ -199,7 +199,7 @@ fn the_kafka_example_scales_its_own_consumer_by_the_group_that_this_one_joins() 
 }
 
 #[test]
-fn the_rabbitmq_example_scales_its_own_consumer_by_the_queue_that_this_one_reads() {
+fn the_rabbitmq_example_scales_its_consumer_by_its_queue() {
     let (deployment, container) = consumer("rabbitmq");
     let object = queue_scaler("rabbitmq");
     assert_eq!(deployment.metadata.name, Some(object.spec.scale_target_ref.name));

@@ -210,7 +210,7 @@ async fn until_end(reader: &mut KafkaReader, topic: &str, end: u64) {
 }
 
 #[tokio::test]
-async fn markers_of_transactions_are_no_backlog_from_the_second_reading() {
+async fn transaction_markers_are_no_backlog_after_two_readings() {
     let Some(Setting { mut admin, mut reader, topic, group }) = setting(1).await else { return };
     let transaction = admin.begin(&unique("transaction"), &topic, 0, 30).await;
     admin.end(transaction, true).await;

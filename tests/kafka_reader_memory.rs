@@ -81,7 +81,7 @@ async fn neighbour() -> (FakeKafka, KafkaReader, One) {
 }
 
 #[tokio::test]
-async fn a_cluster_beyond_the_budget_costs_less_than_16_mib_and_delays_nobody() {
+async fn a_cluster_over_the_budget_costs_less_than_16_mib() {
     let _alone = ALONE.lock().await;
     let (_kafka, mut healthy, mut healthy_one) = neighbour().await;
     let mut before = None;

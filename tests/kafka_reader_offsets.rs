@@ -68,7 +68,7 @@ fn uncommitted(backlog: &Backlog) -> Option<(Vec<String>, u64)> {
 }
 
 #[tokio::test]
-async fn committed_partitions_count_from_their_commit_at_zero_replicas() {
+async fn partitions_count_from_their_commit_at_zero_replicas() {
     for reset in [Latest, Earliest] {
         let Some(mut case) = Case::new(reset).await else { return };
         for partition in [1, 2] {

@@ -112,7 +112,7 @@ async fn goes_on_with_other_credentials() -> Option<()> {
 }
 
 #[tokio::test]
-async fn k18_a_new_reader_with_other_credentials_goes_on_where_the_old_one_was() {
+async fn k18_a_reader_with_new_credentials_continues_the_readings() {
     goes_on_with_other_credentials().await;
 }
 

@@ -208,7 +208,7 @@ fn every_allowed_place_exists_and_has_a_reason() {
 }
 
 #[test]
-fn words_are_found_in_messages_and_help_and_not_in_tests_or_comments() {
+fn words_are_found_in_messages_and_help_only() {
     let source = r##"
         //! What is told.
         /// Tells what is read.

@@ -224,7 +224,7 @@ async fn a_stream_is_refused_also_when_only_amqp_is_left() {
 }
 
 #[tokio::test]
-async fn r1_a_deleted_queue_is_not_found_and_is_never_declared_by_reading() {
+async fn r1_a_deleted_queue_is_never_declared_by_reading() {
     let Some(broker) = Broker::from_env() else { return };
     let vhost = broker.fresh_vhost("qs deleted").await;
     vhost.declare("stays", "classic").await;
@@ -286,7 +286,7 @@ async fn a_name_longer_than_amqp_allows_is_a_missing_queue() {
 }
 
 #[tokio::test]
-async fn r5_without_the_management_api_ready_messages_are_a_lower_bound() {
+async fn r5_by_amqp_alone_ready_messages_are_a_lower_bound() {
     let Some(broker) = Broker::from_env() else { return };
     let vhost = broker.fresh_vhost("qs management down").await;
     for queue in ["empty", "filled"] {
@@ -318,7 +318,7 @@ async fn r5_without_the_management_api_ready_messages_are_a_lower_bound() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_broker_closes_is_replaced_at_the_next_poll() {
+async fn a_closed_connection_is_replaced_at_the_next_poll() {
     let Some(broker) = Broker::from_env() else { return };
     let vhost = broker.fresh_vhost("qs closed connection").await;
     vhost.declare("orders", "classic").await;

@@ -177,7 +177,7 @@ async fn a_refusal_ends_the_other_requests_of_the_poll() {
 }
 
 #[tokio::test]
-async fn while_the_management_api_asks_to_wait_amqp_gives_a_lower_bound() {
+async fn amqp_gives_a_lower_bound_while_management_asks_to_wait() {
     let server = MockServer::start().await;
     let refusal = ResponseTemplate::new(429).insert_header("retry-after", "30");
     Mock::given(any()).respond_with(refusal).mount(&server).await;

@@ -106,7 +106,7 @@ async fn an_https_management_api_is_read() {
 }
 
 #[tokio::test]
-async fn a_bad_certificate_of_the_management_api_is_named_by_its_fault() {
+async fn a_bad_management_certificate_is_named_by_its_fault() {
     let (right, sibling) = (authority(), authority());
     for (issuer, name, last_year, fault) in [
         (&right, "127.0.0.1", 2020, "expired"),

@@ -106,7 +106,7 @@ fn the_page_needs_nothing_from_anywhere_and_shows_every_chart() {
 }
 
 #[test]
-fn the_page_and_the_table_of_a_slow_load_do_not_say_that_there_is_none() {
+fn a_slow_load_is_in_the_page_and_in_the_table() {
     let folder = Folder::new(SCALER, "timestamp,value\n0,72\n7200,36\n14400,0\n");
     let text = folder.prints(&[&CERTAIN[..], &["--report=report.html"]].concat());
     let page = std::fs::read_to_string(folder.path("report.html")).unwrap();

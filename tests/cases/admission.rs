@@ -83,7 +83,7 @@ async fn definition(bench: &Bench) -> Value {
 }
 
 #[tokio::test]
-async fn s11_every_bound_of_the_schema_is_enforced_with_the_path_of_the_field() {
+async fn s11_every_bound_is_enforced_with_the_path_of_the_field() {
     let Some(bench) = Bench::without_operator("bounds").await else { return };
     let schema = definition(&bench).await;
     let mut tried = 0;
@@ -114,7 +114,7 @@ async fn a_policy_may_be_left_out() {
 }
 
 #[tokio::test]
-async fn every_rule_about_several_fields_is_enforced_with_path_and_way_out() {
+async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
     let Some(bench) = Bench::without_operator("rules").await else { return };
     let (k, r) = ("/spec/source/kafka", "/spec/source/rabbitmq");
     let table: Vec<Refused> = vec![
@@ -333,7 +333,7 @@ async fn what_the_schema_does_not_know_is_refused_in_every_object() {
 }
 
 #[tokio::test]
-async fn what_only_the_operator_can_see_makes_the_object_invalid_and_leaves_its_target_alone() {
+async fn what_admission_cannot_check_makes_the_object_invalid() {
     let Some(mut bench) = Bench::start("invalid").await else { return };
     let (k, r) = ("/spec/source/kafka", "/spec/source/rabbitmq");
     let table: Vec<Refused> = vec![

@@ -52,17 +52,17 @@ async fn away(name: &str, line: Line) {
 }
 
 #[tokio::test]
-async fn c1_back_from_a_refusing_api_server_each_target_is_written_once_to_what_is_right_now() {
+async fn c1_after_a_refusing_api_server_each_target_is_written_once() {
     away("c1-cut", Line::Cut).await;
 }
 
 #[tokio::test]
-async fn c1_back_from_a_silent_api_server_each_target_is_written_once_to_what_is_right_now() {
+async fn c1_after_a_silent_api_server_each_target_is_written_once() {
     away("c1-silent", Line::Silent).await;
 }
 
 #[tokio::test]
-async fn c4_a_write_that_conflicts_is_decided_anew_at_most_three_times_before_the_next_poll() {
+async fn c4_a_conflicting_write_is_decided_again_three_times_a_poll() {
     let Some((mut scaled, proxy)) = through_proxy("c4").await else { return };
     scaled.bench.deployment("orders", 1).await;
     scaled.backlog(300).await;
@@ -89,7 +89,7 @@ async fn c4_a_write_that_conflicts_is_decided_anew_at_most_three_times_before_th
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_is_lost_is_known_as_our_own_and_not_repeated() {
+async fn a_write_whose_answer_is_lost_is_not_repeated() {
     let Some((mut scaled, proxy)) = through_proxy("lost-answer").await else { return };
     scaled.deployment("orders").await;
     scaled.bench.until_reason("orders", "Idle").await;
@@ -110,7 +110,7 @@ async fn a_write_whose_answer_is_lost_is_known_as_our_own_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn c16_without_the_right_to_scale_the_operator_says_so_and_goes_on_once_it_is_granted() {
+async fn c16_a_missing_right_to_scale_is_reported_until_granted() {
     let Some(mut scaled) = Scaled::start("c16").await else { return };
     scaled.deployment("orders").await;
     scaled.bench.until_reason("orders", "Idle").await;
@@ -140,7 +140,7 @@ async fn c16_without_the_right_to_scale_the_operator_says_so_and_goes_on_once_it
 }
 
 #[tokio::test]
-async fn all_objects_are_served_from_the_start_although_the_targets_come_in_late() {
+async fn all_objects_are_served_although_their_targets_are_late() {
     let Some(mut scaled) = Scaled::without_operator("late").await else { return };
     for number in 0..10 {
         scaled.deployment(&format!("orders-{number}")).await;
@@ -164,7 +164,7 @@ async fn all_objects_are_served_from_the_start_although_the_targets_come_in_late
 
 // Applied in one go, a workload and its QueueScaler come by two watches, in any order.
 #[tokio::test]
-async fn a_target_that_the_watch_has_not_told_of_yet_is_scaled_and_not_called_missing() {
+async fn a_target_that_the_watch_has_not_reported_yet_is_scaled() {
     let Some(mut scaled) = Scaled::without_operator("unwatched").await else { return };
     let proxy = ApiProxy::start(&scaled.bench, "unwatched");
     proxy.unwatched("/deployments");

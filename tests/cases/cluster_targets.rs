@@ -18,7 +18,7 @@ use crate::support::scaled::Scaled;
 const SOME_POLLS: Duration = Duration::from_secs(4);
 
 #[tokio::test]
-async fn c10_a_target_that_is_gone_is_told_once_and_only_its_successor_is_written() {
+async fn c10_a_deleted_target_is_reported_once_and_not_written() {
     let Some(mut scaled) = Scaled::without_operator("c10").await else { return };
     let proxy = ApiProxy::start(&scaled.bench, "one");
     let operator = scaled.bench.start_operator_by(&proxy.kubeconfig, "one", &[]);
@@ -57,7 +57,7 @@ async fn c10_a_target_that_is_gone_is_told_once_and_only_its_successor_is_writte
 }
 
 #[tokio::test]
-async fn c11_a_horizontal_pod_autoscaler_on_the_target_stops_scaling_until_it_is_removed() {
+async fn c11_an_hpa_on_the_target_stops_scaling_until_removed() {
     let Some(mut scaled) = Scaled::start("c11").await else { return };
     scaled.deployment("orders").await;
     scaled.backlog(200).await;
@@ -99,7 +99,7 @@ async fn c11_a_horizontal_pod_autoscaler_on_the_target_stops_scaling_until_it_is
 }
 
 #[tokio::test]
-async fn c12_of_two_queue_scalers_on_one_target_the_older_acts_and_the_younger_says_so() {
+async fn c12_of_two_queue_scalers_on_a_target_the_older_acts() {
     let Some(mut scaled) = Scaled::start("c12").await else { return };
     scaled.deployment("orders").await;
     scaled.bench.until_reason("orders", "Idle").await;
@@ -195,7 +195,7 @@ impl Drop for Kind {
 }
 
 #[tokio::test]
-async fn any_kind_with_a_scale_can_be_a_target_once_the_operator_may_write_it() {
+async fn any_kind_with_a_scale_subresource_can_be_a_target() {
     let Some(mut scaled) = Scaled::start("kind").await else { return };
     let namespace = scaled.bench.namespace.clone();
     let kind = Kind::install(&namespace);
@@ -249,7 +249,7 @@ async fn a_custom_resource_that_does_not_set_its_replicas_is_named() {
 }
 
 #[tokio::test]
-async fn kinds_without_a_scale_and_kinds_that_do_not_exist_are_not_scalable() {
+async fn kinds_without_a_scale_and_unknown_kinds_are_not_scalable() {
     let Some(mut scaled) = Scaled::start("no-scale").await else { return };
     let table = [("config", "v1", "ConfigMap"), ("unknown", "nowhere.example.com/v1", "Crew")];
     for (name, version, kind) in table {

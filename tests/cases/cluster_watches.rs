@@ -20,7 +20,7 @@ async fn through_proxy(name: &str) -> Option<(Scaled, ApiProxy)> {
 }
 
 #[tokio::test]
-async fn c3_expired_watches_are_listed_again_without_a_further_decision() {
+async fn c3_expired_watches_are_listed_again_without_a_decision() {
     let Some((mut scaled, proxy)) = through_proxy("c3").await else { return };
     scaled.deployment("orders").await;
     scaled.backlog(200).await;
@@ -41,7 +41,7 @@ async fn c3_expired_watches_are_listed_again_without_a_further_decision() {
 }
 
 #[tokio::test]
-async fn a_list_that_hangs_after_a_watch_expired_is_ended_and_reported() {
+async fn a_list_that_hangs_after_an_expired_watch_is_reported() {
     let Some((mut scaled, proxy)) = through_proxy("silent-list").await else { return };
     scaled.deployment("orders").await;
     scaled.bench.until_reason("orders", "Idle").await;
@@ -82,7 +82,7 @@ fn grant(bench: &Bench, rules: &Value) {
 }
 
 #[tokio::test]
-async fn a_forbidden_watch_is_reported_in_status_readiness_and_metrics() {
+async fn a_forbidden_watch_is_in_status_readiness_and_metrics() {
     let Some(mut scaled) = Scaled::without_operator("forbidden").await else { return };
     let granted = without_rights(&scaled.bench, "deployments");
     scaled.deployment("orders").await;

@@ -27,7 +27,7 @@ async fn reported(scaled: &Scaled, times: usize) {
 }
 
 #[tokio::test]
-async fn one_change_by_hand_is_told_and_put_right_and_a_second_one_is_a_dispute() {
+async fn a_second_change_by_hand_is_an_external_writer() {
     let Some(mut scaled) = Scaled::start("by-hand").await else { return };
     scaled.deployment("orders").await;
     scaled.backlog(300).await;
@@ -88,7 +88,7 @@ async fn while_nothing_changes_nothing_is_written_but_the_lease() {
 }
 
 #[tokio::test]
-async fn c18_a_maximum_below_the_replicas_clamps_them_at_the_next_poll_and_a_minimum_above_it_is_refused() {
+async fn c18_a_lowered_maximum_takes_effect_at_the_next_poll() {
     let Some(mut scaled) = Scaled::start("c18").await else { return };
     scaled.deployment("orders").await;
     scaled.backlog(600).await;

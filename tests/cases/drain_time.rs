@@ -28,7 +28,7 @@ async fn consumers(name: &str) -> Option<(KafkaConsumers, Followed)> {
 }
 
 #[tokio::test]
-async fn drain_time_kafka_rate_is_learned_and_the_backlog_is_gone_in_time() {
+async fn drain_time_kafka_learns_the_rate_and_clears_in_time() {
     const TARGET: u64 = 100;
     let Some((consumers, mut counts)) = consumers("learned").await else { return };
     let _arrivals = consumers.arrivals(ARRIVALS);
@@ -45,7 +45,7 @@ async fn drain_time_kafka_rate_is_learned_and_the_backlog_is_gone_in_time() {
 }
 
 #[tokio::test]
-async fn drain_time_rate_is_not_forgotten_when_the_operator_is_restarted() {
+async fn drain_time_keeps_the_rate_over_a_restart() {
     let Some((mut consumers, mut counts)) = consumers("restart").await else { return };
     consumers.scale(json!({"targetSeconds": 60}), json!({"minReplicas": 3, "maxReplicas": 3})).await;
     let learned = consumers.orders.until_learned().await;
@@ -70,7 +70,7 @@ async fn drain_time_rate_is_not_forgotten_when_the_operator_is_restarted() {
 }
 
 #[tokio::test]
-async fn drain_time_rolling_update_lowers_nothing_and_leaves_the_rate_as_a_first_guess() {
+async fn drain_time_keeps_rate_and_replicas_in_a_rolling_update() {
     let Some((consumers, mut counts)) = consumers("rollout").await else { return };
     let _arrivals = consumers.arrivals(ARRIVALS);
     consumers.scale(json!({"targetSeconds": 120}), json!({"minReplicas": 3, "maxReplicas": 6})).await;

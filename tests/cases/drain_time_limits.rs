@@ -21,7 +21,7 @@ fn known_rate(target_seconds: u32) -> Value {
 }
 
 #[tokio::test]
-async fn drain_time_poison_message_is_named_and_its_partition_left_out_until_it_is_skipped() {
+async fn drain_time_leaves_out_the_partition_of_a_poison_message() {
     const BEHIND_IT: usize = 1200;
     let Some(mut consumers) = KafkaConsumers::start("poison", 6).await else { return };
     let (topic, bounds) = (consumers.queue.topic.clone(), json!({"minReplicas": 2, "maxReplicas": 6}));
@@ -50,7 +50,7 @@ async fn drain_time_poison_message_is_named_and_its_partition_left_out_until_it_
 }
 
 #[tokio::test]
-async fn drain_time_stalled_group_gets_no_more_consumers_until_it_moves_again() {
+async fn drain_time_kafka_adds_no_replicas_to_a_stalled_group() {
     let Some(mut consumers) = KafkaConsumers::start("stalled", 6).await else { return };
     let (database, address) = consumers.database(1000);
     consumers.backlog(240, 6).await;
@@ -80,7 +80,7 @@ async fn drain_time_stalled_group_gets_no_more_consumers_until_it_moves_again() 
 }
 
 #[tokio::test]
-async fn drain_time_saturated_database_is_not_answered_with_all_consumers_until_it_is_faster() {
+async fn drain_time_does_not_scale_up_on_a_saturated_database() {
     const MAXIMUM: i32 = 24;
     let Some(mut consumers) = KafkaConsumers::start("saturated", MAXIMUM).await else { return };
     // A tenth less than three consumers could do.
@@ -113,7 +113,7 @@ async fn drain_time_saturated_database_is_not_answered_with_all_consumers_until_
 }
 
 #[tokio::test]
-async fn drain_time_hot_key_is_named_and_gets_no_consumers_that_could_not_help() {
+async fn drain_time_names_a_hot_key_and_adds_no_replicas_for_it() {
     const BACKLOG: usize = 2600;
     let Some(mut consumers) = KafkaConsumers::start("hot", 6).await else { return };
     let topic = consumers.queue.topic.clone();

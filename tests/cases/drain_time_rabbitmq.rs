@@ -8,7 +8,7 @@ use crate::support::consumers::{ORDERS, is_near};
 use crate::support::rabbitmq_consumers::RabbitMqConsumers;
 
 #[tokio::test]
-async fn drain_time_rabbitmq_rate_is_learned_and_the_backlog_is_gone_in_time() {
+async fn drain_time_rabbitmq_learns_the_rate_and_clears_in_time() {
     const RATE: i64 = 4;
     const TARGET: Duration = Duration::from_secs(170);
     let Some(consumers) = RabbitMqConsumers::start("acknowledged", "quorum").await else { return };
@@ -37,7 +37,7 @@ async fn drain_time_rabbitmq_rate_is_learned_and_the_backlog_is_gone_in_time() {
 }
 
 #[tokio::test]
-async fn drain_time_rabbitmq_stalled_consumers_get_no_more_until_they_acknowledge_again() {
+async fn drain_time_rabbitmq_adds_no_replicas_to_a_stall() {
     const RATE: i64 = 10;
     let Some(consumers) = RabbitMqConsumers::start("unacknowledged", "quorum").await else { return };
     let (database, address) = consumers.database(1000);

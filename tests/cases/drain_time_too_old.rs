@@ -66,7 +66,7 @@ async fn are_hurried(orders: &Consumers, came: Instant, hurry: impl Future<Outpu
 }
 
 #[tokio::test]
-async fn drain_time_kafka_messages_that_would_get_too_old_are_hurried() {
+async fn drain_time_kafka_keeps_to_the_age_of_messages() {
     let Some(mut consumers) = KafkaConsumers::start("aged", 6).await else { return };
     consumers.old_backlog(MESSAGES, 6, AGE).await;
     let came = Instant::now();
@@ -76,7 +76,7 @@ async fn drain_time_kafka_messages_that_would_get_too_old_are_hurried() {
 }
 
 #[tokio::test]
-async fn drain_time_rabbitmq_messages_that_would_get_too_old_are_hurried() {
+async fn drain_time_rabbitmq_keeps_to_the_age_of_messages() {
     // Of the messages of a quorum queue the broker does not tell when they were sent.
     let Some(consumers) = RabbitMqConsumers::start("sent", "classic").await else { return };
     let sent = std::time::SystemTime::now() - AGE;

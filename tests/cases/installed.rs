@@ -73,7 +73,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn s8_the_chart_works_unmodified_in_a_restricted_namespace_and_leaves_the_definitions_when_it_goes() {
+async fn s8_the_chart_works_unmodified_in_a_restricted_namespace() {
     let Some(mut scene) = Scene::set("s8").await else { return };
     assert_eq!(scene.release.pods(".status.conditions[?(@.type=='Ready')].status"), "True");
     let bench = &scene.bench;
@@ -129,7 +129,7 @@ async fn consumers(scene: &Scene) {
 
 // The whole product, end to end: image, chart, operator pod, real broker, real consumers.
 #[tokio::test]
-async fn installed_operator_adds_consumers_for_a_backlog_until_they_have_processed_it() {
+async fn an_installed_operator_scales_up_and_back_for_a_backlog() {
     let Some(worker) = variable("QS_WORKER") else {
         skipped("QS_WORKER names no program made from examples/worker");
         return;

@@ -42,7 +42,7 @@ async fn five_replicas(
 // 18 s with a poll each second stand for 10 minutes. What would take the replicas away if nothing were known to be
 // nothing is due 12 s after the queue became empty.
 #[tokio::test]
-async fn k1_k2_a_dead_cluster_changes_no_replica_but_for_a_fallback_at_its_third_failed_poll() {
+async fn k1_k2_a_dead_cluster_changes_replicas_only_by_fallback() {
     let Some(cluster) = KafkaCluster::up("k1", &[]).await else { return };
     let Some(mut bench) = Bench::start("k1").await else { return };
     let fallback = json!({"pollPeriodSeconds": 3, "fallback": {"afterFailedPolls": 3, "replicas": 8}});
@@ -86,7 +86,7 @@ async fn k1_k2_a_dead_cluster_changes_no_replica_but_for_a_fallback_at_its_third
 }
 
 #[tokio::test]
-async fn k4_k5_a_dead_broker_of_three_lets_what_is_left_raise_replicas_and_never_lower_them() {
+async fn k4_k5_a_dead_broker_of_three_never_lowers_replicas() {
     let Some(cluster) = KafkaCluster::up("k4", &["--brokers", "3"]).await else { return };
     let Some(mut bench) = Bench::start("k4").await else { return };
     let mut live = KafkaQueue::on(cluster.bootstrap(), 12).await;

@@ -75,7 +75,7 @@ async fn scaled(bench: &Bench, name: &str, source: Value) {
 }
 
 #[tokio::test]
-async fn kafka_over_tls_scales_with_every_sasl_mechanism_and_with_a_client_certificate() {
+async fn kafka_over_tls_scales_with_every_kind_of_login() {
     let Some(secured) = Secured::from_env() else { return };
     let Some(mut queue) = KafkaQueue::on_main(12).await else { return };
     let Some(mut bench) = Bench::start("secure").await else { return };
@@ -110,7 +110,7 @@ async fn kafka_over_tls_scales_with_every_sasl_mechanism_and_with_a_client_certi
 
 // 20 polls stand for 10 minutes: an attempt each poll would lock the account.
 #[tokio::test]
-async fn k17_a_wrong_password_is_tried_once_and_not_with_every_poll_until_the_secret_changes() {
+async fn k17_a_wrong_password_is_tried_once_until_the_secret_changes() {
     let Some(secured) = Secured::from_env() else { return };
     let Some(mut queue) = KafkaQueue::on_main(10).await else { return };
     let Some(mut bench) = Bench::start("k17").await else { return };
@@ -171,7 +171,7 @@ async fn k18_rotated_credentials_are_used_without_a_failed_poll() {
 }
 
 #[tokio::test]
-async fn k19_a_certificate_that_does_not_fit_is_refused_by_name_and_nothing_is_sent_in_clear() {
+async fn k19_a_bad_certificate_is_refused_and_its_fault_named() {
     let Some(secured) = Secured::from_env() else { return };
     let (expired, elsewhere, bench) = tokio::join!(
         KafkaCluster::up("k19-expired", &["--sasl", "--certificate", "expired"]),

@@ -22,7 +22,7 @@ async fn until_backlog(bench: &Bench, backlog: i64) -> QueueScaler {
 
 // 20 polls stand for the half hour.
 #[tokio::test]
-async fn k7_a_topic_deleted_with_a_backlog_is_named_and_changes_no_replica_and_is_not_created_again() {
+async fn k7_a_deleted_topic_is_named_and_not_created_again() {
     let Some(mut queue) = KafkaQueue::on_main(10).await else { return };
     let Some(mut bench) = Bench::start("k7").await else { return };
     queue.produce(0, 10_000).await;
@@ -73,7 +73,7 @@ async fn k9_new_partitions_raise_what_a_backlog_can_use() {
 
 // 110 thousand messages of which 10 thousand are not retained stand for a million and 900 thousand.
 #[tokio::test]
-async fn k10_a_deleted_group_that_starts_at_the_beginning_has_exactly_what_is_retained_as_backlog() {
+async fn k10_a_deleted_group_has_all_retained_messages_as_backlog() {
     let Some(mut queue) = KafkaQueue::on_main(10).await else { return };
     let Some(mut bench) = Bench::start("k10").await else { return };
     queue.produce(3, 110_000).await;
@@ -93,7 +93,7 @@ async fn k10_a_deleted_group_that_starts_at_the_beginning_has_exactly_what_is_re
 }
 
 #[tokio::test]
-async fn k12_a_group_that_starts_at_the_end_and_never_committed_keeps_one_replica() {
+async fn k12_a_group_without_commits_keeps_one_replica() {
     let Some(mut queue) = KafkaQueue::on_main(3).await else { return };
     let Some(mut bench) = Bench::start("k12").await else { return };
     queue.produce(0, 500).await;
@@ -117,7 +117,7 @@ async fn k12_a_group_that_starts_at_the_end_and_never_committed_keeps_one_replic
 }
 
 #[tokio::test]
-async fn kafka_topic_pattern_adds_up_what_it_matches_as_a_whole_and_sees_new_topics() {
+async fn kafka_topic_pattern_adds_up_topics_and_finds_new_ones() {
     let Some(mut queue) = KafkaQueue::on_main(4).await else { return };
     let Some(mut bench) = Bench::start("pattern").await else { return };
     let topic = |suffix: &str| format!("{}-{suffix}", queue.topic);

@@ -59,12 +59,12 @@ async fn taken_over(
 }
 
 #[tokio::test]
-async fn c7_a_leader_that_was_stopped_is_replaced_and_writes_nothing_when_it_goes_on() {
+async fn c7_a_stopped_leader_is_replaced_and_writes_no_more() {
     taken_over("c7-stopped", |one, _| one.signal("STOP"), |one, _| one.signal("CONT")).await;
 }
 
 #[tokio::test]
-async fn c7_a_leader_cut_off_from_the_api_server_is_replaced_and_writes_nothing_when_it_is_back() {
+async fn c7_a_cut_off_leader_is_replaced_and_writes_no_more() {
     let line = |line| move |_: &Operator, proxy: &ApiProxy| proxy.line(line);
     taken_over("c7-silent", line(Line::Silent), line(Line::Up)).await;
 }
@@ -72,7 +72,7 @@ async fn c7_a_leader_cut_off_from_the_api_server_is_replaced_and_writes_nothing_
 /// Every accepted write of replicas is a new generation of the Deployment if it changes them, so that as many
 /// generations as changes of the backlog mean that no write was done twice.
 #[tokio::test]
-async fn c8_leaders_killed_again_and_again_are_replaced_and_no_write_is_done_twice() {
+async fn c8_killed_leaders_are_replaced_and_no_write_is_done_twice() {
     let kills = std::env::var("QS_C8_KILLS").map_or(5, |kills| kills.parse().unwrap());
     let lease = Duration::from_secs(5);
     let Some(mut scaled) = Scaled::without_operator("c8").await else { return };
@@ -157,7 +157,7 @@ async fn killed_at(name: &str, fault: Fault) -> Option<Value> {
 }
 
 #[tokio::test]
-async fn c19_killed_before_or_after_its_write_arrives_the_operator_comes_to_the_same_result() {
+async fn c19_a_kill_around_a_write_does_not_change_the_result() {
     let Some(clean) = killed_at("c19-clean", Fault::None).await else { return };
     assert_eq!(killed_at("c19-before", Fault::HoldBefore).await, Some(clean.clone()));
     assert_eq!(killed_at("c19-after", Fault::HoldAfter).await, Some(clean));

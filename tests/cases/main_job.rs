@@ -35,7 +35,7 @@ async fn until_backlog(bench: &Bench, backlog: i64) -> QueueScaler {
 }
 
 #[tokio::test]
-async fn kafka_backlog_up_means_replicas_up_in_one_step_and_gone_means_down() {
+async fn kafka_replicas_follow_the_backlog_up_in_one_step_and_down() {
     let Some((mut bench, mut queue, mut counts)) = orders("main-kafka").await else { return };
     scale(&bench, &queue, json!({"maxReplicas": 10})).await;
     bench.until_reason("orders", "Idle").await;
@@ -51,7 +51,7 @@ async fn kafka_backlog_up_means_replicas_up_in_one_step_and_gone_means_down() {
 }
 
 #[tokio::test]
-async fn kafka_replicas_are_whole_shares_of_the_partitions_whatever_the_backlog() {
+async fn kafka_replicas_are_whole_shares_of_the_partitions() {
     let Some((mut bench, mut queue, mut counts)) = orders("shares").await else { return };
     scale(&bench, &queue, json!({})).await;
     let mut produced = 0;
@@ -71,7 +71,7 @@ async fn kafka_replicas_are_whole_shares_of_the_partitions_whatever_the_backlog(
 
 // 4 s stand for the window of 300 s, and 4 replicas in 3 s for a quarter of them in a minute.
 #[tokio::test]
-async fn kafka_replicas_go_down_after_the_window_and_as_fast_as_the_policies_allow() {
+async fn kafka_replicas_go_down_by_window_and_policies() {
     let Some((mut bench, mut queue, mut counts)) = orders("down").await else { return };
     let window = json!({"scaleDown": {"stabilizationWindowSeconds": 4, "policies": [
         {"type": "Pods", "value": 4, "periodSeconds": 3}, {"type": "Percent", "value": 25, "periodSeconds": 3},
@@ -92,7 +92,7 @@ async fn kafka_replicas_go_down_after_the_window_and_as_fast_as_the_policies_all
 }
 
 #[tokio::test]
-async fn kafka_replicas_go_to_zero_and_from_there_directly_to_what_is_needed() {
+async fn kafka_replicas_go_to_zero_and_back_in_one_step() {
     let Some((mut bench, mut queue, mut counts)) = orders("zero").await else { return };
     scale(&bench, &queue, json!({"minReplicas": 0, "activationBacklog": 50})).await;
     assert_eq!(counts.until(0).await, [1, 0]);
@@ -119,7 +119,7 @@ async fn kafka_replicas_go_to_zero_and_from_there_directly_to_what_is_needed() {
 }
 
 #[tokio::test]
-async fn kafka_backlog_is_decided_on_without_a_write_in_dry_run_and_only_observed_while_paused() {
+async fn kafka_dry_run_decides_and_pause_observes_without_a_write() {
     let Some((mut bench, mut queue, mut counts)) = orders("modes").await else { return };
     queue.produce(0, 600).await;
     bench

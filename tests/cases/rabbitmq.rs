@@ -52,7 +52,7 @@ fn quality(object: &QueueScaler) -> String {
 
 // 20 polls stand for 1,000: one connection left behind by each would show just as well.
 #[tokio::test]
-async fn r1_a_deleted_queue_is_named_and_changes_no_replica_and_leaves_no_connection_behind() {
+async fn r1_a_deleted_queue_is_named_and_changes_no_replica() {
     let Some(broker) = Broker::from_env() else { return };
     let Some(mut bench) = Bench::start("r1").await else { return };
     let vhost = broker.fresh_vhost(&bench.namespace).await;
@@ -81,7 +81,7 @@ async fn r1_a_deleted_queue_is_named_and_changes_no_replica_and_leaves_no_connec
 }
 
 #[tokio::test]
-async fn r3_messages_that_are_delivered_and_not_acknowledged_count_and_remove_no_replica() {
+async fn r3_unacknowledged_messages_count_and_keep_the_replicas() {
     let Some(broker) = Broker::from_env() else { return };
     let Some(mut bench) = Bench::start("r3").await else { return };
     let vhost = broker.fresh_vhost(&bench.namespace).await;
@@ -108,7 +108,7 @@ async fn r3_messages_that_are_delivered_and_not_acknowledged_count_and_remove_no
 }
 
 #[tokio::test]
-async fn r5_an_empty_queue_by_amqp_alone_is_at_least_zero_and_removes_no_replica() {
+async fn r5_an_empty_queue_by_amqp_alone_removes_no_replica() {
     let Some(mut bench) = Bench::start("r5").await else { return };
     let Some(own) = Broker::own(&unique("r5")) else { return };
     let vhost = own.broker.fresh_vhost("r5").await;
@@ -136,7 +136,7 @@ async fn r5_an_empty_queue_by_amqp_alone_is_at_least_zero_and_removes_no_replica
 }
 
 #[tokio::test]
-async fn r11_a_zero_between_two_polls_with_messages_removes_no_replica() {
+async fn r11_a_zero_between_two_backlogs_removes_no_replica() {
     let Some(mut bench) = Bench::start("r11").await else { return };
     let Some(own) = Broker::own(&unique("r11")) else { return };
     let vhost = own.broker.fresh_vhost("r11").await;

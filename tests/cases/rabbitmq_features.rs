@@ -100,7 +100,7 @@ async fn rabbitmq_quorum_queue_over_tls_scales_up_and_down() {
 }
 
 #[tokio::test]
-async fn rabbitmq_queue_pattern_adds_up_what_it_matches_as_a_whole_and_sees_new_queues() {
+async fn rabbitmq_queue_pattern_adds_up_queues_and_finds_new_ones() {
     let Some(broker) = Broker::from_env() else { return };
     let Some(mut bench) = Bench::start("pattern").await else { return };
     let vhost = broker.fresh_vhost(&bench.namespace).await;

@@ -24,7 +24,7 @@ fn rabbitmq(url: &str, secret: Value) -> Value {
 }
 
 #[tokio::test]
-async fn s1_a_namespace_in_a_reference_is_refused_and_another_namespace_is_never_read() {
+async fn s1_a_reference_never_reads_another_namespace() {
     let Some(mut bench) = Bench::start("s1").await else { return };
     let reference = json!({"name": "treasure", "namespace": "elsewhere"});
     let spec = rabbitmq("http://10.213.0.1:15672", reference);
@@ -185,7 +185,7 @@ fn rights(account: &str, namespace: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn s7_limited_to_a_namespace_the_operator_may_do_exactly_what_is_listed_and_nothing_elsewhere() {
+async fn s7_rights_in_one_namespace_are_exactly_the_listed_ones() {
     let Some(bench) = Bench::without_operator("s7").await else { return };
     let account = format!("system:serviceaccount:{}:queuescaler", bench.namespace);
     assert_eq!(rights(&account, &bench.namespace), golden("queuescaler", true));
@@ -221,7 +221,7 @@ impl Drop for ClusterWide {
 }
 
 #[tokio::test]
-async fn s7_for_all_namespaces_the_operator_may_do_exactly_what_is_listed() {
+async fn s7_rights_in_all_namespaces_are_exactly_the_listed_ones() {
     let Some(bench) = Bench::without_operator("s7-all").await else { return };
     let installed = ClusterWide::install(&bench.namespace);
     let account = format!("system:serviceaccount:{}:{}", bench.namespace, installed.release);
