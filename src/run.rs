@@ -73,7 +73,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         Config::infer().await.context("no way to the API server: run in a cluster, or set KUBECONFIG")?;
     let names = Names::of_system();
     let addresses = AddressPolicy::new(allow_addresses, api_server(&config, &names).await, names);
-    let Clients { main: client, lease } =
+    let Clients { main: client, short, lease } =
         client::connect(config).context("cannot make a client for the API server")?;
     let identity = identity.unwrap_or_else(own_name);
     let election = Election {
@@ -97,10 +97,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let leadership = held.leadership();
     let fence = leadership.clone();
     metrics.leads_while(move || fence.check().is_ok());
-    let events = Events::new(client.clone(), identity, leadership.clone());
+    let events = Events::new(short.clone(), identity, leadership.clone());
     let scales = ScalesInFlight::default();
     let reporter =
-        Reporter::start(client.clone(), events, leadership.clone(), Arc::clone(&metrics), scales.clone());
+        Reporter::start(short.clone(), events, leadership.clone(), Arc::clone(&metrics), scales.clone());
     let shared = Shared {
         sessions: Arc::new(Sessions::new(addresses, budget.into(), Arc::clone(&metrics))),
         secrets: SecretCache::new(client.clone()),
@@ -115,7 +115,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let quit = CancellationToken::new();
     let mut controllers = JoinSet::new();
     for scope in scopes(watch_namespaces) {
-        controllers.spawn(serve::run(client.clone(), scope, shared.clone(), quit.clone()));
+        controllers.spawn(serve::run(client.clone(), short.clone(), scope, shared.clone(), quit.clone()));
     }
     tokio::select! {
         () = held.keep() => bail!("the lease is lost: another process may lead now"),

@@ -61,11 +61,12 @@ impl std::fmt::Debug for Workloads {
 }
 
 impl Workloads {
-    /// Begins to watch the workloads of a scope. The stream must be polled for the stores to fill; it yields each
+    /// Begins to watch the workloads of a scope by `client`; they are read and changed by `short`. The stream must be polled for the stores to fill; it yields each
     /// workload that changed.
     #[must_use]
     pub fn watch(
         client: &Client,
+        short: &Client,
         scope: &Scope,
         watches: &Watches,
     ) -> (Self, BoxStream<'static, WorkloadKey>) {
@@ -73,7 +74,7 @@ impl Workloads {
             watch(watches, client, scope, prune_deployment);
         let (stateful_sets, all_sets, changed_sets) = watch(watches, client, scope, prune_stateful_set);
         let workloads = Self {
-            client: client.clone(),
+            client: short.clone(),
             deployments,
             stateful_sets,
             ready: [all_deployments, all_sets],
@@ -305,7 +306,7 @@ mod tests {
             .mount(&server)
             .await;
         let client = Client::try_from(Config::new(server.uri().parse().unwrap())).unwrap();
-        let (workloads, _changes) = Workloads::watch(&client, &Scope::Cluster, &Watches::default());
+        let (workloads, _changes) = Workloads::watch(&client, &client, &Scope::Cluster, &Watches::default());
         let refused = async |kind: &str, name: &str| {
             let target =
                 ScaleTargetRef { api_version: "example.com/v1".into(), kind: kind.into(), name: name.into() };

@@ -180,7 +180,7 @@ mod tests {
         };
         Context {
             invalid_objects: InvalidObjects::new(Arc::clone(&shared.metrics)),
-            workloads: Workloads::watch(&client, &Scope::Cluster, &shared.watches).0,
+            workloads: Workloads::watch(&client, &client, &Scope::Cluster, &shared.watches).0,
             autoscalers: Autoscalers::watch(&client, &Scope::Cluster, &shared.watches).0,
             shared,
             claims: Claims::default(),

@@ -28,9 +28,9 @@ use crate::cluster::workloads::Workloads;
 /// Pause after a reconcile that failed.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 
-/// Serves the `QueueScaler`s of a scope until `shutdown`.
-pub async fn run(client: Client, scope: Scope, shared: Shared, shutdown: CancellationToken) {
-    let (workloads, changed_workloads) = Workloads::watch(&client, &scope, &shared.watches);
+/// Serves the `QueueScaler`s of a scope until `shutdown`. Replicas are changed by `short`, everything else by `client`.
+pub async fn run(client: Client, short: Client, scope: Scope, shared: Shared, shutdown: CancellationToken) {
+    let (workloads, changed_workloads) = Workloads::watch(&client, &short, &scope, &shared.watches);
     let (autoscalers, changed_autoscalers) = Autoscalers::watch(&client, &scope, &shared.watches);
     let (wake, woken) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
