@@ -6,6 +6,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod alerts;
 pub mod behavior;
 pub mod condition;
 pub mod definition;
@@ -16,6 +17,10 @@ pub(crate) mod rules;
 pub mod source;
 pub mod status;
 
+pub use alerts::{
+    AlertRule, AlertState, AlertStatus, AtMaxReplicas, BuiltInAlert, BuiltInAlerts, Severity,
+    SeverityOverride,
+};
 pub use behavior::{Behavior, Ratio, ScalingPolicy, ScalingPolicyType, ScalingRules, SelectPolicy};
 pub use policy::{BacklogPerReplica, DrainTime, Policy, ServiceRateHint, StepRule, Steps};
 pub use queue_scaler::{Fallback, Mode, QueueScaler, QueueScalerSpec, ScaleTargetRef};

@@ -1,10 +1,11 @@
 //! The `QueueScaler` resource: one consumer workload and the queue that it reads.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Behavior, Policy, QueueScalerStatus, Source};
+use super::{AlertRule, Behavior, BuiltInAlerts, Policy, QueueScalerStatus, Source};
 
 /// Scales one consumer workload by the backlog of the queue that it reads.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -91,6 +92,23 @@ pub struct QueueScalerSpec {
     /// Replicas while the backlog cannot be read for several polls. Default: none; the replicas stay as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+
+    /// Alert rules about the backlog, its age, the time to clear it, the consumers and the maximum. At most 16. The built-in
+    /// alerts about the health of source, consumers and workload need no rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub alerts: Vec<AlertRule>,
+
+    /// Switches off built-in alerts, changes their severity, or selects who is notified of them. Default: all are on, with
+    /// their own severities, and the default receivers are notified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_in_alerts: Option<BuiltInAlerts>,
+
+    /// Until this time nobody is notified of alerts of this QueueScaler, for example during maintenance. Status, events and
+    /// metrics still show them, and whoever is still to be notified is notified afterwards. RFC 3339, such as
+    /// 2026-01-31T18:00:00Z. Default: not silenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts_silenced_until: Option<Time>,
 }
 
 fn one() -> i32 {

@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::lenient::{or_absent, or_default};
+use super::AlertStatus;
+use super::lenient::{known_items, or_absent, or_default};
 
 /// What the operator read and decided. Numbers are written again when they change by a tenth (the arrival of the oldest
 /// message: by half of its age), or to or from zero. Metrics have the exact numbers.
@@ -66,6 +67,11 @@ pub struct QueueScalerStatus {
     /// The last change of replicas that the operator made.
     #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub last_scale: Option<LastScale>,
+    /// Alerts that are pending, firing, or resolved without all who were notified knowing it. Saved across restarts of the
+    /// operator.
+    #[serde(default, deserialize_with = "known_items", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 48), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub alerts: Vec<AlertStatus>,
     /// Ready, SourceObserved, TargetScalable, TargetHealthy, ConsumersHealthy, ScalingLimited, BacklogHealthy, Fallback.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

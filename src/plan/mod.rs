@@ -6,12 +6,14 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod alerts;
 mod scaling;
 mod source;
 #[cfg(test)]
 mod tests;
 mod union;
 
+pub use alerts::{AlertPlan, AlertRule, Measure};
 pub use scaling::{
     Behavior, Bounds, DrainTime, Fallback, Policy, ScalingPlan, ScalingRules, ServiceRateHint, Step,
     StepRule, Threshold,
@@ -32,6 +34,8 @@ pub struct Plan {
     pub source: Source,
     /// How it becomes a replica count.
     pub scaling: ScalingPlan,
+    /// Which alerts there are, and who is notified.
+    pub alerts: AlertPlan,
 }
 
 /// A field that cannot be used, and the way out.
@@ -59,5 +63,6 @@ impl Invalid {
 pub fn validate(object: &QueueScaler, namespace: &str) -> Result<Plan, Invalid> {
     let source = source::validate(&object.spec.source, namespace)?;
     let scaling = scaling::validate(&object.spec, &source)?;
-    Ok(Plan { target: object.spec.scale_target_ref.clone(), source, scaling })
+    let alerts = alerts::validate(&object.spec)?;
+    Ok(Plan { target: object.spec.scale_target_ref.clone(), source, scaling, alerts })
 }

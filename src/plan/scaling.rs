@@ -357,7 +357,11 @@ fn ratio_in_millis(ratio: f64) -> Option<u32> {
     (0.0..=1.0).contains(&ratio).then(|| (ratio * 1000.0).round() as u32)
 }
 
-fn seconds(given: i32, allowed: std::ops::RangeInclusive<i32>, field: &str) -> Result<Duration, Invalid> {
+pub(super) fn seconds(
+    given: i32,
+    allowed: std::ops::RangeInclusive<i32>,
+    field: &str,
+) -> Result<Duration, Invalid> {
     let valid = u64::try_from(given).ok().filter(|_| allowed.contains(&given));
     valid.map(Duration::from_secs).ok_or_else(|| {
         Invalid::new(
@@ -367,7 +371,7 @@ fn seconds(given: i32, allowed: std::ops::RangeInclusive<i32>, field: &str) -> R
     })
 }
 
-fn at_least(given: i64, least: u64, field: &str) -> Result<u64, Invalid> {
+pub(super) fn at_least(given: i64, least: u64, field: &str) -> Result<u64, Invalid> {
     u64::try_from(given)
         .ok()
         .filter(|value| *value >= least)

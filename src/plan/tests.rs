@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::{ScalingPolicy, ScalingPolicyType, SelectPolicy};
 
+mod alerts;
+
 /// A specification without anything optional.
 fn kafka() -> Value {
     json!({

@@ -122,6 +122,7 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
             .and_then(|count| i32::try_from(count).ok()),
         decision: Some(decision_status(subject)),
         last_scale: before.last_scale.clone(),
+        alerts: before.alerts.clone(),
         conditions: conditions::conditions(subject, &before.conditions, now),
     };
     if says_nothing_is_processed(&status) { while_nothing_is_processed(status, before) } else { status }
@@ -161,6 +162,8 @@ pub fn status_of_invalid(
             limited_by: None,
         }),
         last_scale: before.last_scale.clone(),
+        // Nothing is known any more, which neither fires an alert nor resolves one.
+        alerts: before.alerts.clone(),
         service_rate: before.service_rate.clone(),
         saturation: before.saturation.clone(),
         commit_interval_seconds: before.commit_interval_seconds,

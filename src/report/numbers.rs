@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::api::QueueScalerStatus;
 use crate::api::condition::{
     BACKLOG_HEALTHY, CONSUMERS_HEALTHY, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE,
 };
 use crate::api::status::AgeBasis;
+use crate::api::{AlertState, QueueScalerStatus};
 
 /// Parts of a number, as their inverse.
 const TENTH: u64 = 10;
@@ -50,6 +50,7 @@ pub fn change(before: &QueueScalerStatus, after: &QueueScalerStatus) -> Change {
         || moved(interval(before), interval(after), HALF)
         || moved(uncertainty(before), uncertainty(after), HALF)
         || explanations(before) != explanations(after)
+        || pending(before) != pending(after)
     {
         Change::Number
     } else {
@@ -88,6 +89,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         partitions,
         decision,
         last_scale,
+        alerts,
         conditions,
     } = status;
     let target = target.as_ref().map(|target| (target.replicas, &target.selector));
@@ -98,6 +100,12 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
     // A new leader must know at once; a doubt comes and goes.
     let found = saturation.as_ref().filter(|found| found.times > 0);
     let saturation = found.map(|found| (found.replicas, found.times));
+    // One that is pending can come and go: it waits until there is time.
+    let alerts: Vec<_> = alerts
+        .iter()
+        .filter(|alert| alert.state != AlertState::Pending || !alert.notified.is_empty())
+        .map(|alert| (&alert.name, alert.state, alert.severity, &alert.notified))
+        .collect();
     (
         observed_generation,
         target,
@@ -108,8 +116,14 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         partitions,
         decision,
         last_scale,
-        conditions,
+        (alerts, conditions),
     )
+}
+
+/// Alerts that are pending, which are worth a write for a restart only.
+fn pending(status: &QueueScalerStatus) -> Vec<&str> {
+    let pending = status.alerts.iter().filter(|alert| alert.state == AlertState::Pending);
+    pending.map(|alert| alert.name.as_str()).collect()
 }
 
 fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 7] {
