@@ -11,6 +11,7 @@
 //! | [`simulation`] | a model of a queue and its consumers, to try the engine on without any; nothing of the operator uses it | no, but its [`command`](simulation::command)s |
 //! | [`workload`] | a workload as Kubernetes shows it | no |
 //! | [`report`] | from an assessment to status, conditions and events | no |
+//! | [`alerts`] | from what is reported to which alerts fire, and what receivers are to report of them | no |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
 //! | [`controllers`] | the reconcile of a `QueueScaler`, which joins all of these: a list of steps | through the others |
 //! | [`telemetry`] | metrics, logs, `/livez` and `/readyz` | yes |
@@ -19,9 +20,9 @@
 //! # Direction of dependencies
 //!
 //! ```text
-//! api ◄── plan ◄── engine ◄── report ◄── cluster ◄── controllers ◄── run
-//!  ▲       ▲          │                      │             │
-//!  └───────┴────── brokers ◄─────────────────┴─────────────┘
+//! api ◄── plan ◄── engine ◄── report ◄── alerts ◄── cluster ◄── controllers ◄── run
+//!  ▲       ▲          │                                │             │
+//!  └───────┴────── brokers ◄───────────────────────────┴─────────────┘
 //! ```
 //!
 //! `engine` knows of `brokers` no more than the types of an observation, which are pure. `cluster` knows of `brokers`
@@ -63,6 +64,7 @@
 //! ```text
 //! observation ──► learn ──► diagnose ──► size ──► limit ──► Assessment ──┬─► act (/scale)
 //!                                                                        ├─► report: status, conditions, events
+//!                                                                        ├─► alerts: pending, firing, resolved
 //!                                                                        └─► telemetry: series
 //! ```
 //!
@@ -82,6 +84,7 @@
 //! 5. Passwords and keys are `secrecy` types; no reference leaves the object's namespace, and none is a file path.
 //! 6. One malformed object or one dead broker affects nobody else.
 
+pub mod alerts;
 pub mod api;
 pub mod brokers;
 pub mod cli;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::claims::Key;
 use super::source::Watching;
 use super::writers::Writers;
+use crate::alerts;
 use crate::api::status::LastScale;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::engine::{Decision, Saved, ScaleEvent, State};
@@ -57,6 +58,7 @@ pub(super) struct Memory {
     source: Option<Source>,
     pub(super) watching: Watching,
     pub(super) engine: Option<State>,
+    alerts: Option<alerts::State>,
     /// The status as it was found, or last handed over to be written.
     pub(super) status: QueueScalerStatus,
     pub(super) status_written: Option<Instant>,
@@ -240,6 +242,11 @@ impl Memory {
         self.unreported_scale.take_if(|scale| status.last_scale.as_ref() == Some(&*scale));
         self.status = status;
         self.status_written = Some(now);
+    }
+
+    /// The state of the alerts, restored from what status keeps.
+    pub(super) fn alerts(&mut self, now: Timestamp) -> &mut alerts::State {
+        self.alerts.get_or_insert_with(|| alerts::State::restored(&self.status.alerts, now))
     }
 
     /// The state of the engine, restored from what status keeps.

@@ -62,8 +62,14 @@ pub(super) fn assessed(
     memory: &mut Memory,
     context: &Context,
 ) {
-    let status = report::status(subject, &memory.status, Timestamp::now());
-    context.shared.metrics.objects().set(&key.0, &key.1, sample(subject, plan, &status));
+    let now = Timestamp::now();
+    let status = report::status(subject, &memory.status, now);
+    let alerts = memory.alerts(now);
+    alerts.evaluate(plan, subject, now);
+    let (alerts, alerts_firing) = (alerts.status(), alerts.firing());
+    let status = report::with_alerts(status, alerts, &memory.status, now);
+    let sample = Sample { alerts_firing, ..sample(subject, plan, &status) };
+    context.shared.metrics.objects().set(&key.0, &key.1, sample);
     publish(object, status, subject.assessment.reading.as_ref(), memory, context);
 }
 

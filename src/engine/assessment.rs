@@ -1,5 +1,5 @@
-//! What is known of a workload and its backlog after a reading: the one value that status, conditions, events, metrics
-//! and the simulator read.
+//! What is known of a workload and its backlog after a reading: the one value that status, conditions, events, alerts,
+//! metrics and the simulator read.
 
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub struct AssessedReading {
     pub messages: Option<u64>,
     /// Partitions that the consumer group can assign. Absent: not known, or there are none.
     pub partitions: Option<u32>,
+    /// Members of the consumer group, or consumers of the queues. Absent: not known.
+    pub consumers: Option<u32>,
     /// What is wrong with the reading. Absent: it is complete.
     pub problem: Option<Problem>,
     /// What the user should know besides the numbers.
@@ -67,6 +69,7 @@ impl AssessedReading {
             taken_at: *taken_at,
             messages: backlog.map(|backlog| backlog.messages),
             partitions: backlog.and_then(Backlog::partitions),
+            consumers: backlog.and_then(|backlog| backlog.members),
             problem: reading.problem().cloned(),
             notes: backlog.map(|backlog| backlog.notes.clone()).unwrap_or_default(),
         }

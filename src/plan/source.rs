@@ -29,6 +29,15 @@ impl Source {
         }
     }
 
+    /// Where the broker is, for messages: what is the same for all objects that name it in the same way.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self {
+            Self::Kafka(kafka) => kafka.bootstrap.join(","),
+            Self::RabbitMq(rabbitmq) => format!("{}:{}", rabbitmq.host, rabbitmq.amqp_port),
+        }
+    }
+
     /// How consumers share the messages unless a reading shows otherwise (Kafka's share groups).
     #[must_use]
     pub fn sharing(&self) -> Sharing {

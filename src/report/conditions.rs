@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{Subject, TargetProblem, losses};
+use super::{Subject, TargetProblem};
 use crate::api::Mode;
 use crate::api::condition::{
     ALL, BACKLOG_HEALTHY, CONSUMERS_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED,
@@ -17,8 +17,13 @@ use crate::plan::Invalid;
 /// Reason for everything about an object whose specification cannot be used.
 pub(super) const SPEC_INVALID: &str = "SpecInvalid";
 
+/// Reason of `BacklogHealthy` while a rule of `spec.alerts` fires.
+pub(super) const ALERT_FIRING: &str = "AlertFiring";
+/// Reason for replicas that are requested and do not become ready, without a reason of the workload's own.
+pub(super) const PODS_PENDING: &str = "PodsPending";
+
 /// What a condition says, before it is known since when.
-struct ConditionDraft {
+pub(super) struct ConditionDraft {
     type_: &'static str,
     status: &'static str,
     reason: String,
@@ -26,7 +31,7 @@ struct ConditionDraft {
 }
 
 impl ConditionDraft {
-    fn new(
+    pub(super) fn new(
         type_: &'static str,
         status: &'static str,
         reason: impl Into<String>,
@@ -89,7 +94,12 @@ pub(super) fn without_watch(
 }
 
 /// A condition keeps its time while its status stays.
-fn dated(draft: ConditionDraft, generation: Option<i64>, before: &[Condition], now: Timestamp) -> Condition {
+pub(super) fn dated(
+    draft: ConditionDraft,
+    generation: Option<i64>,
+    before: &[Condition],
+    now: Timestamp,
+) -> Condition {
     let known = before.iter().find(|known| known.type_ == draft.type_ && known.status == draft.status);
     Condition {
         type_: draft.type_.to_owned(),
@@ -223,18 +233,9 @@ fn target_healthy(subject: &Subject<'_>) -> ConditionDraft {
         None => {
             ConditionDraft::new(TARGET_HEALTHY, "Unknown", "TargetUnknown", "the target could not be read")
         }
-        Some(workload) => match (&workload.trouble, subject.assessment.missing_pods) {
-            (Some(trouble), _) => ConditionDraft::new(
-                TARGET_HEALTHY,
-                "False",
-                format!("{:?}", trouble.reason),
-                trouble.message.clone(),
-            ),
-            (None, Some(missing)) => {
-                let message = missing.message(workload.selector.as_deref());
-                ConditionDraft::new(TARGET_HEALTHY, "False", "PodsPending", message)
-            }
-            (None, None) => ConditionDraft::new(TARGET_HEALTHY, "True", "Healthy", "all pods are healthy"),
+        Some(_) => match subject.pod_trouble() {
+            Some((reason, message)) => ConditionDraft::new(TARGET_HEALTHY, "False", reason, message),
+            None => ConditionDraft::new(TARGET_HEALTHY, "True", "Healthy", "all pods are healthy"),
         },
     }
 }
@@ -293,12 +294,10 @@ fn scaling_limited(subject: &Subject<'_>) -> ConditionDraft {
 }
 
 fn backlog_healthy(subject: &Subject<'_>) -> ConditionDraft {
-    let Assessment { reading, expiring, .. } = subject.assessment;
-    let Some(reading) = reading.as_ref().filter(|reading| reading.messages.is_some()) else {
+    if subject.assessment.reading.as_ref().is_none_or(|reading| reading.messages.is_none()) {
         return ConditionDraft::new(BACKLOG_HEALTHY, "Unknown", "SourceUnknown", "the backlog is not known");
-    };
-    let wrong = losses::found(&reading.notes, expiring.as_ref());
-    match wrong {
+    }
+    match subject.losses().into_iter().next() {
         Some((reason, message)) => ConditionDraft::new(BACKLOG_HEALTHY, "False", reason, message),
         None => ConditionDraft::new(
             BACKLOG_HEALTHY,

@@ -10,7 +10,8 @@ use crate::api::condition::{
 use crate::brokers::Note;
 use crate::engine::{AssessedReading, Decision, ScaleEvent};
 
-use super::conditions::SPEC_INVALID;
+use super::alerts;
+use super::conditions::{ALERT_FIRING, SPEC_INVALID};
 
 /// Something that users see as an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Event {
 }
 
 impl Event {
-    fn new(
+    pub(super) fn new(
         warning: bool,
         reason: impl Into<String>,
         message: impl Into<String>,
@@ -55,7 +56,8 @@ pub fn events(
         let earlier = before.conditions.iter().find(|earlier| earlier.type_ == now.type_);
         transition(earlier, now)
     });
-    turned.chain(new_reading.into_iter().flat_map(of_reading)).collect()
+    let alerts = alerts::events(&before.alerts, &after.alerts);
+    turned.chain(new_reading.into_iter().flat_map(of_reading)).chain(alerts).collect()
 }
 
 /// An event for a condition that turned. `Ready` repeats others, so that it speaks only for an invalid specification.
@@ -72,6 +74,9 @@ fn transition(earlier: Option<&Condition>, now: &Condition) -> Option<Event> {
     // Out of "Unknown" nothing has recovered that was reported as broken.
     let recovered = |reason| (was == "False").then(|| Event::new(false, reason, &now.message, "Observe"));
     match (now.type_.as_str(), now.status.as_str()) {
+        // Each alert has an event of its own.
+        (BACKLOG_HEALTHY, "False") if now.reason == ALERT_FIRING => None,
+        (BACKLOG_HEALTHY, "True") if earlier.is_some_and(|earlier| earlier.reason == ALERT_FIRING) => None,
         (READY, "False") if now.reason == SPEC_INVALID => warning(),
         (
             SOURCE_OBSERVED | TARGET_SCALABLE | TARGET_HEALTHY | CONSUMERS_HEALTHY | BACKLOG_HEALTHY,

@@ -4,9 +4,10 @@ use crate::brokers::Note;
 use crate::brokers::observation::quote;
 use crate::engine::Expiring;
 
-/// The worst that was found: a reason and a sentence.
-pub(super) fn found(notes: &[Note], soon: Option<&Expiring>) -> Option<(&'static str, String)> {
-    expired(notes).or_else(|| skipped(notes)).or_else(|| hanging(notes)).or_else(|| soon.map(expiring))
+/// All that was found, the worst first: a reason and a sentence.
+pub(super) fn found(notes: &[Note], soon: Option<&Expiring>) -> Vec<(&'static str, String)> {
+    let found = [expired(notes), skipped(notes), hanging(notes), soon.map(expiring)];
+    found.into_iter().flatten().collect()
 }
 
 /// Messages are gone, which is the worst.
@@ -94,12 +95,12 @@ mod tests {
     #[test]
     fn nothing_is_wrong_with_a_backlog_without_findings() {
         let notes = [Note::NoCommittedOffsets, Note::TlsNotVerified];
-        assert_eq!(found(&notes, None), None);
+        assert_eq!(found(&notes, None), []);
     }
 
     #[test]
     fn what_is_lost_comes_before_what_hangs_and_that_before_what_will_be_lost() {
-        let reason = |notes: &[Note], soon| found(notes, soon).map(|(reason, _)| reason);
+        let reason = |notes: &[Note], soon| found(notes, soon).first().map(|(reason, _)| *reason);
         let (lost, soon) = (Note::BacklogExpired { messages: 7 }, soon("orders", None));
         let skipped =
             Note::MessagesSkipped { named: vec!["orders-3 (offsets 0 to 6)".to_owned()], messages: 7 };
@@ -111,13 +112,13 @@ mod tests {
 
     #[test]
     fn a_hanging_transaction_is_reported_with_its_places() {
-        let (_, message) = found(&[hangs(3), hangs(8)], None).unwrap();
+        let (_, message) = found(&[hangs(3), hangs(8)], None).remove(0);
         assert!(message.contains("orders-3 at offset 42, orders-8 at offset 42"), "{message}");
     }
 
     #[test]
     fn expiring_messages_are_reported_with_their_times() {
-        let message = |soon: Expiring| found(&[], Some(&soon)).unwrap().1;
+        let message = |soon: Expiring| found(&[], Some(&soon)).remove(0).1;
         let shown = message(soon("orders", None));
         assert!(
             shown.contains("topic orders are deleted after 3600 s") && shown.contains("3000 s old"),

@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod alerts;
 mod conditions;
 mod events;
 mod losses;
@@ -9,6 +10,7 @@ mod numbers;
 mod restart;
 mod service_rate;
 
+pub use alerts::with_alerts;
 pub use events::{Event, events, scaled};
 pub use numbers::{Change, change};
 pub use restart::carried_over;
@@ -41,6 +43,27 @@ pub struct Subject<'a> {
 impl Subject<'_> {
     fn decision(&self) -> Option<&Decision> {
         self.assessment.decision.as_ref()
+    }
+
+    /// Why pods of the target do not become ready: a reason of the condition `TargetHealthy`, and a sentence.
+    #[must_use]
+    pub fn pod_trouble(&self) -> Option<(String, String)> {
+        let workload = self.target.ok().or(self.observed_target)?;
+        let missing = || {
+            let missing = self.assessment.missing_pods?;
+            Some((conditions::PODS_PENDING.to_owned(), missing.message(workload.selector.as_deref())))
+        };
+        let trouble = workload.trouble.as_ref();
+        trouble.map(|it| (format!("{:?}", it.reason), it.message.clone())).or_else(missing)
+    }
+
+    /// Messages that are lost, will be, or cannot be reached, the worst first: reasons of the condition `BacklogHealthy`,
+    /// and sentences.
+    #[must_use]
+    pub fn losses(&self) -> Vec<(&'static str, String)> {
+        let Assessment { reading, expiring, .. } = self.assessment;
+        let notes = reading.as_ref().map(|reading| reading.notes.as_slice()).unwrap_or_default();
+        losses::found(notes, expiring.as_ref())
     }
 }
 
@@ -82,7 +105,8 @@ pub enum TargetReason {
 
 impl TargetReason {
     /// Nobody's fault but the API server's: it is not known whether the target can be scaled.
-    fn is_unknown(self) -> bool {
+    #[must_use]
+    pub fn is_unknown(self) -> bool {
         matches!(self, Self::ApiServerUnavailable | Self::WatchNotReady)
     }
 }

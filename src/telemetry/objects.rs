@@ -29,6 +29,8 @@ pub struct Sample {
     pub replicas: Vec<(&'static str, i32)>,
     /// By type: True, False or Unknown.
     pub conditions: Vec<(&'static str, &'static str)>,
+    /// Alerts that fire, by severity: info, warning, critical.
+    pub alerts_firing: Vec<(&'static str, i64)>,
     /// Active, DryRun or Paused.
     pub mode: &'static str,
     /// Known, AtLeast or Unknown.
@@ -111,6 +113,10 @@ impl Collector for ObjectMetrics {
                 (vec![("type", *type_), ("status", *status)], 1_i64)
             };
             sample.conditions.iter().map(condition).collect()
+        })?;
+        exposition.gauge("alerts_firing", "Alerts that fire, by severity; absent: none", |sample| {
+            let severity = |(severity, count): &(&'static str, i64)| (vec![("severity", *severity)], *count);
+            sample.alerts_firing.iter().map(severity).collect()
         })?;
         exposition.gauge("mode", "1 for the mode of the QueueScaler", |sample| {
             vec![(vec![("mode", sample.mode)], 1_i64)]

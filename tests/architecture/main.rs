@@ -27,7 +27,7 @@ struct Pure {
 /// The module that decides.
 const ENGINE: &str = "engine";
 
-const PURE: [Pure; 9] = [
+const PURE: [Pure; 10] = [
     Pure { module: "api", may_use: &[], without: &[] },
     Pure { module: "plan", may_use: &["api"], without: &[] },
     Pure { module: "brokers::observation", may_use: &[], without: &[] },
@@ -48,6 +48,11 @@ const PURE: [Pure; 9] = [
     Pure {
         module: "report",
         may_use: &["api", "plan", "engine", "brokers::observation", "workload"],
+        without: &[],
+    },
+    Pure {
+        module: "alerts",
+        may_use: &["api", "plan", "engine", "brokers::observation", "report", "workload"],
         without: &[],
     },
     Pure {

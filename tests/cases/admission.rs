@@ -38,6 +38,14 @@ fn kafka() -> Value {
         "policy": {"steps": {"periodSeconds": 60, "rules": rules}},
         "behavior": {"scaleUp": direction, "scaleDown": direction},
         "fallback": {"afterFailedPolls": 3, "replicas": 8},
+        "alerts": [{
+            "name": "backlog", "backlogAbove": 100_000, "forSeconds": 120, "severity": "Warning", "receivers": ["oncall"],
+        }],
+        "builtInAlerts": {
+            "disabled": ["HotPartition"], "receivers": ["oncall"],
+            "severityOverrides": [{"alert": "Stalled", "severity": "Info"}],
+        },
+        "alertsSilencedUntil": "2026-01-31T18:00:00Z",
     }))
 }
 
@@ -280,6 +288,18 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             vec![("/spec/policy/steps/rules/1/removeReplicas".into(), Value::Null)],
             "spec.policy.steps.rules[1]",
             "exactly one of addReplicas, removeReplicas",
+        ),
+        (
+            kafka(),
+            vec![("/spec/alerts/0/atMaxReplicas".into(), json!({}))],
+            "spec.alerts[0]",
+            "exactly one of backlogAbove, oldestMessageAgeAboveSeconds",
+        ),
+        (
+            kafka(),
+            vec![("/spec/alerts/0/backlogAbove".into(), Value::Null)],
+            "spec.alerts[0]",
+            "exactly one of backlogAbove, oldestMessageAgeAboveSeconds",
         ),
         (
             kafka(),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use queuescaler::api::condition;
+use queuescaler::api::{Severity, condition};
 use queuescaler::brokers::{Backlog, Problem, Reading, SourceReason};
 use queuescaler::telemetry::metrics::Metrics;
 use queuescaler::telemetry::objects::Sample;
@@ -25,6 +25,7 @@ pub fn exposition() -> String {
                 .into_iter()
                 .flat_map(|kind| statuses.map(|status| (kind, status)))
                 .collect(),
+            alerts_firing: Severity::ALL.map(|severity| (severity.label(), 1)).to_vec(),
             mode,
             quality,
         };

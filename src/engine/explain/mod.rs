@@ -6,7 +6,7 @@ mod findings;
 mod sentence;
 #[cfg(test)]
 mod tests;
-pub(super) mod words;
+pub(crate) mod words;
 
 use std::sync::Arc;
 use std::time::Duration;

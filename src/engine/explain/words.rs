@@ -1,7 +1,7 @@
 //! Numbers as users read them: thousands apart, rates in a unit that shows them best, seconds without false digits.
 
 /// `1,234,567`.
-pub(in crate::engine) fn thousands(number: impl Into<i128>) -> String {
+pub(crate) fn thousands(number: impl Into<i128>) -> String {
     let number = number.into();
     let digits = number.unsigned_abs().to_string();
     let mut shown = String::with_capacity(digits.len() + digits.len() / 3 + 1);
@@ -18,13 +18,13 @@ pub(in crate::engine) fn thousands(number: impl Into<i128>) -> String {
 }
 
 /// `1 replica`, `2 replicas`.
-pub(in crate::engine) fn count(number: impl Into<i128>, thing: &str) -> String {
+pub(crate) fn count(number: impl Into<i128>, thing: &str) -> String {
     let number = number.into();
     if number == 1 { format!("1 {thing}") } else { format!("{} {thing}s", thousands(number)) }
 }
 
 /// `1 replica is`, `2 replicas are`.
-pub(in crate::engine) fn count_is(number: impl Into<i128>, thing: &str) -> String {
+pub(crate) fn count_is(number: impl Into<i128>, thing: &str) -> String {
     let number = number.into();
     format!("{} {}", count(number, thing), if number == 1 { "is" } else { "are" })
 }
