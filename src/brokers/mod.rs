@@ -7,6 +7,7 @@ pub mod address;
 mod backoff;
 pub mod broker;
 pub mod budget;
+pub(crate) mod guarded;
 pub mod kafka;
 pub mod names;
 pub mod observation;

@@ -7,32 +7,27 @@
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, StatusCode, Url};
-use rustls::{ClientConfig, RootCertStore};
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Failure;
 use super::json::{Document, Unread, Visitor};
-use super::pause::{Pause, retry_after};
+use super::pause::Pause;
 use super::refusals::{LARGEST_REFUSAL, Refusal};
 use super::rows::invalid;
 use crate::brokers::access::{Credentials, TlsAccess};
 use crate::brokers::address::AddressPolicy;
+use crate::brokers::guarded::{Guarded, address_problem, no_tls, retry_after};
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason, tls};
 
 /// Requests in flight at once: enough to hide the round trips, too few to be a burden for a broker.
 const MOST_AT_ONCE: usize = 8;
-
-/// Time for the look-up of a name, where the request's own deadline is later.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A client of one management API.
 pub(super) struct Http {
@@ -208,11 +203,11 @@ impl Http {
         if let Some(problem) = tls::handshake_problem(&self.server, &error) {
             return Failure::Unreachable(problem);
         }
+        if let Some(problem) = address_problem(&error) {
+            return by_address(problem.clone());
+        }
         let mut innermost: &dyn Error = &error;
         while let Some(cause) = innermost.source() {
-            if let Some(problem) = cause.downcast_ref::<Problem>() {
-                return by_address(problem.clone());
-            }
             innermost = cause;
         }
         let words = quote(&innermost.to_string());
@@ -252,31 +247,10 @@ fn unusable_url(error: &dyn Error) -> String {
     format!("the management API cannot be used: {}; correct managementUrl", quote(&error.to_string()))
 }
 
-/// For plain http: a configuration that trusts nobody, so that TLS is not set up by chance.
-fn no_tls() -> Result<ClientConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth())
-}
-
-/// Resolves names through the policy, so that what was checked is what is connected to.
-struct Guarded(AddressPolicy);
-
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
-        let policy = self.0.clone();
-        Box::pin(async move {
-            // Port 0: reqwest puts the URL's in its place.
-            let found = policy.resolve(name.as_str(), 0, Instant::now() + LOOKUP_LIMIT).await?;
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rcgen::{CertificateParams, KeyPair};
     use rustls::ServerConfig;
     use rustls::pki_types::PrivateKeyDer;

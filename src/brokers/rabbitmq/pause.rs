@@ -3,7 +3,6 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use reqwest::StatusCode;
 use tokio::time::Instant;
 
@@ -88,16 +87,6 @@ fn problem(server: &str, status: StatusCode, retry_after: Option<Duration>) -> P
     Problem::new(reason, format!("the management API at {server} answers {status} and {waits}{way_out}"))
 }
 
-/// How long a `Retry-After` header asks to wait: seconds, or a date (RFC 9110, section 10.2.3).
-pub(super) fn retry_after(header: &str, now: Timestamp) -> Option<Duration> {
-    let header = header.trim();
-    if let Ok(seconds) = header.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(header).ok()?;
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,17 +95,6 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
-        assert_eq!(retry_after("30", now), Some(seconds(30)));
-        assert_eq!(retry_after("Sat, 28 Nov 2026 12:00:07 GMT", now), Some(seconds(7)));
-        assert_eq!(retry_after("Sat, 28 Nov 2026 11:00:00 GMT", now), Some(seconds(0)));
-        for nonsense in ["", "-1", "soon", "1.5"] {
-            assert_eq!(retry_after(nonsense, now), None, "{nonsense}");
-        }
     }
 
     #[test]
