@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::brokers::budget::Budget;
+use crate::receivers::command::{FileArgs, ReceiversCommand};
 use crate::telemetry::logs::LogFormat;
 
 /// Scales the consumers of Kafka and RabbitMQ queues by their backlog.
@@ -26,6 +27,9 @@ pub enum Command {
     Simulate(Box<crate::simulation::command::simulate::SimulateArgs>),
     /// Record the load of a QueueScaler from a running operator, as a trace for simulate
     Record(Box<crate::simulation::command::record::RecordArgs>),
+    /// Try the receivers of alerts
+    #[command(subcommand)]
+    Receivers(ReceiversCommand),
     /// Print the custom resource definitions as YAML
     Crd,
     /// Print the version
@@ -87,6 +91,9 @@ pub struct RunArgs {
     #[arg(long, env = "QUEUESCALER_STATUS_WRITES_PER_SECOND", default_value_t = 10, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub status_writes_per_second: u32,
+    /// Receivers of alerts
+    #[command(flatten)]
+    pub receivers: FileArgs,
     /// Limits of what is read from brokers
     #[command(flatten)]
     pub budget: BudgetArgs,
@@ -131,7 +138,7 @@ impl From<BudgetArgs> for Budget {
 }
 
 /// Reads address ranges. An empty variable is an empty list, as for namespaces and the selector.
-fn ranges(text: &str) -> Result<Vec<IpNet>, ipnet::AddrParseError> {
+pub(crate) fn ranges(text: &str) -> Result<Vec<IpNet>, ipnet::AddrParseError> {
     text.split(',').filter(|range| !range.is_empty()).map(str::parse).collect()
 }
 

@@ -12,6 +12,7 @@
 //! | [`workload`] | a workload as Kubernetes shows it | no |
 //! | [`report`] | from an assessment to status, conditions and events | no |
 //! | [`alerts`] | from what is reported to which alerts fire, and what receivers are to report of them | no |
+//! | [`receivers`] | who is notified of alerts: Alertmanager, webhooks, chats; delivery by tasks of their own | yes |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
 //! | [`controllers`] | the reconcile of a `QueueScaler`, which joins all of these: a list of steps | through the others |
 //! | [`telemetry`] | metrics, logs, `/livez` and `/readyz` | yes |
@@ -28,8 +29,8 @@
 //! `engine` knows of `brokers` no more than the types of an observation, which are pure. `cluster` knows of `brokers`
 //! how a broker is reached, because that is what Secrets are read for. Only `controllers` join what decides with what
 //! does I/O. `tests/architecture` checks that the modules without I/O have no clock, no task, no client and no way to a
-//! module that has. Not drawn: `workload` is below `report`; `telemetry` is used by `brokers`, `controllers` and `run`;
-//! `simulation` uses `engine`.
+//! module that has. Not drawn: `workload` is below `report`; `telemetry` is used by `brokers`, `receivers`, `controllers`
+//! and `run`; `receivers` use `alerts` and the addresses and TLS of `brokers`; `simulation` uses `engine`.
 //!
 //! # Where a change goes
 //!
@@ -43,14 +44,15 @@
 //! | a broker | `brokers/<name>`, `brokers/sessions.rs` (the registry), `api/source.rs`, `plan/source.rs` | CONTRIBUTING.md, "Adding a broker" |
 //! | a condition or an event | `report` | CONTRIBUTING.md, "Adding a condition" |
 //! | an alert rule for Prometheus | `charts/queuescaler/files/alerts.yaml` | `docs/metrics.md` |
-//! | an alert that the operator itself sends (planned) | the rule: a new pure module `alerts`; delivery: a new module `receivers`, with I/O | see below |
+//! | a measure of alert rules | `api/alerts.rs`, `plan/alerts.rs`, `alerts/measure.rs` | `docs/alerts.md` |
+//! | a built-in alert | a variant of `BuiltInAlert` in `api/alerts.rs`, which the compiler asks for in `alerts` | its place in `ALL`; `docs/alerts.md` |
+//! | a form of receivers | `receivers/forms`, `receivers/config.rs`, the chart's `values.schema.json` | what its service documents, in `receivers/tests/documented` |
 //! | a module without I/O | a row of `PURE` in `tests/architecture/main.rs`; nothing fails if it is forgotten | |
 //!
-//! Alerts are not built. `alerts` evaluates a reconcile's status and [`Assessment`](engine::Assessment), with `now` as an
-//! argument: an invalid specification has a status and no assessment. Since when an alert fires is in status, as nothing
-//! in memory is needed after a restart. `controllers/reporting.rs` calls it and hands the alerts to `receivers`, which have
-//! a bounded queue as `controllers/reporter.rs` has, so that no reconcile waits. Receivers refuse the addresses that
-//! `brokers::address` refuses, and send only while the lease holds.
+//! `alerts` are evaluated on what a reconcile found, with `now` as an argument; an invalid specification has no assessment,
+//! so that its alerts stay as they are. Since when an alert fires and who has reported it is in status, as nothing in
+//! memory is needed after a restart. `controllers/reporting.rs` hands what is to be reported to `receivers`, which have a
+//! bounded outbox and a task each, so that no reconcile waits.
 //!
 //! # The life of a poll
 //!
@@ -82,7 +84,7 @@
 //! 3. While nothing changes nothing is written to the API server, besides the lease.
 //! 4. Nothing in memory is needed after a restart, except to be a little slower.
 //! 5. Passwords and keys are `secrecy` types; no reference leaves the object's namespace, and none is a file path.
-//! 6. One malformed object or one dead broker affects nobody else.
+//! 6. One malformed object, one dead broker or one slow receiver affects nobody else.
 
 pub mod alerts;
 pub mod api;
@@ -92,6 +94,7 @@ pub mod cluster;
 pub mod controllers;
 pub mod engine;
 pub mod plan;
+pub mod receivers;
 pub mod report;
 pub mod run;
 pub mod simulation;

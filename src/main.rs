@@ -37,6 +37,10 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             let recording = queuescaler::simulation::command::record::run(&args, &mut record, &mut words);
             Ok(tokio::runtime::Runtime::new()?.block_on(recording)?)
         }
+        Command::Receivers(command) => {
+            let tested = tokio::runtime::Runtime::new()?.block_on(queuescaler::run::receivers(command));
+            print(&tested?)
+        }
         Command::Crd => definitions()
             .iter()
             .try_for_each(|(_, definition)| print(&format!("---\n{}", serde_yaml::to_string(definition)?))),

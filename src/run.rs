@@ -27,6 +27,8 @@ use crate::controllers::context::Shared;
 use crate::controllers::reporter::{Reporter, ScalesInFlight};
 use crate::controllers::serve;
 use crate::controllers::writes::StatusBudget;
+use crate::receivers::command::{self, ReceiversCommand, TestArgs};
+use crate::receivers::notifier::Notifier;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{http, logs};
 
@@ -51,6 +53,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         log,
         allow_addresses,
         status_writes_per_second,
+        receivers,
         budget,
     } = args;
     logs::install(log_format, &log).context("cannot install the log")?;
@@ -101,7 +104,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let scales = ScalesInFlight::default();
     let reporter =
         Reporter::start(short.clone(), events, leadership.clone(), Arc::clone(&metrics), scales.clone());
+    let notifier = Notifier::start(receivers, addresses.clone(), leadership.clone(), Arc::clone(&metrics));
     let shared = Shared {
+        notifier,
         sessions: Arc::new(Sessions::new(addresses, budget.into(), Arc::clone(&metrics))),
         secrets: SecretCache::new(client.clone()),
         reporter: reporter.clone(),
@@ -139,6 +144,22 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         held.release().await;
     }
     end(stopped, server).await
+}
+
+/// Runs `queuescaler receivers`. Returns what is printed.
+///
+/// # Errors
+/// Those of the command.
+pub async fn receivers(command: ReceiversCommand) -> anyhow::Result<String> {
+    let ReceiversCommand::Test(TestArgs { name, file, allow_addresses }) = command;
+    let names = Names::of_system();
+    // Outside of a cluster there is no API server to be protected.
+    let api_server = match Config::infer().await {
+        Ok(config) => api_server(&config, &names).await,
+        Err(_) => Vec::new(),
+    };
+    let addresses = AddressPolicy::new(allow_addresses, api_server, names);
+    Ok(command::test(&name, file, &addresses).await?)
 }
 
 async fn end(

@@ -18,6 +18,9 @@ use crate::report::Subject;
 /// Bounds of the time that a measure must be back before its alert is resolved.
 const RECOVERY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 
+/// What metrics call all rules of the user.
+pub const RULE: &str = "rule";
+
 /// The alerts of one object from one reconcile to the next.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State(BTreeMap<String, Entry>);
@@ -117,16 +120,18 @@ impl State {
         shown.map(saved).collect()
     }
 
-    /// Alerts that fire now, by severity, as far as any do.
+    /// Alerts that fire now: how many of each severity and name. All rules of the user have one name, [`RULE`], as metrics
+    /// are labelled by it.
     #[must_use]
-    pub fn firing(&self) -> Vec<(&'static str, i64)> {
-        let count = |severity| {
-            let fires =
-                |entry: &&Entry| entry.severity == severity && entry.track.state == AlertState::Firing;
-            i64::try_from(self.0.values().filter(fires).count()).unwrap_or(i64::MAX)
-        };
-        let counts = Severity::ALL.map(|severity| (severity.label(), count(severity)));
-        counts.into_iter().filter(|(_, count)| *count > 0).collect()
+    pub fn firing(&self) -> Vec<(&'static str, &'static str, i64)> {
+        let mut counts = BTreeMap::new();
+        for (name, entry) in &self.0 {
+            if entry.track.state == AlertState::Firing {
+                let name = BuiltInAlert::named(name).map_or(RULE, BuiltInAlert::name);
+                *counts.entry((entry.severity, name)).or_default() += 1;
+            }
+        }
+        counts.into_iter().map(|((severity, name), count)| (severity.label(), name, count)).collect()
     }
 
     /// What receivers are to report of the object of this namespace and name.
@@ -138,6 +143,9 @@ impl State {
         subject: &Subject<'_>,
         now: Timestamp,
     ) -> Vec<Notice> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
         let silenced = plan.alerts.silenced_until.is_some_and(|until| now < until);
         let known: BTreeMap<&str, Kind<'_>> = kinds(plan).map(|kind| (kind.name(), kind)).collect();
         let notice = |(name, entry): (&String, &Entry)| {

@@ -90,7 +90,7 @@ impl Track {
     fn not_fired(self, now: Timestamp) -> Option<Self> {
         let resolved_at = self.resolved_at.unwrap_or(now);
         let known = self.flaps > 0 || !self.notified.is_empty();
-        known.then(|| Self { state: AlertState::Resolved, resolved_at: Some(resolved_at), ..self })
+        known.then_some(Self { state: AlertState::Resolved, resolved_at: Some(resolved_at), ..self })
     }
 }
 

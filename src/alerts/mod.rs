@@ -33,7 +33,7 @@ pub mod notice;
 #[cfg(test)]
 mod tests;
 
-pub use evaluate::State;
+pub use evaluate::{RULE, State};
 pub use notice::{AlertKey, Notice, NoticeState};
 
 /// How an alert's measure stands.

@@ -59,6 +59,12 @@ impl Leadership {
         leadership
     }
 
+    /// A process that does not lead.
+    #[cfg(test)]
+    pub(crate) fn lost() -> Self {
+        Self::none("lost/queuescaler")
+    }
+
     /// `lease`: its namespace and name.
     fn none(lease: &str) -> Self {
         let mut name = format!("{FIELD_MANAGER}{lease}");

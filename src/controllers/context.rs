@@ -22,6 +22,7 @@ use crate::cluster::scale::ScaleError;
 use crate::cluster::secrets::SecretCache;
 use crate::cluster::watches::Watches;
 use crate::cluster::workloads::Workloads;
+use crate::receivers::notifier::Notifier;
 use crate::telemetry::metrics::Metrics;
 
 /// What all scopes of the operator share.
@@ -33,6 +34,8 @@ pub struct Shared {
     pub secrets: SecretCache,
     /// Writes status and events.
     pub reporter: Reporter,
+    /// Notifies receivers of alerts.
+    pub notifier: Notifier,
     /// Changes of replicas under way.
     pub scales: ScalesInFlight,
     /// The fence.
@@ -102,6 +105,7 @@ impl Context {
         let affected = self.claims.remove(key);
         self.memories.forget(key);
         self.shared.reporter.forget(key);
+        self.shared.notifier.forget(key);
         self.shared.metrics.objects().remove(&key.0, &key.1);
         affected
     }
@@ -149,6 +153,7 @@ mod tests {
     use crate::brokers::budget::Budget;
     use crate::cluster::events::Events;
     use crate::cluster::scope::Scope;
+    use crate::receivers::command::FileArgs;
     use crate::telemetry::objects::Sample;
 
     /// A context that reaches no API server.
@@ -170,6 +175,12 @@ mod tests {
                 leadership.clone(),
                 Arc::clone(&metrics),
                 ScalesInFlight::default(),
+            ),
+            notifier: Notifier::start(
+                FileArgs::default(),
+                AddressPolicy::default(),
+                leadership.clone(),
+                Arc::clone(&metrics),
             ),
             scales: ScalesInFlight::default(),
             leadership,

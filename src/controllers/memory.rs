@@ -59,6 +59,8 @@ pub(super) struct Memory {
     pub(super) watching: Watching,
     pub(super) engine: Option<State>,
     alerts: Option<alerts::State>,
+    /// Receivers that alerts name and that do not reach the namespace, as far as an event has reported them.
+    pub(super) unreachable: Vec<String>,
     /// The status as it was found, or last handed over to be written.
     pub(super) status: QueueScalerStatus,
     pub(super) status_written: Option<Instant>,

@@ -64,13 +64,34 @@ pub(super) fn assessed(
 ) {
     let now = Timestamp::now();
     let status = report::status(subject, &memory.status, now);
+    receivers(object, key, plan, memory, context);
+    let notifier = &context.shared.notifier;
     let alerts = memory.alerts(now);
+    for reported in notifier.acknowledged(key) {
+        alerts.acknowledge(&reported.alert, &reported.receiver, reported.reported);
+    }
     alerts.evaluate(plan, subject, now);
+    let notices = alerts.notices((&key.0, &key.1), plan, subject, now);
+    notifier.update(key, notices, &context.waker(key));
     let (alerts, alerts_firing) = (alerts.status(), alerts.firing());
     let status = report::with_alerts(status, alerts, &memory.status, now);
     let sample = Sample { alerts_firing, ..sample(subject, plan, &status) };
     context.shared.metrics.objects().set(&key.0, &key.1, sample);
     publish(object, status, subject.assessment.reading.as_ref(), memory, context);
+}
+
+/// Reports receivers that alerts name in vain, once.
+fn receivers(object: &QueueScaler, key: &Key, plan: &Plan, memory: &mut Memory, context: &Context) {
+    let unreachable = context.shared.notifier.unreachable(&key.0, plan.alerts.receivers());
+    if unreachable == memory.unreachable {
+        return;
+    }
+    if !unreachable.is_empty() {
+        let event = report::unreachable_receivers(&key.0, &unreachable);
+        log(object, &event);
+        context.shared.reporter.report(object, None, [event]);
+    }
+    memory.unreachable = unreachable;
 }
 
 /// Hands over the status if it is worth a write, and the events of what changed.

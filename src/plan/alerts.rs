@@ -25,6 +25,13 @@ pub struct AlertPlan {
     pub silenced_until: Option<Timestamp>,
 }
 
+impl AlertPlan {
+    /// Names of all receivers that alerts select.
+    pub fn receivers(&self) -> impl Iterator<Item = &String> {
+        self.rules.iter().flat_map(|rule| &rule.receivers).chain(&self.built_in_receivers)
+    }
+}
+
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertRule {

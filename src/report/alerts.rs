@@ -41,6 +41,17 @@ pub(super) fn events(before: &[AlertStatus], after: &[AlertStatus]) -> Vec<Event
     began.chain(over).collect()
 }
 
+/// An event for receivers that alerts name, and that are not there for the namespace.
+#[must_use]
+pub fn unreachable_receivers(namespace: &str, names: &[String]) -> Event {
+    let names = names.join(", ");
+    let message = format!(
+        "no receiver of this name for namespace {namespace}: {names}; alerts that name only such receivers notify nobody; \
+         correct spec.alerts and spec.builtInAlerts, or ask the administrator of the operator (chart value receivers)"
+    );
+    Event::new(true, "ReceiverUnreachable", message, "Alert")
+}
+
 /// Alerts of rules that fire.
 fn firing(alerts: &[AlertStatus]) -> impl Iterator<Item = &AlertStatus> {
     alerts
@@ -113,7 +124,7 @@ mod tests {
         let firing = std::slice::from_ref(&firing);
         assert_eq!(reasons(&[pending], firing), ["AlertFiring"]);
         assert!(reasons(firing, firing).is_empty());
-        assert_eq!(reasons(firing, &[resolved.clone()]), ["AlertResolved"]);
+        assert_eq!(reasons(firing, std::slice::from_ref(&resolved)), ["AlertResolved"]);
         assert_eq!(reasons(firing, &[]), ["AlertResolved"]);
         assert!(reasons(&[resolved], &[]).is_empty());
         assert!(reasons(&[], &[stalled]).is_empty(), "its condition has an event");

@@ -10,7 +10,7 @@ mod numbers;
 mod restart;
 mod service_rate;
 
-pub use alerts::with_alerts;
+pub use alerts::{unreachable_receivers, with_alerts};
 pub use events::{Event, events, scaled};
 pub use numbers::{Change, change};
 pub use restart::carried_over;

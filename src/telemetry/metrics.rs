@@ -41,6 +41,9 @@ pub struct Metrics {
     leads: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     watch_ready: Family<Watch, Gauge>,
     watches: OnceLock<WatchStates>,
+    notifications: Family<Notification, Counter>,
+    notifications_waiting: Family<ReceiverName, Gauge>,
+    receivers_valid: Gauge,
 }
 
 /// Each resource, and whether it is watched without a fault.
@@ -75,6 +78,17 @@ struct Watch {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Notification {
+    receiver: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReceiverName {
+    receiver: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ApiWrite {
     resource: &'static str,
     verb: &'static str,
@@ -103,7 +117,12 @@ impl Metrics {
             leads: OnceLock::new(),
             watch_ready: Family::default(),
             watches: OnceLock::new(),
+            notifications: Family::default(),
+            notifications_waiting: Family::default(),
+            receivers_valid: Gauge::default(),
         };
+        // Until a file was found to be unusable.
+        metrics.receivers_valid.set(1);
         metrics.register();
         Arc::new(metrics)
     }
@@ -127,6 +146,9 @@ impl Metrics {
             leads: _,
             watch_ready,
             watches: _,
+            notifications,
+            notifications_waiting,
+            receivers_valid,
         } = self;
         registry.register_collector(Box::new(Arc::clone(objects)));
         registry.register("polls", "Readings of a backlog, by broker and result", polls.clone());
@@ -182,6 +204,21 @@ impl Metrics {
             "watch_ready",
             "1 while all watches of a resource work, 0 while one of them is forbidden, fails or is not answered",
             watch_ready.clone(),
+        );
+        registry.register(
+            "notifications",
+            "Messages about alerts, by receiver: delivered, failed (and tried again), or dropped alerts",
+            notifications.clone(),
+        );
+        registry.register(
+            "notifications_waiting",
+            "Alerts whose begin or end a receiver has not reported yet",
+            notifications_waiting.clone(),
+        );
+        registry.register(
+            "receivers_valid",
+            "0 if the receivers file could not be used when it was last read, otherwise 1",
+            receivers_valid.clone(),
         );
     }
 
@@ -240,6 +277,23 @@ impl Metrics {
     /// Counts a write that the API server accepted.
     pub fn api_write(&self, resource: &'static str, verb: &'static str) {
         self.api_writes.get_or_create(&ApiWrite { resource, verb }).inc();
+    }
+
+    /// Counts messages to a receiver that were delivered or failed, or alerts that were dropped.
+    pub fn notifications(&self, receiver: &str, result: &'static str, count: u64) {
+        self.notifications
+            .get_or_create(&Notification { receiver: receiver.to_owned(), result })
+            .inc_by(count);
+    }
+
+    /// How many alerts wait for a receiver.
+    pub fn notifications_waiting(&self, receiver: &str, count: i64) {
+        self.notifications_waiting.get_or_create(&ReceiverName { receiver: receiver.to_owned() }).set(count);
+    }
+
+    /// Whether the receivers file can be used.
+    pub fn receivers_valid(&self, valid: bool) {
+        self.receivers_valid.set(i64::from(valid));
     }
 
     /// Counts so many invalid objects more, or fewer if negative.

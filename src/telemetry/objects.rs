@@ -29,8 +29,8 @@ pub struct Sample {
     pub replicas: Vec<(&'static str, i32)>,
     /// By type: True, False or Unknown.
     pub conditions: Vec<(&'static str, &'static str)>,
-    /// Alerts that fire, by severity: info, warning, critical.
-    pub alerts_firing: Vec<(&'static str, i64)>,
+    /// Alerts that fire, by severity (info, warning, critical) and name (of a built-in alert, or one for all rules).
+    pub alerts_firing: Vec<(&'static str, &'static str, i64)>,
     /// Active, DryRun or Paused.
     pub mode: &'static str,
     /// Known, AtLeast or Unknown.
@@ -114,9 +114,13 @@ impl Collector for ObjectMetrics {
             };
             sample.conditions.iter().map(condition).collect()
         })?;
-        exposition.gauge("alerts_firing", "Alerts that fire, by severity; absent: none", |sample| {
-            let severity = |(severity, count): &(&'static str, i64)| (vec![("severity", *severity)], *count);
-            sample.alerts_firing.iter().map(severity).collect()
+        let help =
+            "Alerts that fire, by severity and by name: a built-in alert, or rule for all of spec.alerts";
+        exposition.gauge("alerts_firing", help, |sample| {
+            let series = |(severity, alert, count): &(&'static str, &'static str, i64)| {
+                (vec![("severity", *severity), ("alert", *alert)], *count)
+            };
+            sample.alerts_firing.iter().map(series).collect()
         })?;
         exposition.gauge("mode", "1 for the mode of the QueueScaler", |sample| {
             vec![(vec![("mode", sample.mode)], 1_i64)]

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use queuescaler::api::{Severity, condition};
+use queuescaler::alerts::RULE;
+use queuescaler::api::{BuiltInAlert, Severity, condition};
 use queuescaler::brokers::{Backlog, Problem, Reading, SourceReason};
 use queuescaler::telemetry::metrics::Metrics;
 use queuescaler::telemetry::objects::Sample;
@@ -25,7 +26,13 @@ pub fn exposition() -> String {
                 .into_iter()
                 .flat_map(|kind| statuses.map(|status| (kind, status)))
                 .collect(),
-            alerts_firing: Severity::ALL.map(|severity| (severity.label(), 1)).to_vec(),
+            alerts_firing: Severity::ALL
+                .into_iter()
+                .flat_map(|severity| {
+                    let names = BuiltInAlert::ALL.map(BuiltInAlert::name).into_iter().chain([RULE]);
+                    names.map(move |name| (severity.label(), name, 1))
+                })
+                .collect(),
             mode,
             quality,
         };
@@ -35,6 +42,11 @@ pub fn exposition() -> String {
     metrics.scaled(1, 2, "Activated", Duration::ZERO);
     metrics.reconciled(Duration::ZERO, true);
     metrics.api_write("scale", "update");
+    for result in ["delivered", "failed", "dropped"] {
+        metrics.notifications("oncall", result, 1);
+    }
+    metrics.notifications_waiting("oncall", 1);
+    metrics.receivers_valid(true);
     let polls = metrics.polls("kafka");
     polls.result(&Reading::Known(Backlog::default()));
     polls.result(&Reading::Unknown(Problem::new(SourceReason::Timeout, "late")));

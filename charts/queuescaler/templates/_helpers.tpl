@@ -45,6 +45,31 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- default $default .Values.serviceAccount.name -}}
 {{- end -}}
 
+{{/* The keys of Secrets that receivers of alerts name, each as a source of a projected volume. */}}
+{{- define "queuescaler.receiverSecrets" -}}
+{{- $refs := dict -}}
+{{- range .Values.alerting.receivers -}}
+{{- range . -}}
+{{- if kindIs "map" . -}}
+{{- range $field, $ref := . -}}
+{{- if hasSuffix "SecretRef" $field -}}
+{{- $_ := set $refs (printf "%s/%s" $ref.name $ref.key) $ref -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $path, $ref := $refs }}
+- secret:
+    name: {{ $ref.name }}
+    # A Secret that is missing costs its receiver, and not the operator.
+    optional: true
+    items:
+      - key: {{ $ref.key | quote }}
+        path: {{ $path | quote }}
+{{- end }}
+{{- end -}}
+
 {{- define "queuescaler.image" -}}
 {{- with .Values.image -}}
 {{- if not .repository -}}

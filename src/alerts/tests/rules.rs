@@ -29,7 +29,7 @@ fn a_rule_fires_after_its_time_and_not_before() {
     assert_eq!(world.alert("rule"), Some(AlertState::Pending));
     world.poll();
     assert_eq!(world.alert("rule"), Some(AlertState::Firing));
-    assert_eq!(world.state.firing(), [("critical", 1)]);
+    assert_eq!(world.state.firing(), [("critical", RULE, 1)]);
     let saved = world.state.status();
     assert_eq!(saved[0].since.0, world.now - SignedDuration::from_secs(60));
     assert_eq!(saved[0].message.as_deref(), Some("backlog 1,001, above 1,000"));
