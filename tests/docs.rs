@@ -14,10 +14,12 @@ mod manifests;
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use documents::{Words, assert_same, found, pages, read, root, rows, section, words};
-use queuescaler::api::{QueueScaler, condition};
-use queuescaler::plan;
+use queuescaler::alerts;
+use queuescaler::api::{BuiltInAlert, QueueScaler, condition};
+use queuescaler::plan::{self, Measure};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
@@ -183,6 +185,29 @@ fn every_alert_of_the_chart_is_explained_and_no_other() {
     let alerts = found(r"(?m)- alert: (\w+)$", &read("charts/queuescaler/files/alerts.yaml"));
     assert!(!alerts.is_empty());
     assert_same(&alerts, &rows(section(&read(METRICS), "## Alerts")), "the alerts");
+}
+
+#[test]
+fn every_alert_of_a_queue_scaler_is_explained_with_its_severity_and_time_and_no_other() {
+    let page = read("docs/alerts.md");
+    let built_in = section(&page, "## Built-in alerts");
+    let names: Words = BuiltInAlert::ALL.iter().map(|alert| alert.name().to_owned()).collect();
+    assert_same(&names, &rows(built_in), "the table of docs/alerts.md");
+    assert_same(&names, &found(r"(?m)^### (\w+)$", built_in), "the headings of docs/alerts.md");
+    for alert in BuiltInAlert::ALL {
+        let (severity, lasts) = alerts::defaults(alert);
+        let row = format!("| `{}` | {severity:?} | {} s |", alert.name(), lasts.as_secs());
+        assert!(built_in.contains(&row), "docs/alerts.md misses {row}");
+    }
+    let measures = [
+        Measure::BacklogAbove(0),
+        Measure::OldestMessageAgeAbove(Duration::ZERO),
+        Measure::EstimatedDrainAbove(Duration::ZERO),
+        Measure::ConsumersBelow(0),
+        Measure::AtMaxReplicas,
+    ];
+    let rules = found(r"(?m)^### (\w+)$", section(&page, "## Rules"));
+    assert_same(&words(&measures.map(Measure::field)), &rules, "the rules of docs/alerts.md");
 }
 
 /// The names that a page's headings can be linked by.

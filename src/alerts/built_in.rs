@@ -16,7 +16,8 @@ const BEHIND: Duration = Duration::from_secs(300);
 
 /// The severity of an alert unless the user changes it, and how long it must last, in seconds. What the engine finds has
 /// lasted for a minute or more already; what is lost is lost at once.
-pub(super) fn defaults(alert: BuiltInAlert) -> (Severity, Duration) {
+#[must_use]
+pub fn defaults(alert: BuiltInAlert) -> (Severity, Duration) {
     use BuiltInAlert::*;
     let (severity, seconds) = match alert {
         Stalled | NoConsumers => (Severity::Critical, 60),

@@ -33,6 +33,7 @@ pub mod notice;
 #[cfg(test)]
 mod tests;
 
+pub use built_in::defaults;
 pub use evaluate::{RULE, State};
 pub use notice::{AlertKey, Notice, NoticeState};
 
