@@ -12,6 +12,7 @@ use crate::api::status::Quality;
 use crate::api::{QueueScaler, QueueScalerStatus};
 use crate::engine::{AssessedReading, Assessment};
 use crate::plan::{Invalid, Plan};
+use crate::receivers::notifier::Acknowledgement;
 use crate::report::{self, Event, Subject, TargetProblem};
 use crate::telemetry::objects::Sample;
 
@@ -63,21 +64,33 @@ pub(super) fn assessed(
     context: &Context,
 ) {
     let now = Timestamp::now();
-    let status = report::status(subject, &memory.status, now);
     receivers(object, key, plan, memory, context);
     let notifier = &context.shared.notifier;
+    let status = status(subject, plan, &notifier.acknowledged(key), memory, now);
     let alerts = memory.alerts(now);
-    for reported in notifier.acknowledged(key) {
-        alerts.acknowledge(&reported.alert, &reported.receiver, reported.reported);
-    }
-    alerts.evaluate(plan, subject, now);
-    let notices = alerts.notices((&key.0, &key.1), plan, subject, now);
-    notifier.update(key, notices, &context.waker(key));
-    let (alerts, alerts_firing) = (alerts.status(), alerts.firing());
-    let status = report::with_alerts(status, alerts, &memory.status, now);
+    notifier.update(key, alerts.notices((&key.0, &key.1), plan, subject, now), &context.waker(key));
+    let alerts_firing = alerts.firing();
     let sample = Sample { alerts_firing, ..sample(subject, plan, &status) };
     context.shared.metrics.objects().set(&key.0, &key.1, sample);
     publish(object, status, subject.assessment.reading.as_ref(), memory, context);
+}
+
+/// The status with its alerts, after receivers have `reported` some of them.
+fn status(
+    subject: &Subject<'_>,
+    plan: &Plan,
+    reported: &[Acknowledgement],
+    memory: &mut Memory,
+    now: Timestamp,
+) -> QueueScalerStatus {
+    let status = report::status(subject, &memory.status, now);
+    let alerts = memory.alerts(now);
+    for it in reported {
+        alerts.acknowledge(&it.alert, &it.receiver, it.reported);
+    }
+    alerts.evaluate(plan, subject, now);
+    let shown = alerts.status();
+    report::with_alerts(status, shown, &memory.status, now)
 }
 
 /// Reports receivers that alerts name in vain, once.
@@ -164,3 +177,6 @@ fn series(status: &QueueScalerStatus) -> Vec<(&'static str, &'static str)> {
     };
     status.conditions.iter().filter_map(condition).collect()
 }
+
+#[cfg(test)]
+mod tests;
