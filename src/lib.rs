@@ -21,32 +21,33 @@
 //! # Direction of dependencies
 //!
 //! ```text
-//! api ◄── plan ◄── engine ◄── report ◄── alerts ◄── cluster ◄── controllers ◄── run
-//!  ▲       ▲          │                                │             │
-//!  └───────┴────── brokers ◄───────────────────────────┴─────────────┘
+//! api ◄── plan ◄── engine ◄── report ◄─┬─ cluster ◄─┬─ controllers ◄── run
+//!  ▲       ▲          │                 └─ alerts  ◄─┘    │
+//!  └───────┴────── brokers ◄──────────────── cluster ◄────┘
 //! ```
 //!
 //! `engine` knows of `brokers` no more than the types of an observation, which are pure. `cluster` knows of `brokers`
-//! how a broker is reached, because that is what Secrets are read for. Only `controllers` join what decides with what
-//! does I/O. `tests/architecture` checks that the modules without I/O have no clock, no task, no client and no way to a
-//! module that has. Not drawn: `workload` is below `report`; `telemetry` is used by `brokers`, `receivers`, `controllers`
-//! and `run`; `receivers` use `alerts` and the addresses and TLS of `brokers`; `simulation` uses `engine`.
+//! how a broker is reached, because that is what Secrets are read for; a broker reads them itself, by a `SecretReader`.
+//! Only `controllers` join what decides with what does I/O. `tests/architecture` checks that the modules without I/O have
+//! no clock, no task, no client and no way to a module that has. Not drawn: `workload` is below `report`; `telemetry` is
+//! used by `brokers`, `receivers`, `controllers` and `run`; `receivers` use `alerts`, the lease, and the addresses and TLS
+//! of `brokers`; `simulation` uses `engine` and `plan`.
 //!
 //! # Where a change goes
 //!
 //! | to add | goes into | besides |
 //! |---|---|---|
-//! | a gate, which holds replicas back | a variant of `Gate` in `engine/limit/gates.rs` | CONTRIBUTING.md, "Adding a gate" |
+//! | a gate, which holds replicas back | a variant of `Gate` in `engine/limit/gates.rs`; if status names it, a `Limit` in `engine/reason.rs` and its sentence in `engine/explain` | CONTRIBUTING.md, "Adding a gate" |
 //! | a wait of one policy after a change | a `Pause` in `engine/size`, which `engine/limit/settling.rs` evaluates | |
 //! | a policy | `api/policy.rs`, `plan/scaling.rs`, a file in `engine/size` | `docs/decisions.md` |
 //! | a finding about consumers or pods | `engine/diagnose`, its sentence in `engine/explain` | `docs/conditions.md` |
 //! | something to measure or to keep between readings | `engine/learn`, `engine/state.rs` | status, if it must survive a restart |
-//! | a broker | `brokers/<name>`, `brokers/sessions.rs` (the registry), `api/source.rs`, `plan/source.rs` | CONTRIBUTING.md, "Adding a broker" |
+//! | a broker | `brokers/<name>`, which implements `Broker` and `Reader` and reads its Secrets itself; `brokers/sessions.rs` (the registry), `api/source.rs`, `plan/source.rs` | CONTRIBUTING.md, "Adding a broker" |
 //! | a condition or an event | `report` | CONTRIBUTING.md, "Adding a condition" |
 //! | an alert rule for Prometheus | `charts/queuescaler/files/alerts.yaml` | `docs/metrics.md` |
-//! | a measure of alert rules | `api/alerts.rs`, `plan/alerts.rs`, `alerts/measure.rs` | `docs/alerts.md` |
-//! | a built-in alert | a variant of `BuiltInAlert` in `api/alerts.rs`, which the compiler asks for in `alerts` | its place in `ALL`; `docs/alerts.md` |
-//! | a form of receivers | `receivers/forms`, `receivers/config.rs`, the chart's `values.schema.json` | what its service documents, in `receivers/tests/documented` |
+//! | a measure of alert rules | a field of `AlertRule` in `api/alerts.rs`, a variant of `plan::Measure`, `alerts/measure.rs`, its sentences in `alerts/notice` | `docs/alerts.md` |
+//! | a built-in alert | a variant of `BuiltInAlert` in `api/alerts.rs`, which the compiler asks for in `alerts/built_in.rs` and `alerts/notice` | its place in `ALL`, without which it is never evaluated; `docs/alerts.md` |
+//! | a form of receivers | a variant of `Form` in `receivers/forms`, `receivers/config.rs`, the chart's `values.schema.json` | `docs/receivers.md`; what its service documents, in `receivers/tests/documented` |
 //! | a module without I/O | a row of `PURE` in `tests/architecture/main.rs`; nothing fails if it is forgotten | |
 //!
 //! `alerts` are evaluated on what a reconcile found, with `now` as an argument; an invalid specification has no assessment,

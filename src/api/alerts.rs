@@ -104,11 +104,11 @@ impl Severity {
 pub struct BuiltInAlerts {
     /// Built-in alerts that are switched off. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = BuiltInAlert::ALL.len()), extend("x-kubernetes-list-type" = "set"))]
     pub disabled: Vec<BuiltInAlert>,
     /// Severities that differ from the default of an alert. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["alert"]))]
+    #[schemars(length(max = BuiltInAlert::ALL.len()), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["alert"]))]
     pub severity_overrides: Vec<SeverityOverride>,
     /// Names of receivers that are notified of built-in alerts, from those that the administrator of the operator allows in
     /// this namespace. At most 8. Default: the administrator's default receivers.
