@@ -255,6 +255,11 @@ pub fn name(index: usize) -> String {
     format!("object-{index:04}")
 }
 
+/// Switches off the alerts that fire minutes later, as the Deployments have no pods: that is a change of the status.
+pub fn no_pods() -> Value {
+    json!({"disabled": ["PodsNotReady", "NoConsumers", "Stalled"]})
+}
+
 /// The source for a group and its topics.
 pub fn kafka(kafka: &Kafka, group: &str, topics: &[&str]) -> Value {
     json!({"kafka": {"bootstrapServers": [kafka.bootstrap], "consumerGroup": group, "topics": topics}})

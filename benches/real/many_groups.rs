@@ -35,6 +35,7 @@ pub async fn measure(kafka: &Kafka, table: &mut Table) {
             "pollPeriodSeconds": 5,
             "source": fleet::kafka(kafka, &group, &[topic]),
             "policy": {"backlogPerReplica": {"messages": 100}},
+            "builtInAlerts": fleet::no_pods(),
         }));
     }
     let what = format!("{objects} groups, one Kafka broker, {topics} topics × {PARTITIONS} partitions");

@@ -33,6 +33,7 @@ pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
                 "credentialsSecretRef": {"name": "rabbitmq"},
             }},
             "policy": {"backlogPerReplica": {"messages": 100}},
+            "builtInAlerts": fleet::no_pods(),
         })
     };
     let specs: Vec<Value> = (0..objects).map(spec).collect();

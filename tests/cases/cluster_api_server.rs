@@ -82,6 +82,8 @@ async fn c4_a_conflicting_write_is_decided_again_three_times_a_poll() {
     let refused = proxy.scale_answers(409);
     assert!((6..=8).contains(&refused), "{refused}");
     assert_eq!(proxy.scaled(), [to(3)]);
+    // Events follow the status.
+    scaled.bench.until_event("orders", "ScaledUp").await;
     assert_eq!(scaled.bench.events("orders", "ScaledUp").await.len(), 1);
     assert_eq!(scaled.bench.events("orders", "ReplicasChanged").await.len(), 0);
     assert_eq!(scaled.bench.warnings("orders").await, Vec::<String>::new());
