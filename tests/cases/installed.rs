@@ -83,6 +83,7 @@ async fn s8_the_chart_works_unmodified_in_a_restricted_namespace() {
     scene.queue_scaler().await;
     bench.until_replicas("orders-worker", 3).await;
     bench.until_condition("orders", "SourceObserved", "True", "Observed").await;
+    bench.until_event("orders", "ScaledUp").await;
     assert_eq!(bench.events("orders", "ScaledUp").await.len(), 1);
     scene.is_sound();
 

@@ -76,6 +76,7 @@ async fn r1_a_deleted_queue_is_named_and_changes_no_replica() {
     vhost.publish("orders", 20).await;
     bench.until_condition("orders", "SourceObserved", "True", "Observed").await;
     bench.until_replicas("orders", 2).await;
+    bench.until_event("orders", "SourceRecovered").await;
     assert_eq!(bench.events("orders", "SourceRecovered").await.len(), 1);
     vhost.delete().await;
 }
