@@ -37,8 +37,8 @@ pub struct Workloads {
     other_kinds: Mutex<HashMap<GroupVersionKind, Kind>>,
 }
 
-/// Changes of replicas at once. Each needs a connection of its own (HTTP/1.1): a fleet that scales at one poll would open
-/// as many as it has objects, and the handshakes would take longer than the changes.
+/// Changes of replicas at once in a scope. An API server that gets a hundred at the same moment answers the last of them
+/// later than one that gets them in turns; and where it speaks HTTP/1.1, each needs a connection of its own.
 const AT_ONCE: usize = 32;
 
 /// How long a kind that cannot be scaled is not looked up again: its objects are reconciled at each poll.
@@ -61,8 +61,8 @@ impl std::fmt::Debug for Workloads {
 }
 
 impl Workloads {
-    /// Begins to watch the workloads of a scope by `client`; they are read and changed by `short`. The stream must be polled for the stores to fill; it yields each
-    /// workload that changed.
+    /// Begins to watch the workloads of a scope by `client`; they are read and changed by `short`. The stream must be
+    /// polled for the stores to fill; it yields each workload that changed.
     #[must_use]
     pub fn watch(
         client: &Client,

@@ -12,9 +12,10 @@
 //! | `diagnose` | what is wrong with consumers, pods and messages: findings, and why more replicas would not help |
 //! | `size` | what a policy wants: `drainTime`, `backlogPerReplica`, `steps` |
 //! | `limit` | what holds replicas back: an ordered list of gates, `behavior`, settling, damping |
+//! | `load` | what each partition asks for, and how partitions spread over replicas |
 //! | [`explain`] | why, as data, and the sentences that users read |
 //! | `decide` | joins size and limit; `evidence` says what a reading is worth |
-//! | `state` | what is kept between readings; `units` is a leaf that all of them use |
+//! | `state` | what is kept between readings; `reason` and `units` are leaves that all of them use |
 //!
 //! # How a decision is made
 //! In this order; the first that applies ends it unless it is described otherwise.

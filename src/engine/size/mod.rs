@@ -23,7 +23,7 @@ pub(in crate::engine) struct Proposal {
     /// The count wanted by this decision: 0 or more, at most `maxReplicas` or what is there.
     pub(in crate::engine) wanted: i32,
     /// Where the policy leads while the backlog stays as it is: what the windows compare. Differs from `wanted` for
-    /// steps only.
+    /// steps, and where damping keeps replicas.
     pub(in crate::engine) trend: i32,
     /// What is waited for after a change, before the next one.
     pub(in crate::engine) pause: Pause,
