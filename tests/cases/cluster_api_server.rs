@@ -31,7 +31,7 @@ async fn away(name: &str, line: Line) {
     scaled.backlog(200).await;
     scaled.bench.until_replicas("orders", 2).await;
     scaled.bench.until_reason("orders", "KeepingUp").await;
-    assert_eq!(proxy.scaled(), [to(2)]);
+    assert_eq!(proxy.scaled().await, [to(2)]);
 
     proxy.line(line);
     let operator = scaled.bench.operator.take().unwrap();
@@ -46,7 +46,7 @@ async fn away(name: &str, line: Line) {
     scaled.bench.until_replicas("orders", 4).await;
     scaled.bench.until_reason("orders", "KeepingUp").await;
     scaled.bench.keeps_replicas("orders", 4, Duration::from_secs(3)).await;
-    assert_eq!(proxy.scaled(), [to(2), to(4)], "one write, and to what is right now");
+    assert_eq!(proxy.scaled().await, [to(2), to(4)], "one write, and to what is right now");
     assert_eq!(scaled.bench.warnings("orders").await, Vec::<String>::new());
     scaled.bench.is_sound(&[]).await;
 }
@@ -71,7 +71,7 @@ async fn c4_a_conflicting_write_is_decided_again_three_times_a_poll() {
     scaled.queue_scaler("orders", json!({"pollPeriodSeconds": 3600})).await;
     scaled.bench.until_reason("orders", "BacklogExceedsTarget").await;
     scaled.bench.keeps_replicas("orders", 1, Duration::from_secs(4)).await;
-    assert_eq!((proxy.scale_answers(409), proxy.scaled()), (4, vec![]));
+    assert_eq!((proxy.scale_answers(409).await, proxy.scaled().await), (4, vec![]));
 
     // From here on polls are a second apart, and somebody is faster twice more.
     proxy.fault(Fault::Conflicts(2));
@@ -79,9 +79,9 @@ async fn c4_a_conflicting_write_is_decided_again_three_times_a_poll() {
     scaled.bench.until_replicas("orders", 3).await;
     scaled.bench.until_reason("orders", "KeepingUp").await;
     // The Deployment's own controller may come in between as well.
-    let refused = proxy.scale_answers(409);
+    let refused = proxy.scale_answers(409).await;
     assert!((6..=8).contains(&refused), "{refused}");
-    assert_eq!(proxy.scaled(), [to(3)]);
+    assert_eq!(proxy.scaled().await, [to(3)]);
     // Events follow the status.
     scaled.bench.until_event("orders", "ScaledUp").await;
     assert_eq!(scaled.bench.events("orders", "ScaledUp").await.len(), 1);
@@ -106,7 +106,7 @@ async fn a_write_whose_answer_is_lost_is_not_repeated() {
     };
     scaled.bench.until("orders", "the last scale from 1 to 3", remembered).await;
     scaled.bench.until_event("orders", "ScaledUp").await;
-    assert_eq!(proxy.scaled(), [to(3)]);
+    assert_eq!(proxy.scaled().await, [to(3)]);
     assert_eq!(scaled.bench.events("orders", "ReplicasChanged").await.len(), 0);
     scaled.bench.is_sound(&[]).await;
 }

@@ -174,10 +174,10 @@ impl Idle {
     /// Fails if anything but the lease is written, by anybody to a QueueScaler or by the operator to anything.
     async fn writes_nothing(&self, operator: &Operator, during: Duration) {
         let audit = Audit::begin(&self.bench.namespace);
-        let (written, renewed) = (self.proxy.writes().len(), self.proxy.renewals());
+        let (written, renewed) = (self.proxy.writes().await.len(), self.proxy.renewals());
         let (api_writes, versions) = (counted(operator).await, self.versions().await);
         self.proxy.written_within(during).await;
-        let more = self.proxy.writes().split_off(written);
+        let more = self.proxy.writes().await.split_off(written);
         assert!(more.is_empty(), "{} writes, such as {:#?}", more.len(), more.first());
         if let Some(audit) = audit {
             assert!(audit.writes().is_empty(), "the audit log has other writes");

@@ -25,7 +25,7 @@ async fn c2_a_write_that_the_api_server_sheds_waits_for_retry_after() {
     scaled.bench.until_reason("orders", "Idle").await;
     scaled.backlog(600).await;
     scaled.bench.until_replicas("orders", 6).await;
-    let before = proxy.writes().len();
+    let before = proxy.writes().await.len();
     proxy.fault(Fault::Shed(SHED));
     // Down, as no replicas are added to pods that have been pending for two minutes.
     scaled.backlog(400).await;
@@ -35,7 +35,7 @@ async fn c2_a_write_that_the_api_server_sheds_waits_for_retry_after() {
     let right = |deployment: &Deployment| spec_replicas(deployment) == 3;
     scaled.bench.until_within(PATIENCE, "orders", "3 replicas", right).await;
     scaled.bench.until_condition("orders", "TargetScalable", "True", "ScaleAllowed").await;
-    let writes = proxy.writes().split_off(before);
+    let writes = proxy.writes().await.split_off(before);
     let scales: Vec<_> = writes.iter().filter(|write| write.path.ends_with("/scale")).collect();
     assert_eq!(scales.iter().filter(|write| write.status == 429).count(), SHED);
     for pair in scales.windows(2).filter(|pair| pair[0].status == 429) {
@@ -43,7 +43,7 @@ async fn c2_a_write_that_the_api_server_sheds_waits_for_retry_after() {
         assert!(pause >= Duration::from_secs(RETRY_AFTER), "{pause:?}");
     }
     assert!(scales.len() <= 25, "{scales:#?}");
-    assert_eq!(proxy.scaled(), [6, 3].map(|replicas| ("orders".to_owned(), replicas)));
+    assert_eq!(proxy.scaled().await, [6, 3].map(|replicas| ("orders".to_owned(), replicas)));
     // Of the pods, which nobody schedules, and none of the API server.
     scaled.bench.warned("orders", &["PodsPending"]).await;
     scaled.bench.is_sound(&[]).await;

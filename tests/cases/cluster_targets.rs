@@ -35,15 +35,15 @@ async fn c10_a_deleted_target_is_reported_once_and_not_written() {
     assert!(message.contains("Deployment orders"), "{message}");
     scaled.backlog(300).await;
     scaled.bench.operator.as_ref().unwrap().reads_again().await;
-    assert_eq!(proxy.scaled(), [("orders".to_owned(), 2)], "nothing is written while it is gone");
+    assert_eq!(proxy.scaled().await, [("orders".to_owned(), 2)], "nothing is written while it is gone");
 
     scaled.bench.deployment("orders", 1).await;
     let second = scaled.bench.until_replicas("orders", 3).await;
     assert_ne!(first.uid(), second.uid());
     scaled.bench.until_condition("orders", "TargetScalable", "True", "ScaleAllowed").await;
     // Its controller changes a new Deployment several times, so that the first tries may be refused.
-    assert_eq!(proxy.scaled(), [("orders".to_owned(), 2), ("orders".to_owned(), 3)]);
-    let writes = proxy.writes();
+    assert_eq!(proxy.scaled().await, [("orders".to_owned(), 2), ("orders".to_owned(), 3)]);
+    let writes = proxy.writes().await;
     let mut uids: Vec<_> = writes
         .iter()
         .filter(|write| write.path.ends_with("/scale"))

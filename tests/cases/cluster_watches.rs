@@ -26,14 +26,14 @@ async fn c3_expired_watches_are_listed_again_without_a_decision() {
     scaled.backlog(200).await;
     scaled.bench.until_replicas("orders", 2).await;
     scaled.bench.until_reason("orders", "KeepingUp").await;
-    let before = proxy.scaled();
+    let before = proxy.scaled().await;
     proxy.expire(&WATCHED).await;
     // Made while nothing is watched, as far as the operator knows.
     scaled.deployment("bills").await;
     scaled.bench.until_replicas("bills", 2).await;
     let mut expected = before;
     expected.push(("bills".to_owned(), 2));
-    assert_eq!(proxy.scaled(), expected);
+    assert_eq!(proxy.scaled().await, expected);
     assert_eq!(scaled.bench.warnings("orders").await, Vec::<String>::new());
     let operator = scaled.bench.operator.as_ref().unwrap();
     operator.until_ready(200).await;

@@ -79,9 +79,9 @@ async fn while_nothing_changes_nothing_is_written_but_the_lease() {
     // Numbers such as the rate of arrivals come to rest within their window, and are written every 15 s until then.
     scaled.bench.keeps_replicas("orders", 3, Duration::from_secs(20)).await;
 
-    let (before, renewed) = (proxy.writes().len(), proxy.renewals());
+    let (before, renewed) = (proxy.writes().await.len(), proxy.renewals());
     scaled.bench.keeps_replicas("orders", 3, Duration::from_secs(30)).await;
-    let written: Vec<_> = proxy.writes().split_off(before);
+    let written: Vec<_> = proxy.writes().await.split_off(before);
     assert!(written.is_empty(), "{written:#?}");
     assert!(proxy.renewals() >= renewed + 10, "the proxy sees what is written");
     scaled.bench.is_sound(&[]).await;
@@ -164,11 +164,11 @@ async fn c18_a_namespace_that_ends_is_left_quietly_and_others_go_on() {
     kubectl(&["wait", "--for=delete", "queuescaler/orders", "-n", &further.name, "--timeout=60s"], "");
     let operator = scaled.bench.operator.take().unwrap();
     operator.reads_again().await;
-    let (written, logged) = (proxy.writes().len(), operator.log().len());
+    let (written, logged) = (proxy.writes().await.len(), operator.log().len());
     scaled.backlog(400).await;
     scaled.bench.until_replicas("orders", 4).await;
     scaled.bench.keeps_replicas("orders", 4, SOME_POLLS).await;
-    let later = proxy.writes().split_off(written);
+    let later = proxy.writes().await.split_off(written);
     let there: Vec<_> = later.iter().filter(|write| write.path.contains(&further.name)).collect();
     assert!(there.is_empty(), "{there:#?}");
     let log = operator.log();

@@ -32,7 +32,7 @@ async fn taken_over(
     scaled.bench.until_reason("orders", "KeepingUp").await;
 
     // A new Deployment changes by itself, so that the first try may have been refused.
-    let refused = proxy_one.scale_answers(409);
+    let refused = proxy_one.scale_answers(409).await;
 
     disturb(&one, &proxy_one);
     let since = Instant::now();
@@ -52,8 +52,11 @@ async fn taken_over(
     assert!(one.log().contains("another process may hold the lease"), "{}", one.log());
     scaled.bench.until_replicas("orders", 6).await;
     scaled.bench.until_reason("orders", "KeepingUp").await;
-    assert_eq!((proxy_one.scaled(), proxy_two.scaled()), (vec![to(2)], vec![to(3), to(4), to(6)]));
-    assert_eq!(proxy_one.scale_answers(409), refused, "it has not even tried");
+    assert_eq!(
+        (proxy_one.scaled().await, proxy_two.scaled().await),
+        (vec![to(2)], vec![to(3), to(4), to(6)])
+    );
+    assert_eq!(proxy_one.scale_answers(409).await, refused, "it has not even tried");
     scaled.bench.operator = Some(two);
     scaled.bench.is_sound(&[]).await;
 }

@@ -65,7 +65,7 @@ pub struct Write {
 
 impl Write {
     fn is_lease(&self) -> bool {
-        self.path.contains("/leases")
+        is_lease(&self.path)
     }
 
     /// The workload and the replicas, if replicas were accepted.
@@ -73,6 +73,10 @@ impl Write {
         let name = self.path.strip_suffix("/scale")?.rsplit('/').next()?;
         (self.status == 200).then_some((name, self.body["spec"]["replicas"].as_i64()?))
     }
+}
+
+fn is_lease(path: &str) -> bool {
+    path.contains("/leases")
 }
 
 /// How long something may take to be asked for or written before the test fails.
@@ -101,7 +105,25 @@ struct Shared {
     connections: watch::Sender<usize>,
     /// How long each write of a status takes in addition.
     slow_status: Mutex<Duration>,
+    /// Writes but the lease that were passed on and are not recorded yet.
+    under_way: watch::Sender<usize>,
     writes: watch::Sender<Vec<Write>>,
+}
+
+/// A write counts as under way until it is recorded, or until its connection is gone.
+struct UnderWay(Arc<Shared>);
+
+impl UnderWay {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        shared.under_way.send_modify(|count| *count += 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.send_modify(|count| *count -= 1);
+    }
 }
 
 /// The way. It ends with this value.
@@ -135,6 +157,7 @@ impl ApiProxy {
                 expired: watch::Sender::default(),
                 connections: watch::Sender::default(),
                 slow_status: Mutex::default(),
+                under_way: watch::Sender::default(),
                 writes: watch::Sender::default(),
             });
             let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -208,8 +231,11 @@ impl ApiProxy {
         self.shared.held.subscribe().wait_for(|held| *held > 0).await.unwrap();
     }
 
-    /// Everything written so far but the lease.
-    pub fn writes(&self) -> Vec<Write> {
+    /// Everything written so far but the lease. Waits for what is under way: its effect is seen at the API server before
+    /// its answer is here.
+    pub async fn writes(&self) -> Vec<Write> {
+        let recorded = within(&self.shared.under_way, PATIENCE, |count| *count == 0).await;
+        recorded.unwrap_or_else(|count| panic!("{count} writes get no answer"));
         self.shared.writes.borrow().iter().filter(|write| !write.is_lease()).cloned().collect()
     }
 
@@ -231,14 +257,18 @@ impl ApiProxy {
     }
 
     /// Replicas that were accepted so far, in order.
-    pub fn scaled(&self) -> Vec<(String, i64)> {
-        let writes = self.writes();
+    pub async fn scaled(&self) -> Vec<(String, i64)> {
+        let writes = self.writes().await;
         writes.iter().filter_map(Write::scaled).map(|(name, replicas)| (name.to_owned(), replicas)).collect()
     }
 
     /// How many writes of replicas were answered with this status.
-    pub fn scale_answers(&self, status: u16) -> usize {
-        self.writes().iter().filter(|write| write.path.ends_with("/scale") && write.status == status).count()
+    pub async fn scale_answers(&self, status: u16) -> usize {
+        self.writes()
+            .await
+            .iter()
+            .filter(|write| write.path.ends_with("/scale") && write.status == status)
+            .count()
     }
 }
 
@@ -346,6 +376,7 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         }
         Fault::None | Fault::HoldAfter => {}
     }
+    let under_way = (method != Method::GET && !is_lease(&path)).then(|| UnderWay::begin(&shared));
     let request = axum::http::Request::from_parts(parts, kube::client::Body::from(body.to_vec()));
     let answer = match shared.upstream.send(request).await {
         Ok(answer) => answer.map(Body::new),
@@ -359,6 +390,7 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         let status = answer.status().as_u16();
         shared.wrote(Write { method, path, body, status, at });
     }
+    drop(under_way);
     if fault == Fault::HoldAfter {
         shared.hold().await;
     }
