@@ -93,6 +93,7 @@ pub mod brokers;
 pub mod cli;
 pub mod cluster;
 pub mod controllers;
+pub mod drain;
 pub mod engine;
 pub mod plan;
 pub mod receivers;
