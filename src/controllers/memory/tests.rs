@@ -49,7 +49,7 @@ fn left() -> QueueScalerStatus {
 fn a_removal_of_replicas_that_were_known_is_no_try_after_a_restart() {
     let mut memory = Memory { status: left(), ..Memory::default() };
     let saved = report::saved(&memory.status);
-    assert!(saved.service_rate.is_some() && saved.saturation.is_some() && saved.nothing_processed);
+    assert!(saved.service_rate.is_some() && saved.saturation.is_some() && saved.health.nothing_processed);
     let at = memory.status.last_scale.as_ref().unwrap().time.0;
     let mut expected = State::restored(Saved { last_scale: None, ..saved });
     expected.scaled(8, 4, at);

@@ -73,6 +73,8 @@ impl Waiting {
         if self.stretches.is_empty() && passed > done {
             let old =
                 Stretch { start: done, end: passed, from: None, to: seen, one_poll: false, reported: None };
+            // As a rule the only one, and there is one for each partition.
+            self.stretches.reserve_exact(1);
             self.stretches.push_back(old);
         }
         let start = self.stretches.back().map_or(passed, |last| last.end);

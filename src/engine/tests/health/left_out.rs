@@ -65,6 +65,28 @@ fn a_partition_without_a_consumer_is_named_and_left_out_after_a_minute() {
 }
 
 #[test]
+fn a_partition_without_a_consumer_is_left_out_after_a_restart() {
+    let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 1, max: 6 }, ..plan() }, 2);
+    group.arrivals = 0;
+    group.done = group.end.clone();
+    group.end[5] += 6000;
+    let health = SavedHealth { not_consumed: true, ..SavedHealth::default() };
+    group.world.state = State::restored(Saved { health, ..Saved::default() });
+    let first = poll_as(&mut group, none, without_owner(5));
+    assert_eq!(
+        (group.reasons(), first.desired),
+        (vec![UnhealthyReason::NotConsumed], 1),
+        "{}",
+        first.message()
+    );
+    // Another one gets its time.
+    group.end[4] += 6000;
+    let both = |backlog: &mut Backlog| [4, 5].iter().for_each(|number| without_owner(*number)(backlog));
+    let next = poll_as(&mut group, none, both);
+    assert_eq!(next.desired, 6, "{}", next.message());
+}
+
+#[test]
 fn a_backlog_that_nobody_consumes_never_allows_zero_replicas() {
     let plan = ScalingPlan { bounds: Bounds { min: 0, max: 6 }, ..plan() };
     let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 2, max: 2 }, ..plan.clone() }, 2);

@@ -153,8 +153,8 @@ fn stood_still() -> Group {
         scaling: None,
         uncertainty: None,
     };
-    group.world.state =
-        State::restored(Saved { service_rate: Some(learned), nothing_processed: true, ..Saved::default() });
+    let health = SavedHealth { nothing_processed: true, ..SavedHealth::default() };
+    group.world.state = State::restored(Saved { service_rate: Some(learned), health, ..Saved::default() });
     group
 }
 
