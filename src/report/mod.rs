@@ -18,9 +18,10 @@ pub use restart::carried_over;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::condition::{CONSUMERS_HEALTHY, TARGET_HEALTHY, TARGET_SCALABLE};
+use crate::api::condition::{CONSUMERS_HEALTHY, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE};
 use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
+use crate::brokers::observation::Recalled;
 use crate::engine::{
     Age, AssessedReading, Assessment, Decision, Saved, SavedHealth, ScaleEvent, UnhealthyReason,
 };
@@ -234,6 +235,16 @@ fn says_unhealthy<const N: usize>(status: &QueueScalerStatus, reasons: [Unhealth
     conditions.any(|condition| is_unhealthy(condition) && reasons.contains(&condition.reason))
 }
 
+/// What readers go on from after a restart, as the status keeps it.
+#[must_use]
+pub fn recalled(status: &QueueScalerStatus) -> Recalled {
+    let mut conditions = status.conditions.iter();
+    Recalled {
+        not_consumed: conditions
+            .any(|it| it.type_ == SOURCE_OBSERVED && it.reason == conditions::NOT_CONSUMED),
+    }
+}
+
 /// What the engine goes on from after a restart, as the status keeps it.
 #[must_use]
 pub fn saved(status: &QueueScalerStatus) -> Saved {
@@ -354,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_says_how_sure_it_is_and_is_an_estimate_while_a_part_is_missing() {
+    fn an_age_is_an_estimate_while_a_part_is_missing() {
         let known = Reading::Known(Backlog::default());
         for basis in [AgeBasis::Exact, AgeBasis::Estimated, AgeBasis::AtLeast] {
             let shown = aged(basis, &known);

@@ -123,7 +123,7 @@ fn another_target_inherits_neither_saturation_nor_a_stall() {
 }
 
 #[test]
-fn a_write_that_failed_is_repeated_after_a_pause_and_one_that_was_accepted_is_not() {
+fn only_a_failed_write_is_repeated_after_a_pause() {
     let (now, later) = (Instant::now(), Instant::now() + PAUSE);
     let basis = |generation| Basis { taken_at: Some(Timestamp::UNIX_EPOCH), generation };
     let problem =
