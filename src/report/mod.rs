@@ -21,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::api::condition::{CONSUMERS_HEALTHY, TARGET_HEALTHY, TARGET_SCALABLE};
 use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
-use crate::engine::{Age, AssessedReading, Assessment, Decision, Saved, ScaleEvent, UnhealthyReason};
+use crate::engine::{Age, AssessedReading, Assessment, Decision, Reason, Saved, ScaleEvent, UnhealthyReason};
 use crate::plan::Invalid;
 use crate::workload::Workload;
 
@@ -36,6 +36,8 @@ pub struct Subject<'a> {
     pub target: Result<&'a Workload, &'a TargetProblem>,
     /// The workload where it is there but not for the operator to scale, to be shown all the same.
     pub observed_target: Option<&'a Workload>,
+    /// A drain owns the target, so that nothing is decided: a sentence.
+    pub draining: Option<&'a str>,
     /// What is known of the workload and its backlog.
     pub assessment: &'a Assessment,
 }
@@ -283,6 +285,10 @@ fn target_status(workload: &Workload) -> TargetStatus {
 }
 
 fn decision_status(subject: &Subject<'_>) -> DecisionStatus {
+    if let Some(draining) = subject.draining {
+        let reason = Reason::Draining.to_string();
+        return DecisionStatus { reason, message: draining.to_owned(), limited_by: None };
+    }
     match (subject.decision(), subject.target) {
         (Some(decision), _) => DecisionStatus {
             reason: decision.reason.to_string(),
@@ -338,6 +344,7 @@ mod tests {
             mode: Mode::Active,
             target: Err(&missing),
             observed_target: None,
+            draining: None,
             assessment: &assessment,
         };
         status(&subject, &QueueScalerStatus::default(), taken_at)
