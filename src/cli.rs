@@ -28,6 +28,8 @@ pub enum Command {
     Simulate(Box<crate::simulation::command::simulate::SimulateArgs>),
     /// Record the load of a QueueScaler from a running operator, as a trace for simulate
     Record(Box<crate::simulation::command::record::RecordArgs>),
+    /// Copy the backlog of a drain into its temporary topic; the operator runs this in pods
+    Distribute(Box<crate::drain::distribute::DistributeArgs>),
     /// Try the receivers of alerts
     #[command(subcommand)]
     Receivers(ReceiversCommand),

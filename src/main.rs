@@ -37,6 +37,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             let recording = queuescaler::simulation::command::record::run(&args, &mut record, &mut words);
             Ok(tokio::runtime::Runtime::new()?.block_on(recording)?)
         }
+        Command::Distribute(args) => queuescaler::drain::distribute::distribute(&args),
         Command::Receivers(command) => {
             let tested = tokio::runtime::Runtime::new()?.block_on(queuescaler::run::receivers(command));
             print(&tested?)

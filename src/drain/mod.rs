@@ -10,6 +10,8 @@
 //!
 //! `controllers::drain` joins these with the API server and the broker.
 
+pub mod copy;
+pub mod distribute;
 pub mod distribution;
 pub mod manifests;
 pub mod names;
