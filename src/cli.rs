@@ -28,6 +28,9 @@ pub enum Command {
     Simulate(Box<crate::simulation::command::simulate::SimulateArgs>),
     /// Record the load of a QueueScaler from a running operator, as a trace for simulate
     Record(Box<crate::simulation::command::record::RecordArgs>),
+    /// Plan, start, pause, resume, abort and watch an emergency drain (a QueueDrain)
+    #[command(subcommand)]
+    Drain(crate::drain::command::DrainCommand),
     /// Copy the backlog of a drain into its temporary topic; the operator runs this in pods
     Distribute(Box<crate::drain::distribute::DistributeArgs>),
     /// Try the receivers of alerts

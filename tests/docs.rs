@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use documents::{Words, assert_same, found, pages, read, root, rows, section, words};
 use queuescaler::alerts;
-use queuescaler::api::{BuiltInAlert, QueueScaler, condition};
+use queuescaler::api::{BuiltInAlert, DrainStep, QueueDrain, QueueScaler, condition};
 use queuescaler::plan::{self, Measure};
 use regex::Regex;
 use serde::Deserialize;
@@ -51,13 +51,19 @@ fn literals(path: &str) -> Words {
 #[test]
 fn every_queue_scaler_in_the_documents_is_valid() {
     let block = Regex::new(r"(?s)```yaml\n(.*?)```").unwrap();
-    let mut checked = 0;
+    let (mut checked, mut drains) = (0, 0);
     for page in pages() {
         for captures in block.captures_iter(&read(&page)) {
             for document in serde_yaml::Deserializer::from_str(&captures[1]) {
                 let value = Value::deserialize(document).unwrap_or_else(|error| {
                     panic!("{}: {error} in\n{}", page.display(), &captures[1]);
                 });
+                if value["kind"] == "QueueDrain" {
+                    let understood = manifests::understood::<QueueDrain>(&value);
+                    understood
+                        .unwrap_or_else(|problem| panic!("{}: {problem} in\n{value:#}", page.display()));
+                    drains += 1;
+                }
                 if value["kind"] != "QueueScaler" {
                     continue;
                 }
@@ -69,7 +75,10 @@ fn every_queue_scaler_in_the_documents_is_valid() {
             }
         }
     }
-    assert!(checked >= 7, "only {checked} found: are the blocks still marked as yaml?");
+    assert!(
+        checked >= 7 && drains >= 2,
+        "only {checked} and {drains} found: are the blocks still marked as yaml?"
+    );
 }
 
 /// `BehaviorWindow` as `behavior window`.
@@ -208,6 +217,24 @@ fn every_alert_of_a_queue_scaler_is_explained_with_its_severity_and_time_and_no_
     ];
     let rules = found(r"(?m)^### (\w+)$", section(&page, "## Rules"));
     assert_same(&words(&measures.map(Measure::field)), &rules, "the rules of docs/alerts.md");
+}
+
+#[test]
+fn the_steps_and_reasons_of_drains_are_explained() {
+    let page = read("docs/queuedrain.md");
+    let steps: Words = DrainStep::ALL.iter().map(|step| format!("{step:?}")).collect();
+    let explained = rows(section(&page, "## States and steps"));
+    assert!(steps.is_subset(&explained), "docs/queuedrain.md misses {:?}", &steps - &explained);
+    let mut reasons = Words::new();
+    for path in ["mod", "running", "aborting"].map(|name| format!("src/drain/step/{name}.rs")) {
+        reasons.extend(found(r#"\.(?:abort|halt)\(\s*"(\w+)""#, &source(&path)));
+    }
+    for path in ["src/drain/plan.rs", "src/controllers/drain/preflight.rs", "src/controllers/drain/act.rs"] {
+        reasons.extend(found(r#"(?:\bnote|Refused)\(\s*"(\w+)""#, &source(path)));
+    }
+    assert!(reasons.len() > 25, "only {reasons:?}: are they written otherwise?");
+    let missing: Vec<_> = reasons.iter().filter(|reason| !page.contains(&format!("`{reason}`"))).collect();
+    assert!(missing.is_empty(), "docs/queuedrain.md misses {missing:?}");
 }
 
 /// The names that a page's headings can be linked by.

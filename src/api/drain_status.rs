@@ -238,6 +238,9 @@ pub struct TemporaryStatus {
     /// yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
+    /// Its max.message.bytes. Absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_message_bytes: Option<i64>,
     /// The Deployment of the pods that consume it.
     pub deployment: String,
     /// Pods at the end of the ramp-up.
@@ -277,4 +280,10 @@ pub struct VerificationStatus {
     pub verified: i64,
     /// Messages that were missing and were copied again.
     pub repaired: i64,
+    /// Copies beyond the first of a message.
+    #[serde(default)]
+    pub duplicates: i64,
+    /// Messages that the source deleted before they were copied.
+    #[serde(default)]
+    pub expired: i64,
 }

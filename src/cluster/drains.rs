@@ -241,6 +241,8 @@ impl DrainObjects {
             copied: sum.copied.saturating_add(one.copied),
             verified: sum.verified.saturating_add(one.verified),
             repaired: sum.repaired.saturating_add(one.repaired),
+            duplicates: sum.duplicates.saturating_add(one.duplicates),
+            expired: sum.expired.saturating_add(one.expired),
             error: sum.error.or(one.error),
         };
         Ok(outcomes.into_iter().reduce(together))

@@ -109,7 +109,11 @@ pub fn distribution(
             start: snapshot.start.clone(),
             cut: snapshot.cut.clone(),
         },
-        temporary: Temporary { topic: temporary.topic.clone(), partitions: temporary.partitions },
+        temporary: Temporary {
+            topic: temporary.topic.clone(),
+            partitions: temporary.partitions,
+            max_message_bytes: temporary.max_message_bytes.and_then(|most| u32::try_from(most).ok()),
+        },
         ordering: match spec.ordering {
             DrainOrdering::PerKey => Ordering::PerKey,
             DrainOrdering::None => Ordering::None,

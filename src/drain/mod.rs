@@ -7,9 +7,12 @@
 //! | [`names`], [`manifests`] | names of what a run creates; its Jobs and Deployment | no |
 //! | [`report`] | conditions, events and progress of a run | no |
 //! | [`distribution`] | what the pods that copy are told, and what they answer | no |
+//! | [`copy`], [`distribute`] | the program of these pods | yes |
+//! | [`command`] | `queuescaler drain` | yes |
 //!
 //! `controllers::drain` joins these with the API server and the broker.
 
+pub mod command;
 pub mod copy;
 pub mod distribute;
 pub mod distribution;

@@ -76,9 +76,10 @@ pub fn status(
             Record::Snapshot(snapshot, temporary) => {
                 (status.snapshot, status.temporary) = (Some(snapshot.clone()), Some(temporary.clone()));
             }
-            Record::TopicId(id) => {
+            Record::Created(id, max_message_bytes) => {
                 if let Some(temporary) = &mut status.temporary {
                     temporary.topic_id = Some(id.clone());
+                    temporary.max_message_bytes = *max_message_bytes;
                 }
             }
             Record::Verified(proof) => status.verification = Some(*proof),
@@ -221,7 +222,8 @@ pub fn progress(
     sample: Option<Sample>,
     now: Timestamp,
 ) -> Option<(ProgressStatus, Sample)> {
-    let snapshot = journal.snapshot.as_ref().filter(|_| journal.may_have_copied())?;
+    let is_shown = (DrainStep::Copying..=DrainStep::Draining).contains(&journal.step);
+    let snapshot = journal.snapshot.as_ref().filter(|_| is_shown)?;
     let total = snapshot.total();
     let copied = match &seen.source {
         Part::Known(source) => source
@@ -229,7 +231,7 @@ pub fn progress(
             .zip(snapshot.start.iter().zip(&snapshot.cut))
             .map(|(partition, (start, cut))| partition.committed.min(*cut).saturating_sub(*start).max(0))
             .sum(),
-        _ if journal.step > DrainStep::Copying => total,
+        _ if journal.step > DrainStep::Copying && journal.state != DrainState::Aborting => total,
         _ => before.map_or(0, |before| before.copied),
     };
     let consumed = match &seen.temporary {

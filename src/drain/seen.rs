@@ -81,6 +81,8 @@ pub struct Options {
     pub retain: Duration,
     /// After which time the finished object is deleted.
     pub ttl: Option<Duration>,
+    /// Whether the user made the Deployment of these pods, which then stays.
+    pub prepared: bool,
     /// Pods of the run; absent: those of the plan.
     pub replicas: Option<i32>,
 }
@@ -166,6 +168,8 @@ pub struct TemporarySeen {
     pub partitions: Vec<PartitionSeen>,
     /// Whether its group has processed every record in it. Absent: not asked.
     pub drained: Option<bool>,
+    /// Its `max.message.bytes`. Absent: not asked, or not known.
+    pub max_message_bytes: Option<i64>,
     /// Which right on it is missing, and how to grant it.
     pub missing_right: Option<String>,
 }

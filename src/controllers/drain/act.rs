@@ -87,20 +87,11 @@ async fn perform(
         Effect::DeleteJob(JobKind::Verify) => objects.delete_job(&names.verify).await?,
         Effect::Consumers(replicas) => consumers(subject, *replicas).await?,
         Effect::ScaleConsumers(replicas) => scale_consumers(subject, *replicas).await?,
-        Effect::DeleteConsumers => {
-            if !is_prepared(subject) {
-                objects.delete_deployment(&names.deployment).await?;
-            }
-        }
+        Effect::DeleteConsumers => objects.delete_deployment(&names.deployment).await?,
         Effect::DeleteTopic => delete_topic(subject, memory).await?,
         Effect::DeleteGroup => broker::admin(subject, memory).await?.delete_group(&names.group).await?,
     }
     Ok(())
-}
-
-/// Whether the user made the Deployment of the pods.
-fn is_prepared(subject: &Subject<'_>) -> bool {
-    subject.spec().consumer.as_ref().is_some_and(|consumer| consumer.deployment_ref.is_some())
 }
 
 async fn scale_target(subject: &Subject<'_>, replicas: i32) -> Result<(), Fault> {
@@ -214,7 +205,11 @@ fn make_job(
     let spec = subject.spec();
     let told = manifests::distribution(&subject.owner, task, spec, source, snapshot, temporary);
     let partitions = i32::try_from(snapshot.cut.len()).unwrap_or(i32::MAX).max(1);
-    let pods = spec.copy.distributors.clamp(1, partitions);
+    let pods = match task {
+        Task::Copy => spec.copy.distributors.clamp(1, partitions),
+        // One verifies all.
+        Task::Verify => 1,
+    };
     let image = &subject.drains.image;
     manifests::job(&subject.owner, kind, &subject.names, &told, source, pods, image)
         .map_err(|error| Fault::Refused("Unwritable", error.to_string()))
@@ -237,7 +232,7 @@ async fn consumers(subject: &Subject<'_>, replicas: i32) -> Result<(), Fault> {
     if subject.objects.deployment(name).await?.is_some() {
         return scale_consumers(subject, replicas).await;
     }
-    if is_prepared(subject) {
+    if subject.options.prepared {
         let message = format!("Deployment {name} does not exist; create it with 0 replicas");
         return Err(Fault::Refused("DeploymentNotFound", message));
     }

@@ -104,9 +104,9 @@ pub(super) async fn temporary(
     ask: Ask,
 ) -> Result<Option<TemporarySeen>, Problem> {
     let Some(topic) = admin.topic(name).await? else { return Ok(None) };
-    let differs = match ask {
-        Ask::Settings => differs(admin, &topic, wanted).await?,
-        _ => None,
+    let (differs, max_message_bytes) = match ask {
+        Ask::Settings => settings(admin, &topic, wanted).await?,
+        _ => (None, None),
     };
     let partitions = admin.partitions(&topic, group).await?;
     let drained = match ask {
@@ -118,6 +118,7 @@ pub(super) async fn temporary(
         differs,
         partitions: self::partitions(&partitions, OffsetReset::Earliest),
         drained,
+        max_message_bytes,
         missing_right: missing_right(&topic),
     }))
 }
@@ -133,24 +134,23 @@ pub(super) enum Ask {
     Drained,
 }
 
-async fn differs(
+/// What differs from what was to be created, and the topic's `max.message.bytes`.
+async fn settings(
     admin: &mut KafkaAdmin,
     topic: &TopicFacts,
     wanted: Option<i32>,
-) -> Result<Option<String>, Problem> {
+) -> Result<(Option<String>, Option<i64>), Problem> {
     let partitions = i32::try_from(topic.partitions()).unwrap_or(i32::MAX);
     if wanted.is_some_and(|wanted| wanted != partitions) {
-        return Ok(Some(format!("{partitions} partitions")));
+        return Ok((Some(format!("{partitions} partitions")), None));
     }
     let settings = admin.settings(&topic.name).await?;
-    for (name, expected) in [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")]
-    {
-        match settings.get(name) {
-            Some(found) if found != expected => return Ok(Some(format!("{name} is {found}"))),
-            _ => {}
-        }
-    }
-    Ok(None)
+    let expected = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+    let differs = expected.into_iter().find_map(|(name, expected)| {
+        let found = settings.get(name).filter(|found| *found != expected)?;
+        Some(format!("{name} is {found}"))
+    });
+    Ok((differs, settings.get("max.message.bytes").and_then(|most| most.parse().ok())))
 }
 
 /// The first right that is missing on the temporary topic, with the command that grants it.

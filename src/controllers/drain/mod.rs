@@ -126,7 +126,9 @@ pub(super) async fn reconcile(object: Arc<GuardedDrain>, drains: Arc<Drains>) ->
     };
     drains.context.shared.leadership.check()?;
     let deadline = Instant::now() + AFTER_ERROR;
-    if drains.context.workloads.ready(deadline).await.is_err() {
+    // What is not seen yet after a start must not be taken for missing.
+    let scalers = tokio::time::timeout_at(deadline, drains.scalers.wait_until_ready()).await;
+    if !matches!(scalers, Ok(Ok(()))) || drains.context.workloads.ready(deadline).await.is_err() {
         return Ok(Action::requeue(AFTER_ERROR));
     }
     let memory = drains.context.drain_memories.of(&key);
@@ -202,6 +204,7 @@ fn options(spec: &QueueDrainSpec) -> Options {
         ramp_up: seconds(spec.ramp_up_seconds),
         retain: seconds(spec.retain_seconds),
         ttl: spec.ttl_seconds_after_finished.map(seconds),
+        prepared: spec.consumer.as_ref().is_some_and(|consumer| consumer.deployment_ref.is_some()),
         replicas: spec.replicas,
     }
 }

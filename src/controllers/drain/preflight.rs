@@ -234,7 +234,7 @@ async fn on_broker(
     }
     let exactly_once = subject.spec().copy.guarantee == CopyGuarantee::ExactlyOnce;
     let is_to_start = is_to_start(subject);
-    let transaction = format!("queuescaler-{}-check", subject.owner.uid);
+    let transaction = format!("queuescaler-drain-{}-check", subject.owner.uid);
     let admin = match broker::admin(subject, memory).await {
         Ok(admin) => admin,
         Err(problem) => return vec![note(&problem.reason.to_string(), problem.to_string())],
@@ -300,7 +300,7 @@ async fn on_broker(
         && is_to_start
         && let Err(problem) = admin.try_transaction(&transaction).await
     {
-        let resource = "--transactional-id queuescaler- --resource-pattern-type prefixed";
+        let resource = "--transactional-id queuescaler-drain- --resource-pattern-type prefixed";
         let message = format!(
             "transactions cannot be used: {problem}; grant them: {}; or set copy.guarantee: AtLeastOnce",
             grant("All", resource)

@@ -81,8 +81,8 @@ pub enum Record {
     Original(OriginalStatus),
     /// What is copied, and what the temporary topic is called.
     Snapshot(SnapshotStatus, TemporaryStatus),
-    /// Identity of the temporary topic.
-    TopicId(String),
+    /// Identity of the temporary topic, and its `max.message.bytes`.
+    Created(String, Option<i64>),
     /// What was proven.
     Verified(VerificationStatus),
     /// The target has its replicas back.

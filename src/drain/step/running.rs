@@ -88,6 +88,7 @@ impl Scene<'_> {
                     group: self.names.group.clone(),
                     partitions: partitions.saturating_mul(self.planned.parallelism),
                     topic_id: None,
+                    max_message_bytes: None,
                     deployment: self.names.deployment.clone(),
                     replicas: self.planned.replicas,
                 };
@@ -137,7 +138,7 @@ impl Scene<'_> {
             }
             Part::Known(Some(found)) => self
                 .go(DrainStep::Copying, "the backlog is copied and consumed")
-                .with_records(vec![Record::TopicId(found.id.clone())]),
+                .with_records(vec![Record::Created(found.id.clone(), found.max_message_bytes)]),
             Part::Unknown(why) => self.late(&format!("the temporary topic cannot be read: {why}"), hold),
             Part::NotAsked => self.wait("the temporary topic is read").with_effects(hold),
         }
@@ -238,6 +239,8 @@ impl Scene<'_> {
                 let proof = VerificationStatus {
                     verified: count(outcome.verified),
                     repaired: count(outcome.repaired),
+                    duplicates: count(outcome.duplicates),
+                    expired: count(outcome.expired),
                 };
                 records.push(Record::Verified(proof));
                 return self
@@ -311,8 +314,12 @@ impl Scene<'_> {
 
     pub(super) fn retaining(&self) -> Decision {
         let mut effects = self.without_jobs();
-        if self.seen.consumers.is_some() {
+        let is_left = self.seen.consumers.is_some() && !self.options.prepared;
+        if is_left {
             effects.push(Effect::DeleteConsumers);
+        }
+        if is_left || self.seen.copy != JobSeen::Absent || self.seen.verify != JobSeen::Absent {
+            return self.wait("removes the Jobs and the pods of the drain").with_effects(effects);
         }
         let kept = self.options.retain.saturating_sub(self.in_step());
         if !kept.is_zero() && self.wanted() != DesiredState::Aborted {

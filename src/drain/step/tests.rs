@@ -104,6 +104,7 @@ impl World {
             partitions: vec![PartitionSeen { start: 0, end: topic.written, committed: topic.consumed }],
             drained: Some(topic.consumed >= topic.written),
             missing_right: None,
+            max_message_bytes: None,
         });
         Seen {
             deleting: self.deleting,
@@ -281,6 +282,7 @@ fn options() -> Options {
         ramp_up: Duration::from_secs(10),
         retain: Duration::from_secs(20),
         ttl: None,
+        prepared: false,
         replicas: None,
     }
 }
