@@ -225,7 +225,7 @@ pub struct DrainConsumer {
     #[schemars(length(max = 64), inner(length(max = 4096)))]
     pub command: Option<Vec<String>>,
     /// Labels of the pods, which have none of the target's labels, so that no Service or selector of the target matches
-    /// them: for network policies, say. At most 32.
+    /// them: such as those that network policies select. At most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub labels: BTreeMap<String, String>,

@@ -3,6 +3,8 @@
 //! The operator writes it as JSON into the environment of the distributor's pods ([`VARIABLE`]); `queuescaler distribute`
 //! reads it. It names files for credentials and never holds one.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::source::SaslMechanism;

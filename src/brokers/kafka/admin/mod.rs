@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 pub use self::groups::{GroupFacts, GroupKind};
 pub use self::logs::LogSize;
@@ -47,7 +47,13 @@ const PROBES: usize = 64;
 /// Brokers that are asked one after the other to create or delete.
 const BROKERS: usize = 8;
 
+/// Pause before a coordinator is asked again.
+const COORDINATOR_PAUSE: Duration = Duration::from_millis(250);
+
 const UNKNOWN_TOPIC: i16 = 3;
+const COORDINATOR_LOADING: i16 = 14;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const NOT_COORDINATOR: i16 = 16;
 const NOT_CONTROLLER: i16 = 41;
 const GROUP_NOT_FOUND: i16 = 69;
 
@@ -303,13 +309,31 @@ impl KafkaAdmin {
     /// # Errors
     /// It does not.
     pub async fn try_transaction(&mut self, id: &str) -> Result<(), Problem> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let error = self.init_producer(id).await?;
+            match error {
+                0 => return Ok(()),
+                // The first transaction of a cluster makes the coordinators begin, which takes some seconds.
+                COORDINATOR_LOADING | COORDINATOR_NOT_AVAILABLE | NOT_COORDINATOR
+                    if Instant::now() < deadline =>
+                {
+                    sleep(COORDINATOR_PAUSE).await;
+                }
+                error => return Err(refused(&format!("transactional id {}", quote(id)), error)),
+            }
+        }
+    }
+
+    /// Takes a transactional id. Answered by an error code.
+    async fn init_producer(&mut self, id: &str) -> Result<i16, Problem> {
         let mut poll = self.poll();
-        let what = || format!("transactional id {}", quote(id));
-        let found = self.any(FindTransactionCoordinator { id: id.into() }, &mut poll).await?;
-        let node = found.map_err(|error| refused(&what(), error))?;
-        let error = self.node(node, InitProducer { id: id.into() }, &mut poll).await?;
-        self.cluster.finish(poll, true);
-        if error == 0 { Ok(()) } else { Err(refused(&what(), error)) }
+        let answered = match self.any(FindTransactionCoordinator { id: id.into() }, &mut poll).await? {
+            Ok(node) => self.node(node, InitProducer { id: id.into() }, &mut poll).await,
+            Err(error) => Ok(error),
+        };
+        self.cluster.finish(poll, answered.is_ok());
+        answered
     }
 
     /// Sizes of a topic's partitions and what is free beside them, on each broker that reports it.
