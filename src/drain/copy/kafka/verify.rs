@@ -93,7 +93,7 @@ fn tick_off(
             Tick::Outside => foreign += 1,
         }
         if stamp.skipped > 0 {
-            ledger.skip(stamp.partition, stamp.offset - stamp.skipped..stamp.offset);
+            ledger.skip(stamp.partition, stamp.offset.saturating_sub(stamp.skipped)..stamp.offset);
         }
     })?;
     if foreign > 0 {
