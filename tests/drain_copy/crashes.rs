@@ -99,28 +99,40 @@ fn d11_a_replaced_distributor_that_was_frozen_is_fenced() {
 #[test]
 fn d11_a_distributor_frozen_beyond_its_session_doubles_nothing() {
     let Some(bootstrap) = bootstrap() else { return };
-    let topic = Topic::small(&bootstrap, 3, 60_000);
+    // Several at once, so that some are frozen in the middle of a transaction.
+    std::thread::scope(|scope| {
+        for moment in 0..4 {
+            let bootstrap = &bootstrap;
+            scope.spawn(move || freeze_beyond_the_session(bootstrap, Duration::from_millis(60 * moment)));
+        }
+    });
+}
+
+fn freeze_beyond_the_session(bootstrap: &str, moment: Duration) {
+    let topic = Topic::small(bootstrap, 3, 60_000);
     let backlog = topic.backlog();
     let mut distribution = backlog.distribution(Ordering::PerKey, Guarantee::ExactlyOnce, 24);
-    distribution.max_bytes_per_second = Some(100_000);
+    distribution.max_bytes_per_second = Some(2_000_000);
     let frozen = distribute(&distribution, 0);
     await_progress(&backlog, -3);
+    std::thread::sleep(moment);
     frozen.signal("STOP");
     // Another one, which gets the partitions when the session of the first one ends.
+    distribution.max_bytes_per_second = Some(300_000);
     let mut other = distribute(&distribution, 1);
     other.await_log("has assigned partitions partitions=[0, 1, 2]");
     let committed = backlog.committed().iter().sum();
     await_progress(&backlog, committed);
     frozen.signal("CONT");
-    // What it still has in memory it tries to write now.
+    // It tries to write what it has in memory.
     std::thread::sleep(Duration::from_secs(3));
-    println!("{}", frozen.log());
+    assert!(!other.has_ended(), "too fast");
     other.kill();
     frozen.kill();
     distribution.max_bytes_per_second = None;
     // Both, because each has partitions until its session ends.
     let mut both = [distribute(&distribution, 0), distribute(&distribution, 1)];
-    both.each_mut().map(|one| one.success());
+    both.iter_mut().for_each(|one| drop(one.success()));
     backlog.verdict(&distribution).assert_clean();
 }
 

@@ -100,7 +100,9 @@ impl GroupSource {
             // Memory: what is read ahead, and what one answer can hold.
             .set("queued.max.messages.kbytes", "16384")
             .set("queued.min.messages", "20000")
-            .set("fetch.max.bytes", "8388608");
+            .set("fetch.max.bytes", "8388608")
+            // A fetch that waits for records keeps other requests to the broker waiting.
+            .set("fetch.wait.max.ms", "50");
         let consumer: Reader = config.create_with_context(Rebalances::default())?;
         consumer.subscribe(&[&source.topic])?;
         let state = State {
