@@ -13,6 +13,7 @@
 //! | [`report`] | from an assessment to status, conditions and events | no |
 //! | [`alerts`] | from what is reported to which alerts fire, and what receivers are to report of them | no |
 //! | [`receivers`] | who is notified of alerts: Alertmanager, webhooks, chats; delivery by tasks of their own | yes |
+//! | [`drain`] | emergency drains: `copy`, a loop for a source and a sink, with `kafka`, is what the pods of `queuescaler distribute` run; the only user of librdkafka | yes, but `distribution` |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
 //! | [`controllers`] | the reconcile of a `QueueScaler`, which joins all of these: a list of steps | through the others |
 //! | [`telemetry`] | metrics, logs, `/livez` and `/readyz` | yes |

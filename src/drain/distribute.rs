@@ -18,8 +18,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 const ERROR: usize = 2048;
 
 const HELP: &str = "\
-The operator runs this command in the pods of a drain; nobody needs to run it by hand. It is told what to do by the
-environment:
+The operator runs this command in the pods of a drain; nobody needs to run it by hand. The environment has what it
+does:
 
   QUEUESCALER_DISTRIBUTION  what to copy, from where to where, as JSON
   JOB_COMPLETION_INDEX      which of the distributors this is, from 0
