@@ -13,7 +13,7 @@
 //! | [`report`] | from an assessment to status, conditions and events | no |
 //! | [`alerts`] | from what is reported to which alerts fire, and what receivers are to report of them | no |
 //! | [`receivers`] | who is notified of alerts: Alertmanager, webhooks, chats; delivery by tasks of their own | yes |
-//! | [`drain`] | emergency drains of a backlog: plan, steps, the program that copies; see its own page | only what its page names |
+//! | [`drain`] | emergency drains of a backlog: plan, steps of a run, and `copy`, which the pods of `queuescaler distribute` run; the only user of librdkafka; see its own page | only what its page names |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
 //! | [`controllers`] | the reconcile of a `QueueScaler` and that of a `QueueDrain`, which join all of these: lists of steps | through the others |
 //! | [`telemetry`] | metrics, logs, `/livez` and `/readyz` | yes |

@@ -200,9 +200,9 @@ async fn job(subject: &Subject<'_>, name: &str) -> Result<JobSeen, DrainError> {
     }
     let suspended = job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false);
     let status = job.status.as_ref();
-    let failed = status.and_then(|status| status.failed).unwrap_or(0);
     let ready = status.and_then(|status| status.ready).unwrap_or(0);
-    let trouble = if failed > 0 && ready == 0 {
+    // Pods that start anew in their place are not counted as failed.
+    let trouble = if ready == 0 && !suspended {
         subject.objects.outcome(name).await?.and_then(|outcome| outcome.error)
     } else {
         None

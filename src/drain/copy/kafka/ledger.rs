@@ -85,7 +85,7 @@ impl Ledger {
     #[must_use]
     pub fn missing(&self, partition: usize, from: i64) -> Option<Range<i64>> {
         let partition = self.partitions.get(partition)?;
-        let from = usize::try_from(from - partition.start).unwrap_or_default();
+        let from = usize::try_from(from.saturating_sub(partition.start)).unwrap_or_default();
         let first = partition.next(from, false)?;
         let end = partition.next(first, true).unwrap_or(partition.length);
         let offset = |place: usize| partition.start.saturating_add_unsigned(place as u64);
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn missing(ledger: &Ledger, partition: usize) -> Vec<Range<i64>> {
-        let mut from = i64::MIN / 2;
+        let mut from = i64::MIN;
         std::iter::from_fn(|| {
             let range = ledger.missing(partition, from)?;
             from = range.end;

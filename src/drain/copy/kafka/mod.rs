@@ -6,6 +6,7 @@ pub mod errors;
 mod ledger;
 mod partitions;
 mod reading;
+mod rebalances;
 pub mod sink;
 pub mod source;
 mod spread;
@@ -40,8 +41,7 @@ pub fn run(
     stop: &Stop,
     outcome: &mut Outcome,
 ) -> Result<(), Trouble> {
-    let problem = problem(distribution);
-    if let Some(problem) = problem {
+    if let Some(problem) = problem(distribution) {
         return Err(Trouble::Fatal(format!("invalid distribution: {problem}")));
     }
     let connection =
@@ -130,4 +130,63 @@ fn problem(distribution: &Distribution) -> Option<&'static str> {
         return Some("the temporary topic needs a partition and a name of its own");
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::distribution::{Guarantee, KafkaConnection, Ordering, Source, Temporary};
+
+    fn right() -> Distribution {
+        Distribution {
+            run: "run".to_owned(),
+            task: Task::Copy,
+            kafka: KafkaConnection {
+                bootstrap_servers: vec!["kafka:9092".to_owned()],
+                tls: None,
+                sasl: None,
+            },
+            source: Source {
+                topic: "orders".to_owned(),
+                group: "g".to_owned(),
+                start: vec![0, 5],
+                cut: vec![7, 5],
+            },
+            temporary: Temporary {
+                topic: "orders.drain.run".to_owned(),
+                partitions: 20,
+                max_message_bytes: None,
+            },
+            ordering: Ordering::None,
+            guarantee: Guarantee::ExactlyOnce,
+            max_bytes_per_second: None,
+        }
+    }
+
+    #[test]
+    fn a_distribution_that_cannot_be_meant_is_refused() {
+        type Change = fn(&mut Distribution);
+        let changes: [Change; 7] = [
+            |wrong| wrong.run.clear(),
+            |wrong| wrong.source.cut.push(9),
+            |wrong| wrong.source.start[0] = 8,
+            |wrong| wrong.source.start[0] = -1,
+            |wrong| wrong.temporary.partitions = 0,
+            |wrong| wrong.temporary.topic = wrong.source.topic.clone(),
+            |wrong| (wrong.source.start, wrong.source.cut) = (vec![], vec![]),
+        ];
+        assert_eq!(problem(&right()), None);
+        for change in changes {
+            let mut wrong = right();
+            change(&mut wrong);
+            let error = run(&wrong, 0, &Stop::default(), &mut Outcome::default()).unwrap_err();
+            assert!(error.to_string().starts_with("invalid distribution: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_open_transaction_ends_before_the_session() {
+        let sweep = Duration::from_secs(10);
+        assert!(TRANSACTION + sweep < SESSION);
+    }
 }

@@ -60,7 +60,9 @@ impl Reading {
                 .set("enable.partition.eof", "true")
                 .set("queued.max.messages.kbytes", "16384")
                 .set("queued.min.messages", "20000")
-                .set("fetch.max.bytes", "8388608");
+                .set("fetch.max.bytes", "8388608")
+                // A fetch that waits for records keeps other requests to the broker waiting.
+                .set("fetch.wait.max.ms", "50");
             let consumer = config.create_with_context(Log);
             consumer.map_err(|error| Trouble::Fatal(format!("cannot read {topic}: {error}")))
         };
@@ -125,7 +127,8 @@ impl Reading {
     /// # Errors
     /// The cluster does not answer.
     pub fn low(&self, partition: i32) -> Result<i64, Trouble> {
-        let answer = self.committed.fetch_watermarks(&self.topic, partition, ANSWER);
+        // By the connection that has no fetch waiting for records.
+        let answer = self.uncommitted.fetch_watermarks(&self.topic, partition, ANSWER);
         answer.map(|(low, _)| low).map_err(|error| self.fatal(&error))
     }
 

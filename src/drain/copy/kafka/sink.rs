@@ -219,6 +219,11 @@ impl TopicSink {
                     stamp::SKIPPED
                 ))
             }
+            Some(Code::Fatal) => {
+                let reason =
+                    self.producer.client().fatal_error().map_or_else(|| error.to_string(), |(_, text)| text);
+                Trouble::Fatal(format!("cannot write to {}: {reason}", self.topic))
+            }
             Some(code) if is_refusal(code) => {
                 Trouble::Fatal(format!("{record} cannot be written to {}: {error}", self.topic))
             }

@@ -7,21 +7,18 @@
 //! How far the copy has come is the group's committed offset and nothing else. In each partition it ends at the cut
 //! exactly: records at or beyond it are left to the consumers of the group.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::types::RDKafkaRespErr;
 
 use super::super::{Next, Source, Trouble};
-use super::connection;
 use super::errors::is_refusal;
 use super::partitions::{Held, Partitions, RecordStep};
+use super::rebalances::{Change, Rebalances};
 use crate::drain::distribution;
 
 /// Longest wait for an answer of the cluster that the copy cannot go on without.
@@ -100,7 +97,9 @@ impl GroupSource {
             // Memory: what is read ahead, and what one answer can hold.
             .set("queued.max.messages.kbytes", "16384")
             .set("queued.min.messages", "20000")
-            .set("fetch.max.bytes", "8388608");
+            .set("fetch.max.bytes", "8388608")
+            // A fetch that waits for records keeps other requests to the broker waiting.
+            .set("fetch.wait.max.ms", "50");
         let consumer: Reader = config.create_with_context(Rebalances::default())?;
         consumer.subscribe(&[&source.topic])?;
         let state = State {
@@ -386,48 +385,5 @@ impl State {
             }
             Err(_) => Ok(false),
         }
-    }
-}
-
-/// What the group decided.
-enum Change {
-    Assigned(Vec<i32>),
-    Revoked,
-}
-
-/// Collects what the group decides; the source follows it between two records.
-#[derive(Default)]
-struct Rebalances(Mutex<Vec<Change>>);
-
-impl Rebalances {
-    fn take(&self) -> Vec<Change> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn add(&self, change: Change) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(change);
-    }
-}
-
-impl ClientContext for Rebalances {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        connection::log(level, facility, message);
-    }
-
-    // Every error is logged too, with its reason.
-    fn error(&self, _error: KafkaError, _reason: &str) {}
-}
-
-impl ConsumerContext for Rebalances {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let partitions = list.elements().iter().map(|element| element.partition()).collect();
-            return self.add(Change::Assigned(partitions));
-        }
-        // At once, also while the consumer closes, when nobody asks for changes any more.
-        if let Err(error) = consumer.unassign() {
-            tracing::warn!(%error, "cannot give the partitions back");
-        }
-        self.add(Change::Revoked);
     }
 }

@@ -6,6 +6,7 @@
 //! temporary topic are not disturbed: nothing is committed, and no group is joined.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::message::Message;
@@ -24,6 +25,8 @@ const ROUNDS: u32 = 3;
 const NEAR: i64 = 20_000;
 /// Records and bytes of a batch of the repair.
 const BATCH: (u64, u64) = (10_000, 8 << 20);
+/// Age of a batch of the repair: the transaction must not be open for long.
+const AGE: Duration = Duration::from_secs(1);
 /// Ranges of lost offsets that an error names.
 const NAMED: usize = 3;
 
@@ -93,7 +96,7 @@ fn tick_off(
             Tick::Outside => foreign += 1,
         }
         if stamp.skipped > 0 {
-            ledger.skip(stamp.partition, stamp.offset - stamp.skipped..stamp.offset);
+            ledger.skip(stamp.partition, stamp.offset.saturating_sub(stamp.skipped)..stamp.offset);
         }
     })?;
     if foreign > 0 {
@@ -119,19 +122,17 @@ fn repair(
         let mut next = Some(first);
         let mut position = None;
         while let Some(range) = next {
-            let near = |position: &i64| (*position..=position + NEAR).contains(&range.start);
-            if position.filter(near).is_none() {
-                reader.assign(&[(number, range.start)])?;
-            }
             let begin = reader.low(number)?.max(range.start);
             if begin > range.start {
                 lost.push((partition, range.start..begin.min(range.end)));
-                if begin < range.end {
-                    reader.assign(&[(number, begin)])?;
-                }
+            }
+            let near = |position: &i64| (*position..=position.saturating_add(NEAR)).contains(&begin);
+            if begin < range.end && position.filter(near).is_none() {
+                reader.assign(&[(number, begin)])?;
             }
             let mut at = begin;
             while at < range.end {
+                batch.finish_if_old()?;
                 match reader.next(stop)? {
                     Read::Record(message) if message.offset() < at => {}
                     Read::Record(message) => {
@@ -149,8 +150,10 @@ fn repair(
                     }
                     Read::Expired => {
                         let low = reader.low(number)?.max(at);
-                        lost.push((partition, at..low.min(range.end)));
-                        at = low;
+                        if low > at {
+                            lost.push((partition, at..low.min(range.end)));
+                            at = low;
+                        }
                         reader.assign(&[(number, at)])?;
                     }
                     Read::Nothing => {}
@@ -167,21 +170,31 @@ fn repair(
 /// A batch of records that are copied again.
 struct Batch<'a> {
     sink: &'a mut TopicSink,
-    /// Its records and bytes.
-    open: Option<(u64, u64)>,
+    /// Its records and bytes, and when it began.
+    open: Option<(u64, u64, Instant)>,
 }
 
 impl Batch<'_> {
     fn put(&mut self, record: &Taken<'_>) -> Result<(), Trouble> {
-        if self.open.is_none() {
-            self.sink.begin()?;
-        }
-        let (records, bytes) = self.open.unwrap_or_default();
+        let (records, bytes, since) = match self.open {
+            Some(open) => open,
+            None => {
+                self.sink.begin()?;
+                (0, 0, Instant::now())
+            }
+        };
         let (records, bytes) = (records + 1, bytes + self.sink.put(record)?);
-        self.open = Some((records, bytes));
+        self.open = Some((records, bytes, since));
         match records >= BATCH.0 || bytes >= BATCH.1 {
             true => self.finish(),
             false => Ok(()),
+        }
+    }
+
+    fn finish_if_old(&mut self) -> Result<(), Trouble> {
+        match self.open {
+            Some((_, _, since)) if since.elapsed() >= AGE => self.finish(),
+            _ => Ok(()),
         }
     }
 
