@@ -54,6 +54,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         allow_addresses,
         status_writes_per_second,
         receivers,
+        drains,
         budget,
     } = args;
     logs::install(log_format, &log).context("cannot install the log")?;
@@ -102,14 +103,21 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     metrics.leads_while(move || fence.check().is_ok());
     let events = Events::new(short.clone(), identity, leadership.clone());
     let scales = ScalesInFlight::default();
-    let reporter =
-        Reporter::start(short.clone(), events, leadership.clone(), Arc::clone(&metrics), scales.clone());
+    let reporter = Reporter::start(
+        short.clone(),
+        events.clone(),
+        leadership.clone(),
+        Arc::clone(&metrics),
+        scales.clone(),
+    );
     let notifier = Notifier::start(receivers, addresses.clone(), leadership.clone(), Arc::clone(&metrics));
     let shared = Shared {
         notifier,
         sessions: Arc::new(Sessions::new(addresses, budget.into(), Arc::clone(&metrics))),
         secrets: SecretCache::new(client.clone()),
         reporter: reporter.clone(),
+        events,
+        drains: drains.enabled.then(|| drains.image()),
         scales,
         leadership,
         metrics,

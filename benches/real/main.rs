@@ -20,6 +20,7 @@
 mod support;
 
 mod brokers;
+mod copying;
 mod fleet;
 mod latency;
 mod machine;
@@ -31,7 +32,7 @@ mod table;
 
 use self::table::Table;
 
-const ALL: [&str; 5] = ["reaction", "latency", "slow-status", "kafka", "rabbitmq"];
+const ALL: [&str; 6] = ["reaction", "latency", "slow-status", "kafka", "copy", "rabbitmq"];
 
 #[tokio::main]
 async fn main() {
@@ -49,7 +50,7 @@ async fn main() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|one| one == name);
     let mut table = Table::default();
-    if wants("reaction") || wants("latency") || wants("slow-status") || wants("kafka") {
+    if ["reaction", "latency", "slow-status", "kafka", "copy"].into_iter().any(wants) {
         let kafka = brokers::Kafka::start();
         table.part(&kafka.version);
         if wants("reaction") {
@@ -64,6 +65,9 @@ async fn main() {
         }
         if wants("kafka") {
             many_groups::measure(&kafka, &mut table).await;
+        }
+        if wants("copy") {
+            tokio::task::block_in_place(|| copying::measure(&kafka, &mut table));
         }
     }
     if wants("rabbitmq") {

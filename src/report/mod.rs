@@ -23,7 +23,7 @@ use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetSta
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::observation::Recalled;
 use crate::engine::{
-    Age, AssessedReading, Assessment, Decision, Saved, SavedHealth, ScaleEvent, UnhealthyReason,
+    Age, AssessedReading, Assessment, Decision, Reason, Saved, SavedHealth, ScaleEvent, UnhealthyReason,
 };
 use crate::plan::Invalid;
 use crate::workload::Workload;
@@ -39,6 +39,8 @@ pub struct Subject<'a> {
     pub target: Result<&'a Workload, &'a TargetProblem>,
     /// The workload where it is there but not for the operator to scale, to be shown all the same.
     pub observed_target: Option<&'a Workload>,
+    /// A drain owns the target, so that nothing is decided: a sentence.
+    pub draining: Option<&'a str>,
     /// What is known of the workload and its backlog.
     pub assessment: &'a Assessment,
 }
@@ -304,6 +306,10 @@ fn target_status(workload: &Workload) -> TargetStatus {
 }
 
 fn decision_status(subject: &Subject<'_>) -> DecisionStatus {
+    if let Some(draining) = subject.draining {
+        let reason = Reason::Draining.to_string();
+        return DecisionStatus { reason, message: draining.to_owned(), limited_by: None };
+    }
     match (subject.decision(), subject.target) {
         (Some(decision), _) => DecisionStatus {
             reason: decision.reason.to_string(),
@@ -359,6 +365,7 @@ mod tests {
             mode: Mode::Active,
             target: Err(&missing),
             observed_target: None,
+            draining: None,
             assessment: &assessment,
         };
         status(&subject, &QueueScalerStatus::default(), taken_at)

@@ -24,6 +24,7 @@ mod drain_time;
 mod drain_time_limits;
 mod drain_time_rabbitmq;
 mod drain_time_too_old;
+mod drains;
 mod installed;
 mod kafka_members;
 mod kafka_outages;

@@ -12,6 +12,7 @@ pub mod api_proxy;
 pub mod audit;
 pub mod bench;
 pub mod consumers;
+pub mod drain;
 pub mod fake_kafka;
 pub mod installed;
 pub mod kafka_admin;

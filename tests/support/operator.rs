@@ -6,6 +6,9 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// The operator's image, as `tests/images` names it.
+const IMAGE: &str = "docker.io/library/queuescaler:demo";
+
 /// A running `queuescaler run`. Killed when dropped.
 pub struct Operator {
     child: Child,
@@ -25,6 +28,12 @@ impl Operator {
             .args(["--allow-addresses", "127.0.0.0/8,10.0.0.0/8"])
             .args(arguments)
             .env("KUBECONFIG", kubeconfig)
+            // What copies in drains is the program of the image that tests/images makes.
+            .env(
+                "QUEUESCALER_DRAIN_IMAGE",
+                std::env::var("QS_DRAIN_IMAGE").unwrap_or_else(|_| IMAGE.to_owned()),
+            )
+            .env("QUEUESCALER_DRAIN_IMAGE_PULL_POLICY", "Never")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -20,6 +20,7 @@
 //! answered is unknown.
 
 pub mod access;
+pub mod admin;
 mod ask;
 mod auth;
 pub mod backlog;
@@ -121,17 +122,9 @@ impl KafkaReader {
     /// [`SourceReason::CredentialsUnavailable`] when certificates or keys cannot be used, or a bootstrap server is not
     /// `host:port`.
     pub fn new(access: KafkaAccess, addresses: AddressPolicy, budget: Budget) -> Result<Self, Problem> {
-        let endpoint = |server: &String| {
-            server
-                .parse()
-                .map_err(|message: String| Problem::new(SourceReason::CredentialsUnavailable, message))
-        };
-        let bootstrap = access.bootstrap.iter().map(endpoint).collect::<Result<_, _>>()?;
         let tls_not_verified = access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
-        let tls = access.tls.as_ref().map(tls::client_config).transpose()?;
-        let settings = Settings::new(addresses.for_session(), budget, tls, access.sasl);
         Ok(Self {
-            cluster: Cluster::new(settings, bootstrap),
+            cluster: cluster_of(access, &addresses, budget)?,
             topics: Topics::default(),
             listing: Listing::default(),
             tls_not_verified,
@@ -204,6 +197,16 @@ impl KafkaReader {
         }
         Ok(readings)
     }
+}
+
+/// The brokers of a cluster, not connected yet.
+fn cluster_of(access: KafkaAccess, addresses: &AddressPolicy, budget: Budget) -> Result<Cluster, Problem> {
+    let endpoint = |server: &String| {
+        server.parse().map_err(|message: String| Problem::new(SourceReason::CredentialsUnavailable, message))
+    };
+    let bootstrap = access.bootstrap.iter().map(endpoint).collect::<Result<_, _>>()?;
+    let tls = access.tls.as_ref().map(tls::client_config).transpose()?;
+    Ok(Cluster::new(Settings::new(addresses.for_session(), budget, tls, access.sasl), bootstrap))
 }
 
 type KafkaWatched = Watched<KafkaInterest, Memory>;
