@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::support::bench::Bench;
 use crate::support::kafka_reading::unique;
 use crate::support::monitoring::Alertmanager;
+use crate::support::operator::Operator;
 use crate::support::receivers::{Receivers, alert, backlog_above, webhook};
 use crate::support::scaled::Scaled;
 use crate::support::sink::{Answer, Sink};
@@ -85,9 +86,7 @@ async fn a2_a_receiver_that_was_down_gets_each_alert_once_in_order() {
     // Over before it was delivered.
     scaled.queue_scaler("brief", json!({})).await;
     scaled.bench.until_no_alert("brief", "backlog").await;
-    while operator.metric(FAILED).await < 4.0 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    operator.until_at_least(FAILED, 4.0).await;
     assert_eq!(operator.metric("queuescaler_notifications_waiting{receiver=\"oncall\"}").await, 2.0);
 
     sink.up();
@@ -226,7 +225,7 @@ async fn a5_a_test_alert_is_sent_as_documented() {
     let receivers = Receivers::new(json!([webhook(&name, &sink.url())]));
     let file = receivers.file();
     let test = |allowed: &str, name: &str| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_queuescaler"))
+        let output = std::process::Command::new(Operator::program())
             .args(["receivers", "test", name, "--allow-addresses", allowed])
             .env("QUEUESCALER_RECEIVERS_FILE", &file)
             .output()

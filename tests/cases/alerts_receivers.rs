@@ -99,9 +99,8 @@ async fn s3_receivers_at_refused_addresses_get_no_byte() {
     scaled.bench.until_alert("orders", "backlog", AlertState::Firing, &[]).await;
     for (name, ..) in &refused {
         // The second attempt is looked up and refused as well.
-        while operator.metric(&format!("queuescaler_notifications_total{{receiver=\"{name}\"")).await < 2.0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let attempts = format!("queuescaler_notifications_total{{receiver=\"{name}\"");
+        operator.until_at_least(&attempts, 2.0).await;
     }
     let log = operator.log();
     for (name, _, why) in &refused {
@@ -167,9 +166,7 @@ async fn a7_secrets_of_receivers_are_shown_nowhere() {
     let names = ["header", "closed", "unknown", "malformed", "newline", "basic", "robot", "tls", "missing"];
     for name in names {
         let failed = format!("queuescaler_notifications_total{{receiver=\"{name}\",result=\"failed\"}}");
-        while operator.metric(&failed).await < 2.0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        operator.until_at_least(&failed, 2.0).await;
     }
     let got = sink.got();
     let sent = |header: &str| got.iter().any(|got| got.headers.get(header).is_some());

@@ -14,7 +14,9 @@
 mod support;
 
 mod admission;
+mod alerts_dead_letters;
 mod alerts_delivery;
+mod alerts_prometheus;
 mod alerts_receivers;
 mod alerts_states;
 mod cluster_api_server;

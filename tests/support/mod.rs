@@ -25,6 +25,7 @@ pub mod monitoring;
 pub mod operator;
 pub mod rabbitmq_admin;
 pub mod rabbitmq_consumers;
+pub mod rabbitmq_dead_letters;
 pub mod receivers;
 pub mod relay;
 pub mod replicas;

@@ -14,11 +14,14 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Benchmarks measure another build than the one made along with them.
+    pub fn program() -> std::ffi::OsString {
+        std::env::var_os("QS_OPERATOR").unwrap_or_else(|| env!("CARGO_BIN_EXE_queuescaler").into())
+    }
+
     /// Starts the operator with this kubeconfig and these further arguments.
     pub fn start(kubeconfig: &std::path::Path, arguments: &[&str]) -> Self {
-        // Benchmarks measure another build than the one made along with them.
-        let program = std::env::var_os("QS_OPERATOR");
-        let mut child = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_queuescaler").into()))
+        let mut child = Command::new(Self::program())
             .arg("run")
             .args(["--http-address", "127.0.0.1:0", "--log-format", "json"])
             // The brokers of the test bed are where the API server is, on this machine. An argument counts more than this.
@@ -130,6 +133,19 @@ impl Operator {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer = client.get(format!("http://{address}{page}")).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Waits until these series add up to so much or more.
+    pub async fn until_at_least(&self, series: &str, wanted: f64) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let found = self.metric(series).await;
+            if found >= wanted {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{series} is {found} and not {wanted} or more");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits until these series add up to so much. Metrics tell nobody when they change, so that they are asked for.
