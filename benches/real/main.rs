@@ -19,6 +19,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod alerts;
 mod brokers;
 mod copying;
 mod fleet;
@@ -32,7 +33,7 @@ mod table;
 
 use self::table::Table;
 
-const ALL: [&str; 6] = ["reaction", "latency", "slow-status", "kafka", "copy", "rabbitmq"];
+const ALL: [&str; 7] = ["reaction", "latency", "slow-status", "kafka", "copy", "rabbitmq", "alerts"];
 
 #[tokio::main]
 async fn main() {
@@ -50,7 +51,10 @@ async fn main() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|one| one == name);
     let mut table = Table::default();
-    if ["reaction", "latency", "slow-status", "kafka", "copy"].into_iter().any(wants) {
+    if wants("alerts") {
+        alerts::measure_evaluation(&mut table);
+    }
+    if ["reaction", "latency", "slow-status", "kafka", "copy", "alerts"].into_iter().any(wants) {
         let kafka = brokers::Kafka::start();
         table.part(&kafka.version);
         if wants("reaction") {
@@ -68,6 +72,9 @@ async fn main() {
         }
         if wants("copy") {
             tokio::task::block_in_place(|| copying::measure(&kafka, &mut table));
+        }
+        if wants("alerts") {
+            alerts::measure_fleet(&kafka, &mut table).await;
         }
     }
     if wants("rabbitmq") {

@@ -196,8 +196,11 @@ mod tests {
             credentials: Credentials { username: "guest".into(), password: "guest".into() },
             tls: None,
         };
-        let interest =
-            RabbitMqInterest { vhost: "/".into(), queues: NameSelector::Names(vec!["orders".into()]) };
+        let interest = RabbitMqInterest {
+            vhost: "/".into(),
+            queues: NameSelector::Names(vec!["orders".into()]),
+            dead_letters: Vec::new(),
+        };
         let subscribe = |wake| {
             let period = Duration::from_secs(5);
             sessions.subscribe::<RabbitMq>(&access, interest.clone(), Recalled::default(), period, wake)

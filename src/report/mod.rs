@@ -4,6 +4,7 @@
 
 mod alerts;
 mod conditions;
+mod dead_letters;
 mod events;
 mod losses;
 mod numbers;
@@ -127,6 +128,7 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
         saturation,
         commit_interval,
         estimated_drain,
+        dead_letters,
         ..
     } = subject.assessment;
     let quality = reading.as_ref().map(AssessedReading::quality);
@@ -149,6 +151,7 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
             .as_ref()
             .and_then(|reading| reading.partitions)
             .and_then(|count| i32::try_from(count).ok()),
+        dead_letters: dead_letters.iter().take(dead_letters::MOST).map(dead_letters::shown).collect(),
         decision: Some(decision_status(subject)),
         last_scale: before.last_scale.clone(),
         alerts: before.alerts.clone(),
@@ -259,6 +262,7 @@ pub fn saved(status: &QueueScalerStatus) -> Saved {
             not_consumed: says_unhealthy(status, [UnhealthyReason::NotConsumed]),
             pods_missing: pods_missing(status),
         },
+        dead_letters: status.dead_letters.iter().map(dead_letters::saved).collect(),
         last_scale: status.last_scale.as_ref().map(|last| ScaleEvent {
             at: last.time.0,
             from: last.from,

@@ -14,6 +14,11 @@
 mod support;
 
 mod admission;
+mod alerts_dead_letters;
+mod alerts_delivery;
+mod alerts_prometheus;
+mod alerts_receivers;
+mod alerts_states;
 mod cluster_api_server;
 mod cluster_idle;
 mod cluster_refusals;

@@ -22,6 +22,7 @@ pub fn exposition() -> String {
             arrival_rate: Some(1.0),
             service_rate: Some(1.0),
             estimated_drain: Some(1.0),
+            dead_letters: Some((1, 1)),
             replicas: ["current", "ready", "desired", "min", "max"].map(|kind| (kind, 1)).to_vec(),
             conditions: condition::ALL
                 .into_iter()
