@@ -19,6 +19,9 @@ const DRAIN: &str = "now";
 /// Messages in each of the three partitions.
 const EACH: usize = 2000;
 const MESSAGES: i64 = 6000;
+/// Messages of 1 KiB besides, where a test needs them, and bytes per second at which they take most of a minute.
+const LARGE: i32 = 120;
+const SLOWLY: i64 = 3072;
 /// Longer than a whole run takes.
 const RUN: Duration = Duration::from_secs(240);
 
@@ -32,6 +35,16 @@ async fn slow_consumers(name: &str) -> Option<KafkaConsumers> {
     let fields = json!({"minReplicas": 2, "maxReplicas": 2});
     consumers.scale(rate, fields).await;
     consumers.orders.until_backlog(MESSAGES / 2).await;
+    Some(consumers)
+}
+
+/// The same with some large messages at the end of each partition, so that copying them can be made slow.
+async fn slow_consumers_of_large(name: &str) -> Option<KafkaConsumers> {
+    let mut consumers = slow_consumers(name).await?;
+    let queue = &mut consumers.queue;
+    for number in 0..LARGE {
+        queue.admin.produce_value(&queue.topic, number % 3, &[b'x'; 1024]).await;
+    }
     Some(consumers)
 }
 
@@ -189,9 +202,9 @@ async fn d13_a_topic_of_the_same_name_is_refused_and_untouched() {
 
 #[tokio::test]
 async fn d12_an_abort_while_copying_consumes_what_is_copied_and_restores() {
-    let Some(mut consumers) = slow_consumers("d12").await else { return };
+    let Some(mut consumers) = slow_consumers_of_large("d12").await else { return };
     // Slowly, so that the abort comes in the middle.
-    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": 2048}}))
+    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": SLOWLY}}))
         .await;
     let bench = &consumers.orders.bench;
     let copying = |object: &QueueDrain| {
@@ -208,8 +221,8 @@ async fn d12_an_abort_while_copying_consumes_what_is_copied_and_restores() {
 
 #[tokio::test]
 async fn d12_a_drain_deleted_while_it_runs_restores_before_it_goes() {
-    let Some(mut consumers) = slow_consumers("d12-deleted").await else { return };
-    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": 2048}}))
+    let Some(mut consumers) = slow_consumers_of_large("d12-deleted").await else { return };
+    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": SLOWLY}}))
         .await;
     let bench = &consumers.orders.bench;
     let temporary = until_step(bench, DrainStep::Copying).await.temporary.unwrap();
@@ -248,8 +261,8 @@ async fn d2_an_operator_that_is_killed_goes_on_from_the_journal() {
 
 #[tokio::test]
 async fn a_paused_drain_stops_and_goes_on() {
-    let Some(mut consumers) = slow_consumers("d-pause").await else { return };
-    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": 2048}}))
+    let Some(mut consumers) = slow_consumers_of_large("d-pause").await else { return };
+    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": SLOWLY}}))
         .await;
     let bench = &consumers.orders.bench;
     let temporary = until_step(bench, DrainStep::Copying).await.temporary.unwrap();
