@@ -278,3 +278,45 @@ async fn a_paused_drain_stops_and_goes_on() {
     assert_eq!(done.verification.unwrap().verified, done.snapshot.as_ref().unwrap().total());
     assert_restored(&mut consumers, &done).await;
 }
+
+#[tokio::test]
+async fn the_specification_of_a_drain_that_has_begun_is_immutable() {
+    let Some(bench) = Bench::without_operator("d-spec").await else { return };
+    let object = |spec: Value| {
+        json!({
+            "apiVersion": "queuescaler.io/v1alpha1", "kind": "QueueDrain", "metadata": {"name": DRAIN}, "spec": spec,
+        })
+    };
+    let drains = bench.api::<QueueDrain>();
+    let apply = async |spec: Value| {
+        let parameters = PatchParams::apply("test").force().validation_strict();
+        drains
+            .patch(DRAIN, &parameters, &Patch::Apply(&object(spec)))
+            .await
+            .map_err(|error| error.to_string())
+    };
+    let reference = json!({"name": ORDERS});
+    let concurrent = apply(json!({"queueScalerRef": reference, "live": "Concurrent"})).await.unwrap_err();
+    assert!(concurrent.contains("live Concurrent needs ordering None"), "{concurrent}");
+    let both = json!({"deploymentRef": {"name": "prepared"}, "args": ["a"]});
+    let both = apply(json!({"queueScalerRef": reference, "consumer": both})).await.unwrap_err();
+    assert!(both.contains("leave the other fields out"), "{both}");
+
+    let consumer = json!({"env": [{"name": "TOPIC", "value": "$(TEMP_TOPIC)"}]});
+    let spec = |parallelism: i32, fields: Value| {
+        let mut spec =
+            json!({"queueScalerRef": reference, "parallelism": parallelism, "consumer": consumer.clone()});
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        spec
+    };
+    apply(spec(4, json!({}))).await.unwrap();
+    apply(spec(5, json!({}))).await.unwrap();
+    let status = json!({"status": {"state": "Running", "step": "Locking"}});
+    drains.patch_status(DRAIN, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    let changed = apply(spec(6, json!({}))).await.unwrap_err();
+    assert!(changed.contains("a drain that has begun is immutable"), "{changed}");
+    let fields = json!({"desiredState": "Paused", "replicas": 7, "copy": {"maxBytesPerSecond": 4096}});
+    apply(spec(5, fields)).await.unwrap();
+    let guarantee = apply(spec(5, json!({"copy": {"guarantee": "AtLeastOnce"}}))).await.unwrap_err();
+    assert!(guarantee.contains("immutable"), "{guarantee}");
+}
