@@ -18,6 +18,7 @@ use crate::brokers::names::{Names, literal};
 use crate::brokers::sessions::Sessions;
 use crate::cli::RunArgs;
 use crate::cluster::client::{self, Clients};
+use crate::cluster::drains as cluster_drains;
 use crate::cluster::events::Events;
 use crate::cluster::lease::{self, Election};
 use crate::cluster::scope::Scope;
@@ -111,13 +112,19 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         scales.clone(),
     );
     let notifier = Notifier::start(receivers, addresses.clone(), leadership.clone(), Arc::clone(&metrics));
+    let drains_are_defined = !drains.enabled || cluster_drains::are_defined(&client).await;
+    if !drains_are_defined {
+        tracing::warn!(
+            "the definition of QueueDrain is not installed; drains are served after it is, and a restart"
+        );
+    }
     let shared = Shared {
         notifier,
         sessions: Arc::new(Sessions::new(addresses, budget.into(), Arc::clone(&metrics))),
         secrets: SecretCache::new(client.clone()),
         reporter: reporter.clone(),
         events,
-        drains: drains.enabled.then(|| drains.image()),
+        drains: (drains.enabled && drains_are_defined).then(|| drains.image()),
         scales,
         leadership,
         metrics,

@@ -22,6 +22,15 @@ use crate::drain::distribution::Outcome;
 /// The finalizer of a run that has begun.
 pub const FINALIZER: &str = "queuescaler.io/drain";
 
+/// Whether the cluster has the definition of `QueueDrain`, which an older release does not install. True where the API
+/// server does not answer.
+pub async fn are_defined(client: &Client) -> bool {
+    match soon(client.list_api_group_resources("queuescaler.io/v1alpha1")).await {
+        Ok(known) => known.resources.iter().any(|resource| resource.name == "queuedrains"),
+        Err(_) => true,
+    }
+}
+
 /// Why something could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {

@@ -19,6 +19,9 @@ const DRAIN: &str = "now";
 /// Messages in each of the three partitions.
 const EACH: usize = 2000;
 const MESSAGES: i64 = 6000;
+/// Messages of 1 KiB besides, where a test needs them, and bytes per second at which they take most of a minute.
+const LARGE: i32 = 120;
+const SLOWLY: i64 = 3072;
 /// Longer than a whole run takes.
 const RUN: Duration = Duration::from_secs(240);
 
@@ -32,6 +35,16 @@ async fn slow_consumers(name: &str) -> Option<KafkaConsumers> {
     let fields = json!({"minReplicas": 2, "maxReplicas": 2});
     consumers.scale(rate, fields).await;
     consumers.orders.until_backlog(MESSAGES / 2).await;
+    Some(consumers)
+}
+
+/// The same with some large messages at the end of each partition, so that copying them can be made slow.
+async fn slow_consumers_of_large(name: &str) -> Option<KafkaConsumers> {
+    let mut consumers = slow_consumers(name).await?;
+    let queue = &mut consumers.queue;
+    for number in 0..LARGE {
+        queue.admin.produce_value(&queue.topic, number % 3, &[b'x'; 1024]).await;
+    }
     Some(consumers)
 }
 
@@ -189,9 +202,9 @@ async fn d13_a_topic_of_the_same_name_is_refused_and_untouched() {
 
 #[tokio::test]
 async fn d12_an_abort_while_copying_consumes_what_is_copied_and_restores() {
-    let Some(mut consumers) = slow_consumers("d12").await else { return };
+    let Some(mut consumers) = slow_consumers_of_large("d12").await else { return };
     // Slowly, so that the abort comes in the middle.
-    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": 2048}}))
+    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": SLOWLY}}))
         .await;
     let bench = &consumers.orders.bench;
     let copying = |object: &QueueDrain| {
@@ -208,8 +221,8 @@ async fn d12_an_abort_while_copying_consumes_what_is_copied_and_restores() {
 
 #[tokio::test]
 async fn d12_a_drain_deleted_while_it_runs_restores_before_it_goes() {
-    let Some(mut consumers) = slow_consumers("d12-deleted").await else { return };
-    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": 2048}}))
+    let Some(mut consumers) = slow_consumers_of_large("d12-deleted").await else { return };
+    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": SLOWLY}}))
         .await;
     let bench = &consumers.orders.bench;
     let temporary = until_step(bench, DrainStep::Copying).await.temporary.unwrap();
@@ -248,8 +261,8 @@ async fn d2_an_operator_that_is_killed_goes_on_from_the_journal() {
 
 #[tokio::test]
 async fn a_paused_drain_stops_and_goes_on() {
-    let Some(mut consumers) = slow_consumers("d-pause").await else { return };
-    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": 2048}}))
+    let Some(mut consumers) = slow_consumers_of_large("d-pause").await else { return };
+    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": SLOWLY}}))
         .await;
     let bench = &consumers.orders.bench;
     let temporary = until_step(bench, DrainStep::Copying).await.temporary.unwrap();
@@ -264,4 +277,46 @@ async fn a_paused_drain_stops_and_goes_on() {
     let done = until_state(bench, DrainState::Succeeded).await;
     assert_eq!(done.verification.unwrap().verified, done.snapshot.as_ref().unwrap().total());
     assert_restored(&mut consumers, &done).await;
+}
+
+#[tokio::test]
+async fn the_specification_of_a_drain_that_has_begun_is_immutable() {
+    let Some(bench) = Bench::without_operator("d-spec").await else { return };
+    let object = |spec: Value| {
+        json!({
+            "apiVersion": "queuescaler.io/v1alpha1", "kind": "QueueDrain", "metadata": {"name": DRAIN}, "spec": spec,
+        })
+    };
+    let drains = bench.api::<QueueDrain>();
+    let apply = async |spec: Value| {
+        let parameters = PatchParams::apply("test").force().validation_strict();
+        drains
+            .patch(DRAIN, &parameters, &Patch::Apply(&object(spec)))
+            .await
+            .map_err(|error| error.to_string())
+    };
+    let reference = json!({"name": ORDERS});
+    let concurrent = apply(json!({"queueScalerRef": reference, "live": "Concurrent"})).await.unwrap_err();
+    assert!(concurrent.contains("live Concurrent needs ordering None"), "{concurrent}");
+    let both = json!({"deploymentRef": {"name": "prepared"}, "args": ["a"]});
+    let both = apply(json!({"queueScalerRef": reference, "consumer": both})).await.unwrap_err();
+    assert!(both.contains("leave the other fields out"), "{both}");
+
+    let consumer = json!({"env": [{"name": "TOPIC", "value": "$(TEMP_TOPIC)"}]});
+    let spec = |parallelism: i32, fields: Value| {
+        let mut spec =
+            json!({"queueScalerRef": reference, "parallelism": parallelism, "consumer": consumer.clone()});
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        spec
+    };
+    apply(spec(4, json!({}))).await.unwrap();
+    apply(spec(5, json!({}))).await.unwrap();
+    let status = json!({"status": {"state": "Running", "step": "Locking"}});
+    drains.patch_status(DRAIN, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    let changed = apply(spec(6, json!({}))).await.unwrap_err();
+    assert!(changed.contains("a drain that has begun is immutable"), "{changed}");
+    let fields = json!({"desiredState": "Paused", "replicas": 7, "copy": {"maxBytesPerSecond": 4096}});
+    apply(spec(5, fields)).await.unwrap();
+    let guarantee = apply(spec(5, json!({"copy": {"guarantee": "AtLeastOnce"}}))).await.unwrap_err();
+    assert!(guarantee.contains("immutable"), "{guarantee}");
 }
