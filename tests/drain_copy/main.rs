@@ -18,6 +18,7 @@ mod backlog;
 mod checker;
 mod clean;
 mod crashes;
+mod fail_points;
 mod mutants;
 mod obstacles;
 mod verification;

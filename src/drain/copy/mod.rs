@@ -122,7 +122,7 @@ pub enum End {
 }
 
 /// How long a source that has nothing more is waited for before the batch is settled as it is.
-const LULL: Duration = Duration::from_millis(20);
+const LULL: Duration = Duration::from_millis(50);
 /// How long a source is waited for while no batch has begun.
 const IDLE: Duration = Duration::from_millis(200);
 /// The first and the longest pause after a batch that was aborted.

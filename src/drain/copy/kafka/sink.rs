@@ -160,7 +160,22 @@ impl TopicSink {
         Ok(length(key) + length(value))
     }
 
-    /// Makes the records of the batch durable, without any offsets.
+    /// Makes the progress of the source part of the transaction.
+    ///
+    /// # Errors
+    /// The group has moved the partitions, or the cluster does not take it.
+    pub fn add_progress(&mut self, source: &GroupSource) -> Result<(), Trouble> {
+        let offsets = source.progress().map_err(|error| Trouble::Fatal(error.to_string()))?;
+        let Some(membership) = source.membership() else {
+            return Err(Trouble::Again("the group has revoked the partitions".to_owned()));
+        };
+        let added = repeated("commit the offsets of the group", || {
+            Ok(self.producer.send_offsets_to_transaction(&offsets, membership, CALL)?)
+        });
+        added.map_err(|trouble| self.explained(trouble))
+    }
+
+    /// Makes the batch durable: its records, and the progress that was added.
     ///
     /// # Errors
     /// They are not known to be.
@@ -262,14 +277,7 @@ impl Sink<GroupSource> for TopicSink {
             self.finish()?;
             return source.commit();
         }
-        let offsets = source.progress().map_err(|error| Trouble::Fatal(error.to_string()))?;
-        let Some(membership) = source.membership() else {
-            return Err(Trouble::Again("the group has revoked the partitions".to_owned()));
-        };
-        repeated("commit the offsets of the group", || {
-            Ok(self.producer.send_offsets_to_transaction(&offsets, membership, CALL)?)
-        })
-        .map_err(|trouble| self.explained(trouble))?;
+        self.add_progress(source)?;
         self.finish()?;
         source.committed();
         Ok(())

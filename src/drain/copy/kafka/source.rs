@@ -70,7 +70,7 @@ pub struct Member<'a> {
 }
 
 impl GroupSource {
-    /// Joins the group. `connection` are the settings of the cluster.
+    /// Joins the group, unless all is copied already. `connection` are the settings of the cluster.
     ///
     /// # Errors
     /// The settings cannot be used.
@@ -101,14 +101,18 @@ impl GroupSource {
             // A fetch that waits for records keeps other requests to the broker waiting.
             .set("fetch.wait.max.ms", "50");
         let consumer: Reader = config.create_with_context(Rebalances::default())?;
-        consumer.subscribe(&[&source.topic])?;
-        let state = State {
+        let mut state = State {
             topic: source.topic.clone(),
             partitions: Partitions::new(&source.start, &source.cut),
             membership: None,
             asked_done: None,
             expired: 0,
         };
+        // A distributor that comes when all is copied disturbs the members of the group no more.
+        if !state.is_done(&consumer).unwrap_or_default() {
+            consumer.subscribe(&[&source.topic])?;
+        }
+        state.asked_done = None;
         Ok(Self { consumer, state })
     }
 
