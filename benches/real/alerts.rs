@@ -72,6 +72,7 @@ pub fn measure_evaluation(table: &mut Table) {
                 target: Err(&missing),
                 observed_target: None,
                 assessment: &assessment,
+                draining: None,
             };
             state.evaluate(&plan, &subject, now);
             std::hint::black_box(state.status());
