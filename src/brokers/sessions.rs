@@ -15,6 +15,7 @@ use super::broker::{Broker, InterestOf};
 use super::budget::Budget;
 use super::kafka::access::{Kafka, KafkaAccess};
 use super::kafka::admin::KafkaAdmin;
+use super::observation::Recalled;
 use super::rabbitmq::access::RabbitMq;
 use super::session::{Command, Receiver, Session, Wake};
 use super::{Observation, Problem};
@@ -52,13 +53,15 @@ impl Sessions {
         source: &Source,
         secrets: &S,
         current: Option<AccessKey>,
-        period: Duration,
-        wake: &Wake,
+        (period, wake): (Duration, &Wake),
+        recalled: Recalled,
     ) -> Result<Option<Keyed>, S::Error> {
         match source {
-            Source::Kafka(source) => self.join_as::<Kafka, S>(source, secrets, current, period, wake).await,
+            Source::Kafka(source) => {
+                self.join_as::<Kafka, S>(source, secrets, current, (period, wake), recalled).await
+            }
             Source::RabbitMq(source) => {
-                self.join_as::<RabbitMq, S>(source, secrets, current, period, wake).await
+                self.join_as::<RabbitMq, S>(source, secrets, current, (period, wake), recalled).await
             }
         }
     }
@@ -68,12 +71,13 @@ impl Sessions {
         source: &B::Source,
         secrets: &S,
         current: Option<AccessKey>,
-        period: Duration,
-        wake: &Wake,
+        (period, wake): (Duration, &Wake),
+        recalled: Recalled,
     ) -> Result<Option<Keyed>, S::Error> {
         let access = B::access(source, secrets).await?;
         let key = B::key(&access);
-        let subscribe = || self.subscribe::<B>(&access, B::interest(source), period, Arc::clone(wake));
+        let subscribe =
+            || self.subscribe::<B>(&access, B::interest(source), recalled, period, Arc::clone(wake));
         Ok((current != Some(key)).then(|| (key, subscribe())))
     }
 
@@ -90,6 +94,7 @@ impl Sessions {
         &self,
         access: &B::Access,
         interest: InterestOf<B>,
+        recalled: Recalled,
         period: Duration,
         wake: Wake,
     ) -> Subscription {
@@ -97,7 +102,7 @@ impl Sessions {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, observations) = watch::channel(None);
         let interest = Arc::new(interest);
-        let _ = session.commands.send(Command::Subscribe { id, interest, period, sender, wake });
+        let _ = session.commands.send(Command::Subscribe { id, interest, recalled, period, sender, wake });
         Subscription { observations, _end: Box::new(Unsubscribe { id, session }) }
     }
 
@@ -195,7 +200,7 @@ mod tests {
             RabbitMqInterest { vhost: "/".into(), queues: NameSelector::Names(vec!["orders".into()]) };
         let subscribe = |wake| {
             let period = Duration::from_secs(5);
-            sessions.subscribe::<RabbitMq>(&access, interest.clone(), period, wake)
+            sessions.subscribe::<RabbitMq>(&access, interest.clone(), Recalled::default(), period, wake)
         };
         let mut doomed = subscribe(Arc::new(|| panic!("a test's panic")));
         assert!(!doomed.is_over());

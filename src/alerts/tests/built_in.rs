@@ -170,7 +170,7 @@ fn a_target_that_may_be_scalable_fires_nothing() {
 }
 
 #[test]
-fn a_consumer_problem_from_before_a_restart_is_not_over_because_nothing_was_seen() {
+fn a_restart_alone_ends_no_consumer_problem() {
     let mut world = well();
     break_it(BuiltInAlert::Stalled, &mut world);
     world.evaluate();
