@@ -44,7 +44,7 @@ fn noise(id: Id, length: usize) -> Vec<u8> {
 pub fn varied(id: Id, largest: usize) -> Draft {
     let n = id.sequence;
     let key = match n {
-        n if n % 5 == 0 => None,
+        n if n.is_multiple_of(5) => None,
         n if n % 97 == 1 => Some(Vec::new()),
         n => Some(format!("key-{}-{}", id.producer, n % 50).into_bytes()),
     };
