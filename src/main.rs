@@ -8,6 +8,12 @@ use clap::Parser;
 use queuescaler::api::definition::definitions;
 use queuescaler::cli::{Cli, Command};
 
+/// A large fleet is read in bursts. The C library's allocator keeps the room of the largest ones, in pieces: with 1,000
+/// objects the heap has 37 MB at most, and the process had 75 MiB. This one gives free pages back; `.cargo/config.toml`
+/// has its settings.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli.command) {

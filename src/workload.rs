@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stateful_set_is_rolling_out_while_its_controller_has_pods_to_replace() {
+    fn a_stateful_set_rolls_out_while_pods_are_to_be_replaced() {
         let partition =
             |partition| json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}});
         let (rolling, on_delete) = (json!({"type": "RollingUpdate"}), json!({"type": "OnDelete"}));

@@ -13,6 +13,7 @@ use queuescaler::brokers::address::AddressPolicy;
 use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::kafka::access::{Kafka, KafkaAccess};
 use queuescaler::brokers::names::Names;
+use queuescaler::brokers::observation::Recalled;
 use queuescaler::brokers::sessions::{Sessions, Subscription};
 use queuescaler::brokers::{Reading, SourceReason, Wake};
 use queuescaler::telemetry::metrics::Metrics;
@@ -59,7 +60,13 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
 fn subscribe(sessions: &Sessions, bootstrap: Vec<String>, wake: Wake) -> Subscription {
     let interest = watch("billing", &["orders"], OffsetReset::Earliest).interest;
     let access = KafkaAccess { bootstrap, tls: None, sasl: None };
-    sessions.subscribe::<Kafka>(&access, interest.as_ref().clone(), Duration::from_secs(5), wake)
+    sessions.subscribe::<Kafka>(
+        &access,
+        interest.as_ref().clone(),
+        Recalled::default(),
+        Duration::from_secs(5),
+        wake,
+    )
 }
 
 #[test]

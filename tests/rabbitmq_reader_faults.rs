@@ -16,6 +16,7 @@ use queuescaler::brokers::access::Credentials;
 use queuescaler::brokers::address::AddressPolicy;
 use queuescaler::brokers::budget::Budget;
 use queuescaler::brokers::names::Names;
+use queuescaler::brokers::observation::Recalled;
 use queuescaler::brokers::rabbitmq::access::{RabbitMq, RabbitMqAccess};
 use queuescaler::brokers::rabbitmq::{Memory, RabbitMqReader};
 use queuescaler::brokers::reader::{Reader, Watched};
@@ -366,8 +367,13 @@ async fn amqp_gives_a_lower_bound_while_the_management_api_hangs() {
     let (wake, mut woken) = mpsc::unbounded_channel();
     let wake: Wake = Arc::new(move || wake.send(()).unwrap());
     let interest = queues(&["orders"]).interest;
-    let subscription =
-        sessions.subscribe::<RabbitMq>(&access, Arc::unwrap_or_clone(interest), Duration::from_secs(1), wake);
+    let subscription = sessions.subscribe::<RabbitMq>(
+        &access,
+        Arc::unwrap_or_clone(interest),
+        Recalled::default(),
+        Duration::from_secs(1),
+        wake,
+    );
     let begun = Instant::now();
     woken.recv().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn k17_refused_credentials_are_tried_at_most_ten_times_in_ten_minutes() {
+    fn k17_refused_credentials_are_tried_ten_times_in_ten_minutes() {
         let refused = |backoff| waits(backoff, SourceReason::AuthenticationFailed, 6);
         assert_eq!(refused(Backoff::default()), [60, 120, 240, 480, 600, 600]);
         assert_eq!(refused(Backoff::after_success()), [5, 15, 60, 120, 240, 480]);

@@ -515,3 +515,10 @@ pub fn quote(words: &str) -> String {
     }
     shown
 }
+
+/// What an earlier process found out about a source, as far as status keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recalled {
+    /// Nobody consumed some of the queues while others were consumed, so that they were left out.
+    pub not_consumed: bool,
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::observation::Recalled;
 use super::{Problem, Reading};
 
 /// Reads the backlog of many interests of one broker cluster, in as few requests as the broker allows.
@@ -13,8 +14,9 @@ use super::{Problem, Reading};
 pub trait Reader: Send + 'static {
     /// What one `QueueScaler` wants to know.
     type Interest: Send + Sync + 'static;
-    /// What the reader remembers of an interest from one poll to the next, and loses with it.
-    type Memory: Default + Send + 'static;
+    /// What the reader remembers of an interest from one poll to the next, and loses with it. It begins with what an
+    /// earlier process found out.
+    type Memory: Default + From<Recalled> + Send + 'static;
 
     /// One poll: one reading per interest, in their order.
     ///

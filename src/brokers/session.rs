@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
 use super::observation::POLL_DEADLINE;
+use super::observation::Recalled;
 use super::reader::{Reader, Watched};
 use super::{Observation, Problem, Reading, SourceReason};
 use crate::telemetry::metrics::PollMetrics;
@@ -32,7 +33,7 @@ type Sender = watch::Sender<Option<Arc<Observation>>>;
 pub(super) type Receiver = watch::Receiver<Option<Arc<Observation>>>;
 
 pub(super) enum Command<I> {
-    Subscribe { id: u64, interest: Arc<I>, period: Duration, sender: Sender, wake: Wake },
+    Subscribe { id: u64, interest: Arc<I>, recalled: Recalled, period: Duration, sender: Sender, wake: Wake },
     Unsubscribe { id: u64 },
 }
 
@@ -92,8 +93,8 @@ impl<R: Reader> Session<R> {
 
     fn apply(&mut self, command: Command<R::Interest>) {
         match command {
-            Command::Subscribe { id, interest, period, sender, wake } => {
-                let watched = Watched { interest, memory: R::Memory::default() };
+            Command::Subscribe { id, interest, recalled, period, sender, wake } => {
+                let watched = Watched { interest, memory: recalled.into() };
                 let due = Instant::now() + GATHER;
                 self.subscribers
                     .insert(id, Subscriber { watched, period, due, failed_polls: 0, sender, wake });

@@ -15,6 +15,7 @@ use super::address::AddressPolicy;
 use super::broker::{Broker, InterestOf};
 use super::budget::Budget;
 use super::kafka::access::Kafka;
+use super::observation::Recalled;
 use super::rabbitmq::access::RabbitMq;
 use super::session::{Command, Receiver, Session, Wake};
 use crate::plan::Source;
@@ -51,13 +52,15 @@ impl Sessions {
         source: &Source,
         secrets: &S,
         current: Option<AccessKey>,
-        period: Duration,
-        wake: &Wake,
+        (period, wake): (Duration, &Wake),
+        recalled: Recalled,
     ) -> Result<Option<Keyed>, S::Error> {
         match source {
-            Source::Kafka(source) => self.join_as::<Kafka, S>(source, secrets, current, period, wake).await,
+            Source::Kafka(source) => {
+                self.join_as::<Kafka, S>(source, secrets, current, (period, wake), recalled).await
+            }
             Source::RabbitMq(source) => {
-                self.join_as::<RabbitMq, S>(source, secrets, current, period, wake).await
+                self.join_as::<RabbitMq, S>(source, secrets, current, (period, wake), recalled).await
             }
         }
     }
@@ -67,12 +70,13 @@ impl Sessions {
         source: &B::Source,
         secrets: &S,
         current: Option<AccessKey>,
-        period: Duration,
-        wake: &Wake,
+        (period, wake): (Duration, &Wake),
+        recalled: Recalled,
     ) -> Result<Option<Keyed>, S::Error> {
         let access = B::access(source, secrets).await?;
         let key = B::key(&access);
-        let subscribe = || self.subscribe::<B>(&access, B::interest(source), period, Arc::clone(wake));
+        let subscribe =
+            || self.subscribe::<B>(&access, B::interest(source), recalled, period, Arc::clone(wake));
         Ok((current != Some(key)).then(|| (key, subscribe())))
     }
 
@@ -81,6 +85,7 @@ impl Sessions {
         &self,
         access: &B::Access,
         interest: InterestOf<B>,
+        recalled: Recalled,
         period: Duration,
         wake: Wake,
     ) -> Subscription {
@@ -88,7 +93,7 @@ impl Sessions {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, observations) = watch::channel(None);
         let interest = Arc::new(interest);
-        let _ = session.commands.send(Command::Subscribe { id, interest, period, sender, wake });
+        let _ = session.commands.send(Command::Subscribe { id, interest, recalled, period, sender, wake });
         Subscription { observations, _end: Box::new(Unsubscribe { id, session }) }
     }
 
@@ -189,7 +194,7 @@ mod tests {
         };
         let subscribe = |wake| {
             let period = Duration::from_secs(5);
-            sessions.subscribe::<RabbitMq>(&access, interest.clone(), period, wake)
+            sessions.subscribe::<RabbitMq>(&access, interest.clone(), Recalled::default(), period, wake)
         };
         let mut doomed = subscribe(Arc::new(|| panic!("a test's panic")));
         assert!(!doomed.is_over());

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_secret_whose_credentials_are_refused_or_that_is_missing_is_read_again_soon() {
+    async fn a_refused_or_missing_secret_is_read_again_soon() {
         for (version, at_most) in [(1, REFUSED), (0, LONGEST)] {
             let version = Arc::new(AtomicUsize::new(version));
             let (cache, asked) = cache(&version);

@@ -1,6 +1,6 @@
 //! Index of `QueueScaler`s by the workload that they name. Of several the oldest owns it; the others report a conflict.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -22,14 +22,15 @@ pub(super) struct Claims(Mutex<Index>);
 #[derive(Debug, Default)]
 struct Index {
     targets: HashMap<Key, (WorkloadKey, Claim)>,
-    claims: HashMap<WorkloadKey, BTreeSet<Claim>>,
+    /// In order, and as a rule one: a set would take room for eleven.
+    claims: HashMap<WorkloadKey, Vec<Claim>>,
 }
 
 impl Index {
     fn remove(&mut self, key: &Key) -> Option<WorkloadKey> {
         let (target, claim) = self.targets.remove(key)?;
         if let Some(claims) = self.claims.get_mut(&target) {
-            claims.remove(&claim);
+            claims.retain(|known| *known != claim);
             if claims.is_empty() {
                 self.claims.remove(&target);
             }
@@ -57,7 +58,9 @@ impl Claims {
         let left = index.remove(&key);
         let mut affected = left.map(|left| index.others(&left, &key)).unwrap_or_default();
         affected.extend(index.others(&target, &key));
-        index.claims.entry(target.clone()).or_default().insert(claim.clone());
+        let claims = index.claims.entry(target.clone()).or_default();
+        claims.reserve_exact(1);
+        claims.insert(claims.partition_point(|known| *known < claim), claim.clone());
         index.targets.insert(key, (target, claim));
         affected
     }
@@ -82,7 +85,7 @@ impl Claims {
     /// The owner of this workload: the oldest object that names it, and not only for a dry run unless all do.
     pub(super) fn owner(&self, target: &WorkloadKey) -> Option<Key> {
         let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        index.claims.get(target).and_then(BTreeSet::first).map(|(.., key)| key.clone())
+        index.claims.get(target).and_then(|claims| claims.first()).map(|(.., key)| key.clone())
     }
 
     /// Whether the object exists, as far as the watch has seen.

@@ -23,7 +23,7 @@ use super::source::Watching;
 use super::{reporting, target};
 use crate::api::QueueScaler;
 use crate::engine::{self, Target};
-use crate::report::Subject;
+use crate::report::{self, Subject};
 
 /// Pause before the watches are awaited again.
 const UNWATCHED: Duration = Duration::from_secs(1);
@@ -55,7 +55,9 @@ pub(super) async fn reconcile(
     let secrets = context.shared.secrets.of(&key.0);
     let (sessions, wake) = (&context.shared.sessions, context.waker(key));
     let period = plan.scaling.poll_period;
-    let observation = memory.watching.observe(&plan.source, period, &secrets, sessions, &wake).await;
+    let recalled = report::recalled(&memory.status);
+    let observation =
+        memory.watching.observe(&plan.source, period, &secrets, sessions, &wake, recalled).await;
     let observation = observation.as_deref();
 
     let found = target::find(object, &plan, memory, context).await;

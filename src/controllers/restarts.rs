@@ -196,7 +196,7 @@ fn a_restart_in_the_middle_of_saturation_does_not_climb() {
 }
 
 #[test]
-fn a_restart_while_it_is_in_doubt_whether_more_help_goes_on_in_small_steps() {
+fn a_restart_in_doubt_goes_on_in_small_steps() {
     let mut world = World::saturated();
     world.until("in doubt", |world| world.saturation().is_some_and(|found| found.times == 0));
     let most = world.saturation().unwrap().replicas;

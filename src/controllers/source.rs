@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::brokers::access::AccessKey;
+use crate::brokers::observation::Recalled;
 use crate::brokers::sessions::{Keyed, Sessions};
 use crate::brokers::{Observation, Problem, Reading, SourceReason, Wake};
 use crate::cluster::secrets::{SecretError, Secrets};
@@ -42,6 +43,7 @@ impl Watching {
         secrets: &Secrets,
         sessions: &Sessions,
         wake: &Wake,
+        recalled: Recalled,
     ) -> Option<Arc<Observation>> {
         if self.source.as_ref().is_none_or(|known| *known != (source.clone(), period)) {
             let replaced = [self.current.take(), self.next.take()];
@@ -55,7 +57,7 @@ impl Watching {
         if self.read_at.is_none_or(|at| at.elapsed() >= REREAD) {
             self.read_at = Some(Instant::now());
             let secrets = if self.is_refused() { secrets.clone().refused() } else { secrets.clone() };
-            match sessions.join(source, &secrets, self.key(), period, wake).await {
+            match sessions.join(source, &secrets, self.key(), (period, wake), recalled).await {
                 Ok(changed) => {
                     self.unusable = None;
                     self.replaced = Default::default();
@@ -157,10 +159,17 @@ mod tests {
         let mut watching = Watching::default();
         for seconds in 5..10 {
             let period = Duration::from_secs(seconds);
-            assert!(watching.observe(&refusing(), period, &secrets, &sessions, &wake).await.is_none());
+            assert!(
+                watching
+                    .observe(&refusing(), period, &secrets, &sessions, &wake, Recalled::default())
+                    .await
+                    .is_none()
+            );
             woken.recv().await.unwrap();
-            let observation =
-                watching.observe(&refusing(), period, &secrets, &sessions, &wake).await.unwrap();
+            let observation = watching
+                .observe(&refusing(), period, &secrets, &sessions, &wake, Recalled::default())
+                .await
+                .unwrap();
             assert!(matches!(&observation.reading, Reading::Unknown(problem)
                 if problem.reason == SourceReason::AddressDenied));
         }

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn polls_every_5_seconds_use_the_whole_budget_and_longer_pauses_save_no_more() {
+    fn longer_pauses_save_no_budget_for_later() {
         let budget = StatusBudget::new(10);
         let now = Instant::now();
         let written_after = |seconds| {

@@ -75,7 +75,7 @@ mod tests {
     use crate::engine::tests::plan;
 
     #[test]
-    fn a_reading_counts_for_three_periods_and_for_as_long_as_two_slow_polls_take() {
+    fn a_reading_counts_for_three_periods_or_two_slow_polls() {
         for (period, fresh) in [(1, 11), (2, 12), (4, 14), (5, 15), (6, 18), (60, 180), (3600, 10_800)] {
             let plan = ScalingPlan { poll_period: Duration::from_secs(period), ..plan() };
             let taken_at = Timestamp::from_second(1_800_000_000).unwrap();

@@ -62,7 +62,7 @@ use jiff::Timestamp;
 
 pub use assessment::{AssessedReading, Assessment};
 pub use decision::Decision;
-pub use diagnose::{Expiring, Finding, Hot, MissingPods, UnhealthyReason};
+pub use diagnose::{Expiring, Finding, Hot, MissingPods, SavedHealth, UnhealthyReason};
 pub(crate) use learn::HOUR;
 pub use learn::{
     Age, Arrivals, DeadLetterCount, Saturated, SavedServiceRate, Scalability, ServiceRate, StuckCause,

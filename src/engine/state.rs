@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Target;
-use super::diagnose::{Facts, Finding, Health, MissingPods};
+use super::diagnose::{Facts, Finding, Health, MissingPods, SavedHealth};
 use super::learn::{
     Age, DeadLetterCount, DeadLetterHistory, Rates, Saturated, SavedServiceRate, ServiceRate,
 };
@@ -60,10 +60,8 @@ pub struct Saved {
     pub saturation: Option<Saturated>,
     /// Time between two commits of a consumer that has work.
     pub commit_interval: Option<Duration>,
-    /// The consumers were found to process nothing.
-    pub nothing_processed: bool,
-    /// When too few replicas were ready for so long that it was reported, and still are.
-    pub pods_missing: Option<Timestamp>,
+    /// What was wrong with consumers and pods.
+    pub health: SavedHealth,
     /// The last change of replicas.
     pub last_scale: Option<ScaleEvent>,
     /// Dead letters.
@@ -116,21 +114,13 @@ impl State {
     /// replicas found then as the first recommendation; its policies and the period of `steps` go on from the last scale.
     #[must_use]
     pub fn restored(saved: Saved) -> Self {
-        let Saved {
-            service_rate,
-            saturation,
-            commit_interval,
-            nothing_processed,
-            pods_missing,
-            last_scale,
-            dead_letters,
-        } = saved;
+        let Saved { service_rate, saturation, commit_interval, health, last_scale, dead_letters } = saved;
         let mut state = Self { dead_letters: DeadLetterHistory::restored(dead_letters), ..Self::default() };
         state.rates.recall(service_rate, saturation);
         if let Some(interval) = commit_interval {
             state.rates.restore_commit_interval(interval);
         }
-        state.health.recall(nothing_processed, pods_missing);
+        state.health.recall(health);
         // After that: a removal of replicas of which nothing was known was a try.
         if let Some(event) = last_scale {
             state.scaled(event.from, event.to, event.at);

@@ -477,7 +477,7 @@ fn the_amqp_port_follows_tls() {
 }
 
 #[test]
-fn names_are_sorted_and_not_repeated_so_that_equal_interests_are_equal() {
+fn names_are_sorted_and_not_repeated() {
     let spec = |queues: Value| {
         let Source::RabbitMq(source) =
             plan_of(with(rabbitmq(), "/source/rabbitmq/queues", queues)).unwrap().source

@@ -14,6 +14,9 @@ use crate::brokers::observation::quote;
 use crate::engine::{Assessment, Limit, Reason};
 use crate::plan::Invalid;
 
+/// Reason of `SourceObserved`: nobody consumes some of the queues, while others are consumed.
+pub(super) const NOT_CONSUMED: &str = "NotConsumed";
+
 /// Reason for everything about an object whose specification cannot be used.
 pub(super) const SPEC_INVALID: &str = "SpecInvalid";
 
@@ -192,7 +195,7 @@ fn source_note(note: &Note) -> Option<(&'static str, String)> {
                 queues.join(", "),
                 more(*count, queues)
             );
-            Some(("NotConsumed", message))
+            Some((NOT_CONSUMED, message))
         }
         Note::MessagesNotCounted => {
             let message = "the broker does not count messages (management.rates_mode = none); arrival rate, service \

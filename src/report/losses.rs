@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_comes_before_what_hangs_and_that_before_what_will_be_lost() {
+    fn losses_come_before_hangs_and_those_before_threats() {
         let reason = |notes: &[Note], soon| found(notes, soon).first().map(|(reason, _)| *reason);
         let (lost, soon) = (Note::BacklogExpired { messages: 7 }, soon("orders", None));
         let skipped =

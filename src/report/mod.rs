@@ -19,10 +19,13 @@ pub use restart::carried_over;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::condition::{CONSUMERS_HEALTHY, TARGET_HEALTHY, TARGET_SCALABLE};
+use crate::api::condition::{CONSUMERS_HEALTHY, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE};
 use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetStatus};
 use crate::api::{Mode, QueueScalerStatus};
-use crate::engine::{Age, AssessedReading, Assessment, Decision, Saved, ScaleEvent, UnhealthyReason};
+use crate::brokers::observation::Recalled;
+use crate::engine::{
+    Age, AssessedReading, Assessment, Decision, Saved, SavedHealth, ScaleEvent, UnhealthyReason,
+};
 use crate::plan::Invalid;
 use crate::workload::Workload;
 
@@ -223,11 +226,26 @@ pub fn says_target_is_missing(status: &QueueScalerStatus) -> bool {
 
 /// Whether the status says that the consumers process nothing.
 fn says_nothing_is_processed(status: &QueueScalerStatus) -> bool {
-    let reasons = [UnhealthyReason::Stalled, UnhealthyReason::NoConsumers].map(|reason| reason.to_string());
+    says_unhealthy(status, [UnhealthyReason::Stalled, UnhealthyReason::NoConsumers])
+}
+
+/// Whether the status says for one of these reasons that the consumers are not healthy.
+fn says_unhealthy<const N: usize>(status: &QueueScalerStatus, reasons: [UnhealthyReason; N]) -> bool {
+    let reasons = reasons.map(|reason| reason.to_string());
     let is_unhealthy =
         |condition: &Condition| condition.type_ == CONSUMERS_HEALTHY && condition.status == "False";
     let mut conditions = status.conditions.iter();
     conditions.any(|condition| is_unhealthy(condition) && reasons.contains(&condition.reason))
+}
+
+/// What readers go on from after a restart, as the status keeps it.
+#[must_use]
+pub fn recalled(status: &QueueScalerStatus) -> Recalled {
+    let mut conditions = status.conditions.iter();
+    Recalled {
+        not_consumed: conditions
+            .any(|it| it.type_ == SOURCE_OBSERVED && it.reason == conditions::NOT_CONSUMED),
+    }
 }
 
 /// What the engine goes on from after a restart, as the status keeps it.
@@ -237,9 +255,12 @@ pub fn saved(status: &QueueScalerStatus) -> Saved {
         service_rate: status.service_rate.as_ref().and_then(service_rate::saved),
         saturation: status.saturation.as_ref().and_then(service_rate::saved_saturation),
         commit_interval: status.commit_interval_seconds.and_then(numbers::saved_interval),
-        nothing_processed: says_nothing_is_processed(status),
+        health: SavedHealth {
+            nothing_processed: says_nothing_is_processed(status),
+            not_consumed: says_unhealthy(status, [UnhealthyReason::NotConsumed]),
+            pods_missing: pods_missing(status),
+        },
         dead_letters: status.dead_letters.iter().map(dead_letters::saved).collect(),
-        pods_missing: pods_missing(status),
         last_scale: status.last_scale.as_ref().map(|last| ScaleEvent {
             at: last.time.0,
             from: last.from,
@@ -348,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_says_how_sure_it_is_and_is_an_estimate_while_a_part_is_missing() {
+    fn an_age_is_an_estimate_while_a_part_is_missing() {
         let known = Reading::Known(Backlog::default());
         for basis in [AgeBasis::Exact, AgeBasis::Estimated, AgeBasis::AtLeast] {
             let shown = aged(basis, &known);

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_worth_a_write_when_it_moved_by_a_tenth_or_to_or_from_zero() {
+    fn a_number_is_written_when_it_moved_by_a_tenth_or_at_zero() {
         let cases = [
             (Some(100), Some(109), false),
             (Some(100), Some(110), true),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_interval_around_the_shortest_is_not_written_again_and_again() {
+    fn the_shortest_commit_interval_is_not_written_repeatedly() {
         let every = |seconds| QueueScalerStatus {
             commit_interval_seconds: long_interval(Duration::from_secs(seconds)),
             ..QueueScalerStatus::default()

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learned_comes_back_from_status_whether_it_is_slow_or_fast() {
+    fn a_learned_rate_comes_back_from_status() {
         for per_second in [1.0 / 86_400.0, 0.001, 0.5, 10.0, 1234.5, 500_000.0] {
             let status = shown(rate(per_second, RateBasis::Learned));
             let saved = saved(&status).unwrap();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn how_work_scales_comes_back_from_status_and_what_cannot_be_does_not() {
+    fn scalability_comes_back_from_status() {
         let known = ServiceRate {
             scaling: Some(Scalability { part: 0.834, above: 4 }),
             ..rate(10.0, RateBasis::Learned)
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_speaks_against_more_replicas_comes_back_from_status_and_what_cannot_be_does_not() {
+    fn saturation_comes_back_from_status() {
         let until = Timestamp::from_second(1_800_000_000).unwrap();
         for times in [0, 3] {
             let found = Saturated { replicas: 17, until, times };

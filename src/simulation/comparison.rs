@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cheapest_within_the_goal_is_chosen_and_without_one_the_least_late() {
+    fn the_cheapest_within_the_goal_is_chosen() {
         let trials = [vec![run(0, 9.0)], vec![run(1, 5.0)], vec![run(2, 3.0)]];
         assert_eq!(choose(&trials, 1.0), Some(1));
         assert_eq!(choose(&trials[2..], 1.0), Some(0));

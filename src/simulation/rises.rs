@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn five_minutes_are_too_short_and_ten_and_a_minute_to_rise_are_enough() {
+    fn ten_minutes_and_one_to_rise_are_long_enough() {
         assert_eq!(every(300, &[10.0, 10.0, 30.0, 10.0, 10.0, 10.0]), []);
         assert_eq!(every(60, &[[10.0; 10], [30.0; 10], [10.0; 10]].concat()), []);
         let eleven = [vec![10.0; 10], vec![20.0], vec![30.0; 10], vec![10.0; 10]].concat();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rise_that_takes_minutes_counts_only_if_its_last_minute_alone_is_one() {
+    fn a_slow_rise_counts_only_if_its_last_minute_is_one() {
         let to_30_by =
             |third: f64| every(60, &[vec![10.0; 20], vec![13.0, 16.0, third, 25.0], vec![30.0; 40]].concat());
         assert_eq!(to_30_by(21.0), []);

@@ -115,7 +115,7 @@ fn an_unreadable_broker_scales_nothing_and_is_told_as_unknown() {
 }
 
 #[test]
-fn the_observed_backlog_goes_up_and_down_with_the_commits_though_the_true_one_is_gone() {
+fn the_observed_backlog_follows_the_commits() {
     let load = Load { steps: vec![(0, 30.0)], seconds: 600 };
     // Polls every second see the steps of commits every 5 s.
     let plan =
@@ -147,7 +147,7 @@ fn of_consumers_of_which_one_is_active_only_that_one_holds_messages() {
 }
 
 #[test]
-fn recovery_is_counted_from_the_end_of_the_outage_until_the_backlog_is_gone() {
+fn recovery_lasts_from_the_end_of_the_outage_to_no_backlog() {
     let outcome = run(Scenario::Outage, &settings(), 1);
     let recovery = outcome.metrics.recovery_seconds.unwrap();
     // 36 a second for 600 s are 21,600. 12 replicas do 84 a second besides what arrives, and 6 of them are not added, and
@@ -197,7 +197,7 @@ impl Autoscaler for Updated<'_> {
 }
 
 #[test]
-fn a_rolling_update_during_a_backlog_is_no_reason_to_go_back_and_forth() {
+fn a_rolling_update_in_a_backlog_causes_no_back_and_forth() {
     let plan = ScalingPlan { policy: default_policy(), ..plan() };
     for seed in 1..=3 {
         let (load, faults) = Scenario::Rollout.script(120.0);
@@ -228,7 +228,7 @@ fn steps_are_counted_after_a_rise_that_stays() {
 }
 
 #[test]
-fn a_reading_tells_who_reads_what_as_the_real_one_does_and_nothing_of_it_during_a_rebalance() {
+fn a_modelled_reading_tells_owners_but_in_a_rebalance() {
     let load = Load { steps: vec![(0, 30.0)], seconds: 600 };
     for (protocol, assignor) in [(Protocol::Eager, "range"), (Protocol::Cooperative, "cooperative-sticky")] {
         let queue = Queue::Partitioned { partitions: 12, protocol, commit_seconds: 5, rebalance_seconds: 3 };

@@ -191,7 +191,7 @@ fn a_target_that_may_be_scalable_fires_nothing() {
 }
 
 #[test]
-fn a_restart_does_not_end_a_consumer_problem() {
+fn a_restart_alone_ends_no_consumer_problem() {
     let mut world = well();
     break_it(BuiltInAlert::Stalled, &mut world);
     world.evaluate();

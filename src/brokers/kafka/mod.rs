@@ -79,6 +79,7 @@ use self::topics::{DENIED_FOR, Topics};
 use self::transactions::Transactions;
 use super::address::AddressPolicy;
 use super::budget::{Budget, Limit};
+use super::observation::Recalled;
 use super::reader::{Reader, Watched};
 use super::{Note, Problem, Reading, SourceReason, tls};
 use crate::api::IsolationLevel;
@@ -107,6 +108,13 @@ pub struct Memory {
     transactions: Transactions,
     retentions: Retentions,
     dead_letters: DeadLetterTopics,
+}
+
+impl From<Recalled> for Memory {
+    /// Partitions that nobody consumes are the engine's to find, and so to recall.
+    fn from(_: Recalled) -> Self {
+        Self::default()
+    }
 }
 
 impl KafkaReader {

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_head_is_certain_to_be_the_oldest_where_all_queues_tell_and_consumers_have_none() {
+    fn the_oldest_head_is_certain_if_all_queues_tell() {
         let with = |head, ready, taken| Counts { head, ..numbers(ready, taken) };
         let certain = |queues: &[Counts]| sum(queues).dated[0].certain;
         assert!(certain(&[with(Some(200), 5, 0), with(Some(100), 1, 0), with(None, 0, 0)]));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn consumers_that_hold_everything_and_more_than_they_can_work_on_are_noted() {
+    fn consumers_that_hold_too_much_are_noted() {
         assert_eq!(sum(&[numbers(0, 200)]).notes, [Note::HeldByConsumers { messages: 200, consumers: 2 }]);
         for others in [numbers(1, 200), numbers(0, 199), Counts { consumers: Some(0), ..numbers(0, 200) }] {
             assert_eq!(sum(&[others]).notes, [], "{others:?}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backlog::{Counters, Counts};
+use crate::brokers::observation::Recalled;
 
 /// Time without a consumer, while other queues of the object have some, after which a queue counts as not consumed.
 /// Pods that start or a rolling update take less.
@@ -19,6 +20,8 @@ const FEWEST_READINGS: u32 = 3;
 pub(super) struct QueueHistory {
     queues: HashMap<Box<str>, Earlier>,
     counters: Counters,
+    /// An earlier process left out queues that nobody consumes, and no reading has shown since which these are.
+    left_out_before: bool,
 }
 
 /// One queue at the last poll that counted it.
@@ -40,16 +43,23 @@ struct Unconsumed {
 }
 
 impl QueueHistory {
+    /// Begins with what an earlier process found out.
+    pub(super) fn after_restart(recalled: Recalled) -> Self {
+        Self { left_out_before: recalled.not_consumed, ..Self::default() }
+    }
+
     /// Takes a reading into account: the queues that the object wants, with their numbers where they were counted.
     pub(super) fn observe(&mut self, queues: &[(&str, Option<&Counts>)], now: Instant) {
         let some_consumed =
             queues.iter().any(|(_, counts)| counts.is_some_and(|counts| counts.consumers > Some(0)));
+        let before_restart = self.left_out_before;
+        self.left_out_before &= !some_consumed;
         let counted = || queues.iter().filter_map(|(name, counts)| Some((*name, (*counts)?)));
         for (name, counts) in counted() {
             let earlier = self.entry(name);
             earlier.unconsumed = match (counts.consumers, earlier.unconsumed) {
                 (Some(0), Some(unconsumed)) if some_consumed => Some(unconsumed.again(now)),
-                (Some(0), None) if some_consumed => Some(Unconsumed::begin(now)),
+                (Some(0), None) if some_consumed => Some(Unconsumed::begin(now, before_restart)),
                 (Some(0) | None, unconsumed) => unconsumed.filter(|unconsumed| unconsumed.is_settled),
                 (Some(_), _) => None,
             };
@@ -94,8 +104,8 @@ impl QueueHistory {
 }
 
 impl Unconsumed {
-    fn begin(now: Instant) -> Self {
-        Self { since: now, readings: 1, is_settled: false }
+    fn begin(now: Instant, is_settled: bool) -> Self {
+        Self { since: now, readings: 1, is_settled }
     }
 
     fn again(self, now: Instant) -> Self {
@@ -224,10 +234,21 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_without_a_consumer_beside_others_is_not_consumed_after_a_minute() {
+    fn a_queue_without_a_consumer_is_not_consumed_after_a_minute() {
         let (mut history, now) = (QueueHistory::default(), Instant::now());
         assert_eq!(settled_after(&mut history, (3, 0), now, 120), Some(60));
         assert!(!history.is_not_consumed("orders"));
+    }
+
+    #[test]
+    fn after_a_restart_a_queue_is_left_out_at_once() {
+        let (mut history, now) =
+            (QueueHistory::after_restart(Recalled { not_consumed: true }), Instant::now());
+        assert_eq!(settled_after(&mut history, (0, 0), now, 10), None);
+        assert_eq!(settled_after(&mut history, (3, 0), now, 0), Some(0));
+        // Another one gets its time.
+        observe(&mut history, &[("orders", 10, 3), ("orders.dead", 5, 0), ("bills", 5, 0)], now);
+        assert!(!history.is_not_consumed("bills"));
     }
 
     #[test]
@@ -238,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn at_zero_replicas_a_queue_stays_not_consumed_until_somebody_consumes_it() {
+    fn at_zero_replicas_a_queue_stays_not_consumed() {
         let (mut history, mut now) = (QueueHistory::default(), Instant::now());
         settled_after(&mut history, (3, 0), now, 60);
         now += Duration::from_secs(65);
@@ -265,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_is_consumed_again_brings_no_arrivals_of_the_time_before() {
+    fn a_queue_consumed_again_brings_no_earlier_arrivals() {
         let (mut history, now) = (QueueHistory::default(), Instant::now());
         settled_after(&mut history, (3, 0), now, 60);
         let before = history.counters().arrived.unwrap();

@@ -35,6 +35,7 @@ use transports::Transports;
 
 use super::address::AddressPolicy;
 use super::budget::Budget;
+use super::observation::Recalled;
 use super::reader::{Reader, Watched};
 use super::{Note, Problem, Reading};
 use crate::plan::{NameSelector, RabbitMqInterest};
@@ -57,6 +58,12 @@ pub struct Memory {
     /// Queues that are streams, which only the management API reports.
     streams: Vec<String>,
     queues: QueueHistory,
+}
+
+impl From<Recalled> for Memory {
+    fn from(recalled: Recalled) -> Self {
+        Self { queues: QueueHistory::after_restart(recalled), ..Self::default() }
+    }
 }
 
 impl Memory {

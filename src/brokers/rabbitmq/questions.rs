@@ -128,7 +128,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_pattern_is_compared_with_a_listing_every_20_s_and_its_matches_are_asked_for_between() {
+    fn a_pattern_is_listed_every_20_s_and_its_matches_asked_between() {
         let then = Instant::now();
         assert!(ask(vec![pattern(&[], None)], then)["v"].listing);
         let between = ask(vec![pattern(&["x1"], Some(then))], then + Duration::from_secs(19));

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_was_never_listed_is_unknown_to_amqp_whatever_others_asked() {
+    fn a_pattern_that_was_never_listed_is_unknown_to_amqp() {
         let ready = Outcome::ReadyOnly(findings(false, &[("work1", 5)]), away());
         let reading = reading(&pattern(), &mut Memory::default(), Some(&ready), Instant::now());
         assert_eq!(reading, Reading::Unknown(away()));

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_consumers_are_done_with_is_counted_with_and_without_acknowledgements() {
+    fn what_is_processed_counts_with_and_without_acknowledgements() {
         let with = |stats: &str| counts(&CLASSIC.replace(r#"{"publish":9}"#, stats)).processed;
         assert_eq!(with(r#"{"publish":9,"ack":5,"deliver_no_ack":2,"get_no_ack":1}"#), Some(8));
         assert_eq!(with(r#"{"ack":0}"#), Some(0));
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_kept_for_the_shorter_time_of_the_queue_and_its_policies() {
+    fn the_shorter_time_to_live_of_queue_and_policy_counts() {
         let with = |rules: &str| {
             counts(&CLASSIC.replace(r#""consumers":2"#, &format!(r#"{rules},"consumers":2"#))).retention
         };
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_without_a_majority_is_uncounted_though_3_10_repeats_its_last_numbers() {
+    fn a_queue_without_a_majority_is_uncounted() {
         // RabbitMQ 3.10.8 with two of three nodes stopped, which it reports at first beside what it reported before.
         let minority = r#"{"leader":"rabbit@a","members":["rabbit@a","rabbit@b","rabbit@c"],"messages_ready":0,
             "messages_unacknowledged":0,"name":"orders","online":["rabbit@c","rabbit@a"],"online":["rabbit@a"],

@@ -16,6 +16,10 @@ struct Scripted {
     number: u32,
 }
 
+impl From<Recalled> for () {
+    fn from(_: Recalled) -> Self {}
+}
+
 impl Reader for Scripted {
     type Interest = &'static str;
     type Memory = ();
@@ -77,7 +81,10 @@ impl Bench {
         let period = Duration::from_secs(seconds);
         let (id, interest) = (self.next_id, Arc::new(interest));
         let wake: Wake = Arc::new(|| ());
-        self.commands.send(Command::Subscribe { id, interest, period, sender, wake }).ok().unwrap();
+        self.commands
+            .send(Command::Subscribe { id, interest, recalled: Recalled::default(), period, sender, wake })
+            .ok()
+            .unwrap();
         receiver
     }
 }
@@ -108,7 +115,7 @@ async fn a_late_comer_is_polled_at_once_and_then_with_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn polls_that_fall_due_during_back_off_count_as_failed_and_do_not_reach_the_broker() {
+async fn polls_during_back_off_fail_without_reaching_the_broker() {
     let mut bench = Bench::start(|_| Err(Problem::new(SourceReason::AuthenticationFailed, "refused")));
     let mut receiver = bench.subscribe("a", 5);
     for failed in 1..=5 {
@@ -119,7 +126,7 @@ async fn polls_that_fall_due_during_back_off_count_as_failed_and_do_not_reach_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn polls_that_take_all_their_time_replace_a_reading_before_it_is_too_old() {
+async fn slow_polls_replace_a_reading_before_it_is_too_old() {
     for seconds in 1..=7 {
         let mut bench = Bench::start_with(|_| Ok(7), POLL_DEADLINE);
         let mut receiver = bench.subscribe("a", seconds);

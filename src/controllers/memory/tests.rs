@@ -49,7 +49,7 @@ fn left() -> QueueScalerStatus {
 fn a_removal_of_replicas_that_were_known_is_no_try_after_a_restart() {
     let mut memory = Memory { status: left(), ..Memory::default() };
     let saved = report::saved(&memory.status);
-    assert!(saved.service_rate.is_some() && saved.saturation.is_some() && saved.nothing_processed);
+    assert!(saved.service_rate.is_some() && saved.saturation.is_some() && saved.health.nothing_processed);
     let at = memory.status.last_scale.as_ref().unwrap().time.0;
     let mut expected = State::restored(Saved { last_scale: None, ..saved });
     expected.scaled(8, 4, at);
@@ -123,7 +123,7 @@ fn another_target_inherits_neither_saturation_nor_a_stall() {
 }
 
 #[test]
-fn a_write_that_failed_is_repeated_after_a_pause_and_one_that_was_accepted_is_not() {
+fn only_a_failed_write_is_repeated_after_a_pause() {
     let (now, later) = (Instant::now(), Instant::now() + PAUSE);
     let basis = |generation| Basis { taken_at: Some(Timestamp::UNIX_EPOCH), generation };
     let problem =

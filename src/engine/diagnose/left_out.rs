@@ -32,25 +32,24 @@ struct Unowned {
 
 impl NotConsumed {
     /// Takes a complete reading into account. While the group rebalances or has not assigned everything, or none of its
-    /// members owns anything, the clock of every partition begins anew.
-    pub(in crate::engine) fn follow(mut self, backlog: &Backlog, at: Timestamp) -> Self {
-        let partitions = || {
-            let topics = backlog.topics().iter();
-            topics.flat_map(|topic| {
-                let numbered = topic.partitions.iter().enumerate();
-                numbered.filter_map(|(number, it)| it.map(|it| (&topic.name, number, it)))
-            })
-        };
-        let without = || partitions().filter(|(.., it)| it.owner.is_none() && it.backlog > 0);
-        if backlog.rebalancing() || is_assigning(backlog) || !partitions().any(|(.., it)| it.owner.is_some())
-        {
+    /// members owns anything, the clock of every partition begins anew. After an earlier process found such partitions
+    /// (`before_restart`), those without a consumer are the same ones.
+    pub(in crate::engine) fn follow(
+        mut self,
+        backlog: &Backlog,
+        at: Timestamp,
+        before_restart: bool,
+    ) -> Self {
+        let without = || partitions(backlog).filter(|(.., it)| it.owner.is_none() && it.backlog > 0);
+        if !is_assigned(backlog) {
             self.partitions.retain(|known| known.is_found && without().any(|it| known.is(it.0, it.1)));
             return self;
         }
         let follow = |(topic, partition, _): (&Arc<str>, usize, PartitionOffsets)| {
             let before = self.partitions.iter().find(|known| known.is(topic, partition));
             let since = before.map_or(at, |known| known.since);
-            let is_found = before.is_some_and(|known| known.is_found) || elapsed(since, at) >= PATIENCE;
+            let is_found =
+                before.map_or(before_restart, |known| known.is_found) || elapsed(since, at) >= PATIENCE;
             Unowned { topic: Arc::clone(topic), partition, since, is_found }
         };
         let partitions = without().map(follow).collect();
@@ -68,6 +67,18 @@ impl Unowned {
     }
 }
 
+fn partitions(backlog: &Backlog) -> impl Iterator<Item = (&Arc<str>, usize, PartitionOffsets)> {
+    backlog.topics().iter().flat_map(|topic| {
+        let numbered = topic.partitions.iter().enumerate();
+        numbered.filter_map(|(number, it)| it.map(|it| (&topic.name, number, it)))
+    })
+}
+
+/// Whether the group has assigned what it consumes: some partitions have an owner, and those without will get none.
+pub(in crate::engine) fn is_assigned(backlog: &Backlog) -> bool {
+    !backlog.rebalancing() && !is_assigning(backlog) && partitions(backlog).any(|(.., it)| it.owner.is_some())
+}
+
 /// Whether an assignment is not finished although the group is stable: part of a topic has owners, and members have no
 /// partition. With a cooperative assignor (KIP-429) members first give up partitions, and these are assigned when they
 /// have joined again, which they do after the messages that they are processing: minutes, for slow messages.
@@ -83,7 +94,7 @@ fn is_assigning(backlog: &Backlog) -> bool {
 
 /// The partitions to leave out, each with its cause. `blocked` are those without progress: a partition that has no
 /// consumer, or maybe no message, is none of them.
-pub(in crate::engine) fn partitions(
+pub(in crate::engine) fn stuck(
     blocked: Vec<StuckPartition>,
     not_consumed: &NotConsumed,
     backlog: &Backlog,

@@ -61,12 +61,25 @@ pub(in crate::engine) struct Facts<'a> {
     pub(in crate::engine) working_off: bool,
 }
 
+/// What status keeps of the health for a later process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SavedHealth {
+    /// The consumers were found to process nothing.
+    pub nothing_processed: bool,
+    /// Partitions were found that nobody consumes, while others are consumed.
+    pub not_consumed: bool,
+    /// When too few replicas were ready for so long that it was reported, and still are.
+    pub pods_missing: Option<Timestamp>,
+}
+
 /// The health of the consumers of one workload, and of its pods.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::engine) struct Health {
     diagnosis: Option<Diagnosis>,
     /// An earlier process saw that nothing was processed, and this one has not seen more yet.
     stood_still: bool,
+    /// An earlier process found partitions without a consumer, and no reading has shown an assignment since.
+    left_out_before: bool,
     /// The last complete reading, or else the first that was not.
     complete_at: Option<Timestamp>,
     pace: Pace,
@@ -97,10 +110,11 @@ struct Diagnosis {
 }
 
 impl Health {
-    /// Begins with what an earlier process saw: that nothing was processed, and since when pods are missing.
-    pub(in crate::engine) fn recall(&mut self, stood_still: bool, pods_missing: Option<Timestamp>) {
-        self.stood_still = stood_still;
-        self.pods.recall(pods_missing);
+    /// Begins with what an earlier process saw.
+    pub(in crate::engine) fn recall(&mut self, saved: SavedHealth) {
+        self.stood_still = saved.nothing_processed;
+        self.left_out_before = saved.not_consumed;
+        self.pods.recall(saved.pods_missing);
     }
 
     /// Takes a complete reading into account that is later than the last.
@@ -111,7 +125,8 @@ impl Health {
             self.pace.observation_gap();
         }
         self.pace.observe(facts.taken_at, facts.backlog, facts.rates.moved());
-        let diagnosis = Diagnosis::after(before, facts, &self.pace);
+        let diagnosis = Diagnosis::after(before, facts, &self.pace, self.left_out_before);
+        self.left_out_before &= !left_out::is_assigned(facts.backlog);
         // What lasts is found again, as soon as there are readings for long enough.
         let is_found_again = elapsed(diagnosis.since, diagnosis.at) >= diagnosis.limit;
         self.stood_still &= !is_found_again && !self.pace.is_known() && facts.backlog.messages > 0;
@@ -199,7 +214,7 @@ impl Health {
 }
 
 impl Diagnosis {
-    fn after(before: Option<Self>, facts: &Facts, pace: &Pace) -> Self {
+    fn after(before: Option<Self>, facts: &Facts, pace: &Pace, left_out_before: bool) -> Self {
         let &Facts { target, backlog, taken_at: at, rates, .. } = facts;
         let was = |reason| before.as_ref().is_some_and(|before| before.finds(reason));
         let since = before.as_ref().map_or(at, |before| before.since);
@@ -219,7 +234,7 @@ impl Diagnosis {
             present_since: is_present.then(|| present_since.filter(|_| !was_absent || away).unwrap_or(at)),
             absent_since: is_absent.then(|| absent_since.unwrap_or(at)),
             hot: None,
-            not_consumed: not_consumed.follow(backlog, at),
+            not_consumed: not_consumed.follow(backlog, at, left_out_before),
             stuck: Vec::new(),
             findings: Vec::new(),
             hold: None,
@@ -238,7 +253,7 @@ impl Diagnosis {
         diagnosis.limit = limit;
         let blocked: Vec<_> = known.into_iter().filter(StuckPartition::is_blocked).collect();
         let blocked = rates.stuck(backlog, &blocked, limit_of_one);
-        diagnosis.stuck = left_out::partitions(blocked, &diagnosis.not_consumed, backlog, rates);
+        diagnosis.stuck = left_out::stuck(blocked, &diagnosis.not_consumed, backlog, rates);
         let still = rates.moved().map(|moved| elapsed(moved, at));
         let lasts = |since: Option<Timestamp>, limit| since.is_some_and(|since| elapsed(since, at) >= limit);
 

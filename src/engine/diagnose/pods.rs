@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_that_does_not_tell_misses_none_and_a_clock_set_back_begins_anew() {
+    fn unknown_readiness_misses_no_pods() {
         let mut pods = Pods::default();
         for second in [0, 900] {
             let now = Timestamp::from_second(second).unwrap();

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_that_became_ten_times_as_much_is_believed_after_three_readings() {
+    fn ten_times_the_load_is_believed_after_three_readings() {
         let arrivals = |readings| after(readings, |n| if n < 100 { 50 } else { 500 });
         assert!(near(arrivals(100).rising(), 10.0));
         assert!(near(arrivals(103).rising(), 100.0), "{}", arrivals(103).rising());
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_that_ended_is_over_while_the_slow_average_still_remembers_it() {
+    fn a_load_that_ended_is_over_before_the_slow_average_says_so() {
         let arrivals = |quiet: u64| after(200 + quiet, |n| if n < 200 { 500 } else { 0 });
         assert!(arrivals(36).rising() > arrivals(36).falling());
         assert_eq!(arrivals(72).falling(), 0.0);

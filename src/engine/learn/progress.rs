@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_waits_is_of_no_age_and_what_no_broker_tells_of_none_that_is_known() {
+    fn an_empty_queue_has_no_age() {
         assert_eq!(age(&[queue(5, 0)]), Some((0, AgeBasis::Exact)));
         assert_eq!(age(&[topic(&[(5, 5), (9, 9)])]), Some((0, AgeBasis::Exact)));
         assert_eq!(age(&[Backlog { messages: 7, ..Backlog::default() }]), None);
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_age_is_that_of_the_oldest_partition_and_no_surer_than_another_that_may_be_older() {
+    fn the_age_is_no_surer_than_that_of_any_partition() {
         let seen = [topic(&[(10, 10)]), topic(&[(19, 10)]), topic(&[(19, 10)])];
         assert_eq!(age(&seen), Some((10, AgeBasis::Exact)));
         let both = |end| topic(&[(19, 10), (end, 50)]);

@@ -236,7 +236,7 @@ fn the_rate_is_learned_within_15_percent_at_any_commit_interval() {
 }
 
 #[test]
-fn consumers_that_work_on_their_partitions_in_turn_are_measured_by_all_of_them() {
+fn consumers_are_measured_by_all_their_partitions() {
     for turn in [1, 8, 25, 40, 100] {
         for commit_every in [1, 5] {
             let arrivals = 20.0;
@@ -392,7 +392,7 @@ fn a_time_in_which_nobody_looked_is_no_start_of_a_replica() {
 }
 
 #[test]
-fn a_time_in_which_nobody_told_who_reads_what_is_not_measured_as_if_somebody_had() {
+fn time_without_known_owners_is_not_measured() {
     let mut consumers = Consumers::new(12, 4, 20.0).backlog(1e6);
     let mut progress = Progress::default();
     let target = Target { replicas: 4, ready: Some(4), ..Target::default() };

@@ -73,6 +73,8 @@ impl Waiting {
         if self.stretches.is_empty() && passed > done {
             let old =
                 Stretch { start: done, end: passed, from: None, to: seen, one_poll: false, reported: None };
+            // As a rule the only one, and there is one for each partition.
+            self.stretches.reserve_exact(1);
             self.stretches.push_back(old);
         }
         let start = self.stretches.back().map_or(passed, |last| last.end);
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_the_first_reading_is_as_old_as_the_record_says() {
+    fn a_first_backlog_is_as_old_as_the_record_says() {
         let mut waiting = old();
         waiting.date(at(1000), 500, true, (at(4000), 900));
         assert_eq!(waiting.since(500), Some(at(1000)));
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_while_nobody_looked_is_an_estimate_unless_it_waits_for_much_longer() {
+    fn what_came_while_nobody_looked_is_an_estimate() {
         let mut waiting = Waiting::default();
         waiting.observation_gap();
         waiting.observe((at(0), 0), at(600), 100, 50);
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn where_messages_are_not_done_in_their_order_the_age_is_an_estimate_unless_it_is_told() {
+    fn without_order_the_age_is_an_estimate_unless_it_is_told() {
         let mut waiting = Waiting::default();
         waiting.observe((at(100), 0), at(105), 10, 0);
         assert_eq!(waiting.age(0, false, at(200)).unwrap().basis, AgeBasis::Estimated);
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_saw_come_is_reckoned_from_what_came_since_once_that_is_enough() {
+    fn unseen_arrivals_are_reckoned_from_later_ones() {
         // 2 a second come and came: that with number 500 of 900 came 200 s before the first reading.
         let mut waiting = old();
         assert_eq!(age(&waiting, 500, 4000), (0, AgeBasis::AtLeast));
@@ -398,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_the_first_reading_is_at_least_as_old_as_that() {
+    fn a_first_backlog_is_at_least_as_old_as_the_first_reading() {
         let ages = ages(600, |_| 1000, |_| 0);
         assert!((ages.last().unwrap() - 600.0).abs() < 1e-9);
     }

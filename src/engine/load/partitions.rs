@@ -64,7 +64,7 @@ mod tests {
     use super::{aligned, thrifty, whole};
 
     #[test]
-    fn whole_partitions_are_sufficient_and_minimal_for_up_to_512_partitions() {
+    fn whole_partitions_are_sufficient_and_minimal() {
         for partitions in 1..=512 {
             let (mut before, mut thrifty_before) = (0, 0);
             for tenths in 1..=partitions * 10 + 20 {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_aligned_count_is_sufficient_and_minimal_for_up_to_512_partitions() {
+    fn the_aligned_count_is_sufficient_and_minimal() {
         for partitions in 1..=512 {
             for replicas in 1..=600 {
                 // Partitions assigned one by one are what every balanced assignor arrives at.

@@ -7,7 +7,7 @@ fn with(up: ScalingRules, down: ScalingRules) -> ScalingPlan {
 }
 
 #[test]
-fn the_default_behavior_goes_up_at_once_and_down_a_quarter_a_minute_after_five_minutes() {
+fn the_default_behavior_is_fast_up_and_slow_down() {
     let mut world = World::new(ScalingPlan { behavior: default_behavior(), ..plan() }, 1);
     assert_eq!(world.polls(known(24_000)).replicas, 24);
     assert_eq!(world.polls_for(seconds(295), &known(500)), 24);
@@ -92,7 +92,7 @@ fn policies_count_what_was_added_and_removed_in_their_period() {
 }
 
 #[test]
-fn a_percentage_is_computed_as_the_hpa_does_which_makes_111_of_100_and_10_percent() {
+fn a_percentage_is_rounded_as_by_the_hpa() {
     let mut plan = with(rules(0, &[percent(10, 60)]), rules(0, &[]));
     plan.bounds.max = 200;
     assert_eq!(World::new(plan, 100).polls(known(200_000)).replicas, 111);

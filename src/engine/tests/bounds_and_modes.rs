@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn c18_replicas_outside_of_the_bounds_come_back_at_once_past_windows_and_policies() {
+fn c18_replicas_outside_of_the_bounds_come_back_at_once() {
     // (current, min, max, replicas, message)
     let cases = [
         (30, 1, 24, 24, "30 replicas are above maxReplicas 24"),

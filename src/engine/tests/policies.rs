@@ -141,7 +141,7 @@ fn steps_climb_5_10_15_20_and_come_back_18_16_to_5() {
 }
 
 #[test]
-fn steps_with_the_default_behavior_wait_for_the_window_once_and_not_at_each_step() {
+fn steps_wait_for_the_default_window_once() {
     let mut world = World::new(ScalingPlan { behavior: default_behavior(), ..steps_plan() }, 5);
     world.polls_for(seconds(300), &known(48_000));
     let down = changes(&mut world, &known(50), 900);
@@ -149,7 +149,7 @@ fn steps_with_the_default_behavior_wait_for_the_window_once_and_not_at_each_step
 }
 
 #[test]
-fn a_reading_between_the_rules_starts_the_window_of_a_removing_rule_anew() {
+fn a_reading_between_the_rules_restarts_the_window() {
     let mut world = World::new(ScalingPlan { behavior: default_behavior(), ..steps_plan() }, 20);
     assert_eq!(world.polls_for(seconds(290), &known(50)), 20);
     world.polls(known(5000));
@@ -317,7 +317,7 @@ fn replicas_with_several_consumers_occupy_the_partitions_sooner() {
 }
 
 #[test]
-fn consumers_of_others_in_the_group_are_not_taken_for_those_of_replicas() {
+fn other_consumers_of_the_group_are_not_taken_for_replicas() {
     let mut world = World::new(plan(), 3);
     world.target.ready = Some(3);
     // Three of the six pods belong to another workload.

@@ -121,7 +121,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn replicas_stay_within_the_bounds_and_only_complete_fresh_readings_lower_them(
+    fn only_complete_fresh_readings_lower_replicas(
         plan in any_plan(),
         start in 0..50_i32,
         events in any_events(),

@@ -7,7 +7,7 @@ fn with_fallback(after_failed_polls: u32, replicas: i32) -> ScalingPlan {
 }
 
 #[test]
-fn k1_an_outage_of_ten_minutes_leaves_five_replicas_and_so_does_the_first_reading_after_it() {
+fn k1_an_outage_of_ten_minutes_leaves_five_replicas() {
     let mut world = World::new(ScalingPlan { behavior: default_behavior(), ..plan() }, 5);
     world.polls(known(4500));
     assert_eq!(world.polls_for(seconds(600), &unknown()), 5);
@@ -72,7 +72,7 @@ fn a_raise_by_the_fallback_is_not_taken_back_by_the_next_reading() {
 }
 
 #[test]
-fn the_fallback_passes_windows_but_no_policy_and_no_disabled_direction() {
+fn the_fallback_passes_windows_but_no_policy() {
     let mut plan = with_fallback(1, 8);
     plan.behavior.up = rules(600, &[pods(2, 60)]);
     let mut world = World::new(plan.clone(), 5);
@@ -114,7 +114,7 @@ fn k5_a_lower_bound_of_zero_leaves_the_replicas_for_the_whole_outage() {
 }
 
 #[test]
-fn a_lower_bound_never_removes_replicas_above_the_partitions_that_it_could_see() {
+fn a_lower_bound_never_removes_replicas() {
     let backlog = Backlog { shape: assignable(Some(4)), ..messages(48_000) };
     let decision = World::new(plan(), 10).reads(Reading::AtLeast(backlog, problem()));
     assert_eq!((decision.replicas, decision.reason), (10, Reason::SourceUnknown));
@@ -204,7 +204,7 @@ fn the_same_observation_counts_once_however_often_it_is_decided_on() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_an_hour_delays_nothing_beyond_the_windows() {
+fn a_clock_set_back_delays_nothing_beyond_the_windows() {
     let plan = ScalingPlan { behavior: default_behavior(), ..plan() };
     let mut world = World::new(plan, 4);
     world.polls(known(12_000));

@@ -197,7 +197,7 @@ fn messages_that_nobody_consumes_do_not_hold_replicas() {
 }
 
 #[test]
-fn messages_that_nobody_consumes_and_that_arrive_at_zero_wake_one_replica() {
+fn unconsumed_messages_that_arrive_at_zero_wake_one_replica() {
     let mut world = World::new(zero_plan(), 1);
     world.polls_for(seconds(60), &not_consumed(900));
     let decision = world.polls(not_consumed(901));

@@ -100,7 +100,7 @@ fn all_conditions_are_there_in_their_order() {
 }
 
 #[test]
-fn consumers_are_healthy_until_something_is_wrong_and_the_worst_is_the_reason() {
+fn the_worst_finding_is_the_reason_of_consumers_healthy() {
     assert_eq!(Scene::new().short(CONSUMERS_HEALTHY), is("True", "Healthy"));
     let time = Duration::from_secs(60);
     let hot = Hot { topic: "orders".into(), partition: 3, since: Timestamp::UNIX_EPOCH, percent: 60.0 };
@@ -152,7 +152,7 @@ fn consumers_are_unknown_while_the_source_is() {
 }
 
 #[test]
-fn what_was_wrong_before_a_restart_is_not_over_before_it_was_looked_at() {
+fn a_saved_problem_lasts_until_it_was_looked_at() {
     let mut scene = Scene::with(&[stalled()]);
     scene.before = scene.conditions();
     // Nothing is read, then there are the first readings.

@@ -122,7 +122,7 @@ fn hpas_plan() -> ScalingPlan {
 
 proptest! {
     #[test]
-    fn the_hpa_of_the_baseline_is_the_one_that_the_engine_was_checked_against(
+    fn the_baseline_s_hpa_agrees_with_the_engine(
         // 2 replicas and more: the engine has its own rule for the minimum.
         backlogs in prop::collection::vec(101..6000_u64, 1..150),
         start in 1..40_i32,

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn retention_loses_what_is_not_processed_and_moves_the_start_beyond_the_commit() {
+    fn retention_moves_the_start_beyond_the_commit() {
         let (mut partition, mut delays) = (Partition::default(), Delays::default());
         partition.arrive(10, 0);
         partition.arrive(5, 8);

@@ -126,7 +126,7 @@ fn a_new_pod_works_only_after_its_start_and_the_rebalance() {
 }
 
 #[test]
-fn an_eager_rebalance_stops_everybody_and_a_cooperative_one_only_what_moves() {
+fn a_cooperative_rebalance_stops_only_what_moves() {
     let load = steady(1000.0, 200);
     let idle_seconds = |protocol| {
         let queue = Queue::Partitioned { partitions: 12, protocol, commit_seconds: 5, rebalance_seconds: 4 };
@@ -160,7 +160,7 @@ fn dead_pods_are_missed_after_their_session_and_replaced_much_later() {
 }
 
 #[test]
-fn a_rolling_update_replaces_all_pods_and_never_has_too_few_or_too_many() {
+fn a_rolling_update_keeps_the_number_of_pods() {
     let load = steady(20.0, 600);
     let faults = [Fault { from: 60, until: 61, kind: FaultKind::Rollout }];
     for pod_start in [PodStart::Fixed(20), PodStart::Usual] {
@@ -227,7 +227,7 @@ fn consumers_of_a_saturated_database_do_no_more_than_it_serves() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_world_and_scaling_does_not_change_the_arrivals() {
+fn the_same_seed_gives_the_same_arrivals() {
     let (settings, load) = (settings(), steady(50.0, 1000));
     let arrivals = |seed, replicas| {
         let mut world = World::new(&settings, &load, &[], seed);

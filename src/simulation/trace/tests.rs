@@ -23,7 +23,7 @@ fn times_may_have_a_zone_or_be_seconds_and_columns_any_order() {
 }
 
 #[test]
-fn what_spreadsheets_and_other_programs_write_is_read_as_long_as_it_means_one_thing() {
+fn unambiguous_csv_of_other_programs_is_read() {
     let of = |text| parse(text, Gaps::Refuse).unwrap();
     let plain = of("timestamp,value\n2026-01-01 00:00:00,5\n2026-01-01 00:00:05,1800.5\n");
     for text in [
@@ -59,7 +59,7 @@ fn a_recorded_trace_replays_the_time_in_which_nothing_could_be_read() {
 }
 
 #[test]
-fn where_nobody_saw_how_much_arrived_it_is_as_much_as_before_and_at_the_beginning_as_after() {
+fn unseen_arrivals_are_as_many_as_before() {
     let text = "timestamp,value,quality\n\
                 0,,Unknown\n5,,Unknown\n10,5,Known\n15,,Unknown\n20,40,Known\n25,,Unknown\n30,0,Known\n";
     let trace = parse(text, Gaps::Refuse).unwrap();

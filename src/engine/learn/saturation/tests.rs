@@ -61,7 +61,7 @@ fn throughput_that_falls_with_the_replicas_was_not_saturated() {
 }
 
 #[test]
-fn while_replicas_do_less_than_they_used_to_a_quarter_more_is_tried_first() {
+fn slower_replicas_get_a_quarter_more_first() {
     let mut saturation = Saturation::default();
     let mut second = 0;
     let mut measure = |replicas: u32, each: f64, times: u32, saturation: &mut Saturation| {
@@ -118,7 +118,7 @@ fn limited(until: i64) -> Saturation {
 }
 
 #[test]
-fn a_limit_of_yesterday_that_is_none_today_makes_nothing_forgotten_that_was_measured_since() {
+fn a_lifted_limit_of_yesterday_keeps_newer_measurements() {
     let mut saturation = limited(600);
     assert_eq!(measure(&mut saturation, 0, 6, 60.0), []);
     // It has not counted for hours: what they did then was what they can do.
@@ -139,7 +139,7 @@ fn a_limit_of_yesterday_says_nothing_of_how_many_are_of_use_today() {
 }
 
 #[test]
-fn a_limit_until_a_time_that_is_none_of_ours_does_not_keep_from_finding_another() {
+fn a_limit_with_a_foreign_time_does_not_hide_another() {
     let mut saturation = limited(86_400);
     measure(&mut saturation, 0, 12, 120.0);
     saturation.scaled(12, 24, at(200));
@@ -172,7 +172,7 @@ fn the_pause_doubles_until_replicas_help_again() {
 }
 
 #[test]
-fn throughput_is_not_averaged_over_a_pause_in_which_a_database_may_have_become_slow() {
+fn throughput_is_not_averaged_over_a_pause() {
     let of = |second, per_second| {
         let one = Measurement { per_second, time: Duration::from_secs(30), replicas: 12 };
         Throughput::of(at(second), &one)

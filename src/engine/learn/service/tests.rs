@@ -102,7 +102,7 @@ fn of_a_new_template_the_old_rate_is_one_voice_among_others() {
 }
 
 #[test]
-fn what_replicas_used_to_do_is_known_when_all_that_was_measured_is_forgotten() {
+fn the_former_rate_outlives_its_measurements() {
     // So long was what they share at its limit that nothing of before is kept.
     let mut slow = service(&[(2.0, 2); KEPT]);
     slow.of_template(1);
@@ -156,7 +156,7 @@ fn shown(service: &Service) -> (f64, f64) {
 }
 
 #[test]
-fn how_work_scales_is_known_after_a_restart_with_whatever_replicas_it_goes_on() {
+fn scalability_is_known_after_a_restart_at_any_replicas() {
     for (replicas, per_second) in [(2, 10.0), (12, 8.0)] {
         let mut service = scaling(Some(7));
         assert_eq!(shown(&service), (10.0, 0.8));
@@ -169,7 +169,7 @@ fn how_work_scales_is_known_after_a_restart_with_whatever_replicas_it_goes_on() 
 }
 
 #[test]
-fn how_work_scales_is_forgotten_with_as_many_measurements_as_without_a_restart() {
+fn a_restart_does_not_change_when_scalability_is_forgotten() {
     let mut service = scaling(Some(7));
     for minute in 1..=64 {
         service.measured(at(minute * 60), 8.0, Duration::from_secs(30), 12);

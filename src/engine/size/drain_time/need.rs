@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_messages_of_half_a_second_are_gone_in_50_s_with_10_replicas() {
+    fn ten_replicas_work_off_a_thousand_messages_in_50_s() {
         assert!(near(needed(work(1000.0, 0.0), goal(50, 0)), 10.0));
         assert_eq!(drain_seconds(1000.0, 0.0, 20.0), Some(50.0));
     }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_most_partitions_keeps_half_of_the_headroom_and_may_take_a_fifth_longer() {
+    fn the_fullest_replica_keeps_half_of_the_headroom() {
         // 20 · 1.15 + 1000 / 60
         assert!(near(load(work(1000.0, 20.0), goal(50, 0)).least, 23.0 + 1000.0 / 60.0));
     }

@@ -100,7 +100,7 @@ fn a_load_that_tripled_is_answered_in_one_step_or_two() {
 }
 
 #[test]
-fn a_load_that_comes_back_every_few_minutes_is_waited_for_after_the_first_time() {
+fn a_load_that_comes_back_soon_is_waited_for() {
     let mut consumers = Loop::new(learning(300), 48, 8, 10.0);
     consumers.end.iter_mut().for_each(|end| *end += 100.0);
     consumers.arrivals = 60.0;

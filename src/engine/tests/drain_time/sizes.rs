@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_thousand_messages_of_half_a_second_get_ten_replicas_to_be_gone_in_50_s_of_work() {
+fn a_thousand_messages_of_half_a_second_get_ten_replicas() {
     // 5 s until the next poll and 30 s for the start come before the 50 s.
     let (replicas, message) = wanted(&hinted(85, 120), known(1000));
     assert_eq!(replicas, 10, "{message}");
@@ -74,7 +74,7 @@ fn a_hot_partition_is_named_and_gets_no_replicas_that_could_not_help() {
 }
 
 #[test]
-fn a_probe_goes_no_further_than_the_partitions_with_messages_can_be_shared_out() {
+fn a_probe_stays_within_the_partitions_with_messages() {
     let unknown = ScalingPlan { policy: policy(300, None), ..plan() };
     let (replicas, message) = wanted(&unknown, Reading::Known(partitions_of(&[0, 0, 9_000, 0, 0, 0])));
     assert_eq!(replicas, 1, "{message}");
@@ -103,7 +103,7 @@ fn chance_in_the_arrivals_of_partitions_is_no_skew() {
 }
 
 #[test]
-fn no_more_replicas_are_wanted_than_there_are_messages_that_take_longer_than_the_target() {
+fn slow_messages_get_no_more_than_a_replica_each() {
     let mut plan = hinted(120, 1);
     if let Policy::DrainTime(policy) = &mut plan.policy {
         policy.hint = Some(ServiceRateHint::Message(Duration::from_secs(300)));

@@ -38,7 +38,7 @@ fn a_saturated_database_is_not_answered_with_the_maximum() {
 }
 
 #[test]
-fn a_saturated_database_is_told_until_it_is_fast_again_and_no_policy_climbs_to_the_maximum() {
+fn a_saturated_database_is_reported_and_stops_all_policies() {
     let step = StepRule { when: Threshold::Above(2000), step: Step::Add(3) };
     let policies = [
         policy(300, None),
@@ -68,7 +68,7 @@ fn a_saturated_database_is_told_until_it_is_fast_again_and_no_policy_climbs_to_t
 }
 
 #[test]
-fn what_replicas_do_at_a_saturated_database_is_forgotten_when_it_is_fast_again() {
+fn a_rate_at_saturation_is_forgotten_afterwards() {
     let mut consumers = Loop::new(learning(300), 48, 4, 10.0);
     consumers.arrivals = 60.0;
     consumers.end.iter_mut().for_each(|end| *end += 5_000.0 / 48.0);
@@ -117,7 +117,7 @@ fn a_poison_message_that_grows_old_hurries_nobody() {
 }
 
 #[test]
-fn a_database_that_is_down_adds_no_replicas_before_that_is_called_a_stall() {
+fn a_database_that_is_down_adds_no_replicas() {
     // In a short time nearly every backlog is too much.
     let mut plan = learning(60);
     plan.bounds.max = 48;

@@ -4,7 +4,7 @@ use super::consumers::{Loop, learning};
 use super::*;
 
 #[test]
-fn nothing_is_removed_while_the_backlog_is_worked_off_and_much_at_once_after_it() {
+fn nothing_is_removed_while_the_backlog_is_worked_off() {
     let mut world = World::new(hinted(300, 120), 1);
     let ready = |world: &mut World, messages| {
         world.target.ready = Some(world.target.replicas);
@@ -91,7 +91,7 @@ fn jobs_of_minutes_of_which_none_is_done_yet_are_no_reason_to_wait() {
 }
 
 #[test]
-fn jobs_get_no_more_replicas_than_there_are_and_keep_those_that_may_have_one() {
+fn jobs_get_a_replica_each_and_keep_it_while_they_run() {
     // Of jobs that take longer than the target no count of replicas makes more.
     let mut consumers = jobs(300, 120, 1);
     // Of those that five consumers work on last, with all their time.

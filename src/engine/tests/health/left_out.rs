@@ -46,7 +46,7 @@ fn reasons_with_commits_every(group: &mut Group, commit_seconds: i64, seconds: i
 }
 
 #[test]
-fn a_partition_without_a_consumer_is_named_and_left_out_after_a_minute() {
+fn a_partition_without_a_consumer_is_left_out_after_a_minute() {
     let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 1, max: 6 }, ..plan() }, 2);
     // The others are done with everything.
     group.arrivals = 0;
@@ -62,6 +62,28 @@ fn a_partition_without_a_consumer_is_named_and_left_out_after_a_minute() {
     assert_eq!((group.reasons(), last.desired), (vec![UnhealthyReason::NotConsumed], 1), "never a stall");
     let last = poll_as(&mut group, none, |_| {});
     assert_eq!((group.reasons().contains(&UnhealthyReason::NotConsumed), last.desired), (false, 6));
+}
+
+#[test]
+fn a_partition_without_a_consumer_is_left_out_after_a_restart() {
+    let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 1, max: 6 }, ..plan() }, 2);
+    group.arrivals = 0;
+    group.done = group.end.clone();
+    group.end[5] += 6000;
+    let health = SavedHealth { not_consumed: true, ..SavedHealth::default() };
+    group.world.state = State::restored(Saved { health, ..Saved::default() });
+    let first = poll_as(&mut group, none, without_owner(5));
+    assert_eq!(
+        (group.reasons(), first.desired),
+        (vec![UnhealthyReason::NotConsumed], 1),
+        "{}",
+        first.message()
+    );
+    // Another one gets its time.
+    group.end[4] += 6000;
+    let both = |backlog: &mut Backlog| [4, 5].iter().for_each(|number| without_owner(*number)(backlog));
+    let next = poll_as(&mut group, none, both);
+    assert_eq!(next.desired, 6, "{}", next.message());
 }
 
 #[test]
@@ -161,7 +183,7 @@ fn an_unfinished_cooperative_rebalance_leaves_nothing_out() {
 }
 
 #[test]
-fn offsets_that_may_be_no_messages_are_no_stall_and_allow_the_minimum_only() {
+fn offsets_that_may_be_no_messages_are_no_stall() {
     let plan = ScalingPlan { bounds: Bounds { min: 0, max: 6 }, ..plan() };
     let mut group = Group::new(ScalingPlan { bounds: Bounds { min: 2, max: 2 }, ..plan.clone() }, 2);
     group.world.plan = plan;
@@ -186,7 +208,7 @@ fn offsets_that_may_be_no_messages_are_no_stall_and_allow_the_minimum_only() {
 }
 
 #[test]
-fn consumers_without_members_that_commit_seldom_are_not_missing_again_and_again() {
+fn memberless_consumers_that_commit_seldom_are_not_missing() {
     let mut group = self_assigning();
     let first = reasons_with_commits_every(&mut group, 100, 300);
     assert!(first.len() <= 2, "until the first commits are seen: {first:?}");
@@ -197,7 +219,7 @@ fn consumers_without_members_that_commit_seldom_are_not_missing_again_and_again(
 }
 
 #[test]
-fn a_restart_keeps_the_commit_interval_of_consumers_that_commit_seldom() {
+fn a_restart_keeps_a_long_commit_interval() {
     for members in [0, 2] {
         let mut group = self_assigning();
         group.members = members;

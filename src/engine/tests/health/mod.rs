@@ -141,7 +141,7 @@ fn policies(step_above: u64) -> Vec<Policy> {
 }
 
 #[test]
-fn consumers_that_process_nothing_for_a_minute_have_stalled_until_one_of_them_moves() {
+fn consumers_that_process_nothing_for_a_minute_have_stalled() {
     let mut group = Group::new(pinned(2), 2);
     group.polls(MINUTE - 5, none);
     assert_eq!(group.reasons(), [], "for 55 s");
@@ -166,7 +166,7 @@ fn a_new_partition_ends_no_stall() {
 }
 
 #[test]
-fn no_time_until_the_backlog_is_gone_is_told_while_nothing_is_processed() {
+fn no_drain_time_is_told_while_nothing_is_processed() {
     let plan = ScalingPlan { policy: drain_time(Some(1440)), ..pinned(2) };
     let mut group = Group::new(plan.clone(), 2);
     group.arrivals = 0;
@@ -198,7 +198,7 @@ fn consumers_that_begin_again_one_after_the_other_have_met_no_poison() {
 }
 
 #[test]
-fn a_partition_that_stands_still_while_its_consumer_moves_others_is_named_until_it_moves() {
+fn a_partition_that_alone_stands_still_is_named() {
     let mut group = Group::new(pinned(2), 2);
     group.polls(MINUTE - 5, |number| number != 4);
     assert_eq!(group.reasons(), [], "for 55 s");
@@ -216,7 +216,7 @@ fn a_partition_that_stands_still_while_its_consumer_moves_others_is_named_until_
 }
 
 #[test]
-fn all_partitions_of_one_consumer_standing_still_are_a_pod_that_hangs() {
+fn a_consumer_whose_partitions_all_stand_still_hangs() {
     let mut group = Group::new(pinned(2), 2);
     group.polls(MINUTE, |number| number % 2 == 0);
     assert_eq!(group.reasons(), [UnhealthyReason::PodStuck]);
@@ -232,7 +232,7 @@ fn all_partitions_of_one_consumer_standing_still_are_a_pod_that_hangs() {
 }
 
 #[test]
-fn with_a_partition_for_each_consumer_nobody_can_tell_a_pod_from_a_message() {
+fn one_partition_per_consumer_tells_no_pod_from_a_message() {
     let mut group = Group::new(pinned(6), 6);
     group.polls(MINUTE, |number| number != 2);
     assert_eq!(group.reasons(), [UnhealthyReason::PoisonMessage]);
@@ -273,7 +273,7 @@ fn a_consumer_that_was_added_gets_time_to_begin() {
 }
 
 #[test]
-fn that_the_last_consumer_of_other_partitions_served_them_steadily_tells_nothing_of_the_next() {
+fn another_consumer_s_pace_tells_nothing_of_the_next() {
     let mut group = Group::of(12, pinned(2), 2);
     let moves = |number: usize| number != 4 && number != 6;
     group.polls(90, moves);
@@ -286,7 +286,7 @@ fn that_the_last_consumer_of_other_partitions_served_them_steadily_tells_nothing
 }
 
 #[test]
-fn several_partitions_of_one_consumer_are_named_when_it_keeps_up_with_the_others() {
+fn partitions_of_a_consumer_that_keeps_up_elsewhere_are_named() {
     let mut group = Group::of(6, pinned(2), 2);
     // Of consumer 0, who has a backlog in partition 4 as well.
     let bad = |number: usize| number == 0 || number == 2;
@@ -381,7 +381,7 @@ fn consumers_that_assign_partitions_to_themselves_need_no_members() {
 }
 
 #[test]
-fn consumers_that_come_and_go_without_processing_have_stalled_or_do_not_consume() {
+fn consumers_that_come_and_go_have_stalled_or_do_not_consume() {
     let mut group = Group::new(pinned(2), 2);
     for second in (0..600).step_by(5) {
         group.members = if second % 20 < 10 { 2 } else { 0 };
@@ -405,7 +405,7 @@ fn replicas_that_are_not_there_yet_have_not_stalled() {
 }
 
 #[test]
-fn a_partition_that_gets_more_than_a_replica_can_do_is_named_until_it_gets_less() {
+fn a_partition_beyond_what_a_replica_can_do_is_named() {
     // 2 messages a second and replica. Partition 0 gets 3, the others 0.2 together.
     let mut group = Group::new(ScalingPlan { policy: drain_time(Some(120)), ..pinned(6) }, 6);
     group.end.clone_from(&group.done);
@@ -445,7 +445,7 @@ fn queue(messages: u64, processed: Option<u64>, consumers: u32) -> Reading {
 }
 
 #[test]
-fn a_queue_stalls_by_its_acknowledgements_and_has_no_consumers_by_their_count() {
+fn a_queue_stalls_by_its_acknowledgements() {
     let mut world = World::new(pinned(2), 2);
     world.target.ready = Some(2);
     let mut read = |reading: Reading, seconds: i64| {
@@ -477,7 +477,7 @@ fn a_queue_without_a_counter_tells_of_missing_consumers_only() {
 }
 
 #[test]
-fn a_reading_in_between_that_is_not_complete_judges_nothing_and_a_silence_begins_anew() {
+fn an_incomplete_reading_judges_nothing() {
     let gaps = [unknown(), Reading::AtLeast(messages(9000), problem())];
     for gap in gaps {
         let mut group = Group::new(pinned(2), 2);

@@ -33,7 +33,7 @@ fn a_stall_keeps_the_replicas_that_are_there() {
 }
 
 #[test]
-fn missing_consumers_are_answered_with_no_replica_but_one_by_any_policy() {
+fn missing_consumers_never_add_replicas() {
     for policy in policies(6000) {
         let plan = ScalingPlan { policy: policy.clone(), bounds: Bounds { min: 0, max: 24 }, ..plan() };
         let mut group = Group::of(24, plan, 2);

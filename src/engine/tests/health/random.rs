@@ -26,7 +26,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn no_verdict_comes_from_less_than_a_minute_of_complete_readings_without_a_gap(
+    fn no_verdict_comes_from_less_than_a_minute_of_readings(
         events in any_events(),
         policy in prop::sample::select(policies(6000)),
     ) {
