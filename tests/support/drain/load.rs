@@ -44,7 +44,7 @@ fn noise(id: Id, length: usize) -> Vec<u8> {
 pub fn varied(id: Id, largest: usize) -> Draft {
     let n = id.sequence;
     let key = match n {
-        n if n % 5 == 0 => None,
+        n if n.is_multiple_of(5) => None,
         n if n % 97 == 1 => Some(Vec::new()),
         n => Some(format!("key-{}-{}", id.producer, n % 50).into_bytes()),
     };
@@ -62,7 +62,7 @@ pub fn varied(id: Id, largest: usize) -> Draft {
         headers.push(("trace".to_owned(), Some(b"again".to_vec())));
         headers.push(("größe".to_owned(), Some("ü".as_bytes().to_vec())));
     }
-    let age = if n % 4 == 0 { MONTH } else { i64::try_from(n % 1000).unwrap() };
+    let age = if n.is_multiple_of(4) { MONTH } else { i64::try_from(n % 1000).unwrap() };
     Draft { key, value, headers, timestamp: now() - age }
 }
 
