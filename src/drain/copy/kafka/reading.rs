@@ -1,5 +1,6 @@
 //! Reads committed records of a topic without a group: from given offsets to the end.
 
+use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -34,10 +35,12 @@ pub enum Read<'r> {
 }
 
 /// A topic that is read.
+///
+/// Its consumers are never closed: that takes seconds, and there is no group to leave. They end with the process.
 pub struct Reading {
-    committed: BaseConsumer<Log>,
+    committed: ManuallyDrop<BaseConsumer<Log>>,
     /// Shows where a partition ends, open transactions included.
-    uncommitted: BaseConsumer<Log>,
+    uncommitted: ManuallyDrop<BaseConsumer<Log>>,
     topic: String,
     /// By partition, the offset behind the last record that was read.
     next: Vec<i64>,
@@ -62,13 +65,15 @@ impl Reading {
                 .set("queued.min.messages", "20000")
                 .set("fetch.max.bytes", "8388608")
                 // A fetch that waits for records keeps other requests to the broker waiting.
-                .set("fetch.wait.max.ms", "50");
+                .set("fetch.wait.max.ms", "50")
+                // With little read ahead, the pause after it must be short: by default it is 1 s.
+                .set("fetch.queue.backoff.ms", "5");
             let consumer = config.create_with_context(Log);
             consumer.map_err(|error| Trouble::Fatal(format!("cannot read {topic}: {error}")))
         };
         Ok(Self {
-            committed: consumer("read_committed")?,
-            uncommitted: consumer("read_uncommitted")?,
+            committed: ManuallyDrop::new(consumer("read_committed")?),
+            uncommitted: ManuallyDrop::new(consumer("read_uncommitted")?),
             topic: topic.to_owned(),
             next: vec![0; usize::try_from(partitions).unwrap_or_default()],
         })

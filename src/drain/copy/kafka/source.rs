@@ -99,7 +99,9 @@ impl GroupSource {
             .set("queued.min.messages", "20000")
             .set("fetch.max.bytes", "8388608")
             // A fetch that waits for records keeps other requests to the broker waiting.
-            .set("fetch.wait.max.ms", "50");
+            .set("fetch.wait.max.ms", "50")
+            // With little read ahead, the pause after it must be short: by default it is 1 s.
+            .set("fetch.queue.backoff.ms", "5");
         let consumer: Reader = config.create_with_context(Rebalances::default())?;
         let mut state = State {
             topic: source.topic.clone(),
