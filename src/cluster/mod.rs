@@ -5,7 +5,6 @@
 pub mod autoscalers;
 pub mod client;
 mod deadline;
-pub mod drains;
 pub mod events;
 pub mod lease;
 pub mod scale;

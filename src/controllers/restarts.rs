@@ -112,7 +112,6 @@ impl World {
             generation: Some(1),
             mode: Mode::Active,
             target: Ok(&workload),
-            draining: None,
             observed_target: None,
             assessment: &assessment,
         };

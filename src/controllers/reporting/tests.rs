@@ -76,7 +76,6 @@ impl World {
             generation: Some(1),
             mode: Mode::Active,
             target: Ok(&workload),
-            draining: None,
             observed_target: None,
             assessment: &assessment,
         };

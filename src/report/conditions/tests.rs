@@ -63,7 +63,6 @@ impl Scene {
             generation: Some(1),
             mode: Mode::Active,
             target: self.target.as_ref(),
-            draining: None,
             observed_target: None,
             assessment: &assessment,
         };
