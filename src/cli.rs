@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::brokers::budget::Budget;
+use crate::drain::manifests::Image;
 use crate::receivers::command::{FileArgs, ReceiversCommand};
 use crate::telemetry::logs::LogFormat;
 
@@ -27,6 +28,11 @@ pub enum Command {
     Simulate(Box<crate::simulation::command::simulate::SimulateArgs>),
     /// Record the load of a QueueScaler from a running operator, as a trace for simulate
     Record(Box<crate::simulation::command::record::RecordArgs>),
+    /// Plan, start, pause, resume, abort and watch an emergency drain (a QueueDrain)
+    #[command(subcommand)]
+    Drain(crate::drain::command::DrainCommand),
+    /// Copy the backlog of a drain into its temporary topic; the operator runs this in pods
+    Distribute(Box<crate::drain::distribute::DistributeArgs>),
     /// Try the receivers of alerts
     #[command(subcommand)]
     Receivers(ReceiversCommand),
@@ -94,9 +100,46 @@ pub struct RunArgs {
     /// Receivers of alerts
     #[command(flatten)]
     pub receivers: FileArgs,
+    /// Emergency drains
+    #[command(flatten)]
+    pub drains: DrainArgs,
     /// Limits of what is read from brokers
     #[command(flatten)]
     pub budget: BudgetArgs,
+}
+
+/// Options of `run` for emergency drains.
+#[derive(Args, Clone, Debug)]
+pub struct DrainArgs {
+    /// Serve QueueDrains: create Jobs and Deployments, and temporary topics on the brokers
+    #[arg(id = "drains", long = "drains", env = "QUEUESCALER_DRAINS", default_value_t = true, value_name = "BOOL",
+          action = clap::ArgAction::Set)]
+    pub enabled: bool,
+    /// Image with this program, for the pods that copy [default: none, so that no drain can start]
+    #[arg(
+        long,
+        env = "QUEUESCALER_DRAIN_IMAGE",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "IMAGE"
+    )]
+    pub drain_image: String,
+    /// Pull policy of that image: Always, IfNotPresent or Never
+    #[arg(
+        long,
+        env = "QUEUESCALER_DRAIN_IMAGE_PULL_POLICY",
+        default_value = "IfNotPresent",
+        value_name = "POLICY"
+    )]
+    pub drain_image_pull_policy: String,
+}
+
+impl DrainArgs {
+    /// The image of the pods that copy.
+    #[must_use]
+    pub fn image(&self) -> Image {
+        Image { name: self.drain_image.clone(), pull_policy: self.drain_image_pull_policy.clone() }
+    }
 }
 
 /// Options of `run` that limit what brokers can make the operator hold.

@@ -13,8 +13,9 @@
 //! | [`report`] | from an assessment to status, conditions and events | no |
 //! | [`alerts`] | from what is reported to which alerts fire, and what receivers are to report of them | no |
 //! | [`receivers`] | who is notified of alerts: Alertmanager, webhooks, chats; delivery by tasks of their own | yes |
+//! | [`drain`] | emergency drains of a backlog: plan, steps of a run, and `copy`, which the pods of `queuescaler distribute` run; the only user of librdkafka; see its own page | only what its page names |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
-//! | [`controllers`] | the reconcile of a `QueueScaler`, which joins all of these: a list of steps | through the others |
+//! | [`controllers`] | the reconcile of a `QueueScaler` and that of a `QueueDrain`, which join all of these: lists of steps | through the others |
 //! | [`telemetry`] | metrics, logs, `/livez` and `/readyz` | yes |
 //! | [`cli`], [`run`] | options; wiring, leadership and the order of ending | yes |
 //!
@@ -83,9 +84,11 @@
 //! 2. A workload is written only through `/scale`, by compare and swap, within its bounds, at most once per reading
 //!    and generation of the object.
 //! 3. While nothing changes nothing is written to the API server, besides the lease.
-//! 4. Nothing in memory is needed after a restart, except to be a little slower.
+//! 4. Nothing in memory is needed after a restart, except to be a little slower. A drain stores in status what it is about
+//!    to do before it does it.
 //! 5. Passwords and keys are `secrecy` types; no reference leaves the object's namespace, and none is a file path.
-//! 6. One malformed object, one dead broker or one slow receiver affects nobody else.
+//! 6. While a drain owns a workload nobody else scales it; a temporary topic is deleted only after it is proven empty.
+//! 7. One malformed object, one dead broker or one slow receiver affects nobody else.
 
 pub mod alerts;
 pub mod api;

@@ -43,6 +43,12 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             let recording = queuescaler::simulation::command::record::run(&args, &mut record, &mut words);
             Ok(tokio::runtime::Runtime::new()?.block_on(recording)?)
         }
+        Command::Drain(command) => {
+            let (mut out, mut answers) = (std::io::stdout(), std::io::stdin().lock());
+            let done = queuescaler::drain::command::run(command, &mut out, &mut answers);
+            tokio::runtime::Runtime::new()?.block_on(done)
+        }
+        Command::Distribute(args) => queuescaler::drain::distribute::distribute(&args),
         Command::Receivers(command) => {
             let tested = tokio::runtime::Runtime::new()?.block_on(queuescaler::run::receivers(command));
             print(&tested?)

@@ -18,6 +18,7 @@ use crate::brokers::names::{Names, literal};
 use crate::brokers::sessions::Sessions;
 use crate::cli::RunArgs;
 use crate::cluster::client::{self, Clients};
+use crate::cluster::drains as cluster_drains;
 use crate::cluster::events::Events;
 use crate::cluster::lease::{self, Election};
 use crate::cluster::scope::Scope;
@@ -54,6 +55,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         allow_addresses,
         status_writes_per_second,
         receivers,
+        drains,
         budget,
     } = args;
     logs::install(log_format, &log).context("cannot install the log")?;
@@ -102,14 +104,27 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     metrics.leads_while(move || fence.check().is_ok());
     let events = Events::new(short.clone(), identity, leadership.clone());
     let scales = ScalesInFlight::default();
-    let reporter =
-        Reporter::start(short.clone(), events, leadership.clone(), Arc::clone(&metrics), scales.clone());
+    let reporter = Reporter::start(
+        short.clone(),
+        events.clone(),
+        leadership.clone(),
+        Arc::clone(&metrics),
+        scales.clone(),
+    );
     let notifier = Notifier::start(receivers, addresses.clone(), leadership.clone(), Arc::clone(&metrics));
+    let drains_are_defined = !drains.enabled || cluster_drains::are_defined(&client).await;
+    if !drains_are_defined {
+        tracing::warn!(
+            "the definition of QueueDrain is not installed; drains are served after it is, and a restart"
+        );
+    }
     let shared = Shared {
         notifier,
         sessions: Arc::new(Sessions::new(addresses, budget.into(), Arc::clone(&metrics))),
         secrets: SecretCache::new(client.clone()),
         reporter: reporter.clone(),
+        events,
+        drains: (drains.enabled && drains_are_defined).then(|| drains.image()),
         scales,
         leadership,
         metrics,

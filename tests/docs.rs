@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use documents::{Words, assert_same, found, pages, read, root, rows, section, words};
 use queuescaler::alerts;
-use queuescaler::api::{BuiltInAlert, QueueScaler, condition};
+use queuescaler::api::{BuiltInAlert, DrainStep, QueueDrain, QueueScaler, condition};
 use queuescaler::plan::{self, Measure};
 use regex::Regex;
 use serde::Deserialize;
@@ -51,13 +51,19 @@ fn literals(path: &str) -> Words {
 #[test]
 fn every_queue_scaler_in_the_documents_is_valid() {
     let block = Regex::new(r"(?s)```yaml\n(.*?)```").unwrap();
-    let mut checked = 0;
+    let (mut checked, mut drains) = (0, 0);
     for page in pages() {
         for captures in block.captures_iter(&read(&page)) {
             for document in serde_yaml::Deserializer::from_str(&captures[1]) {
                 let value = Value::deserialize(document).unwrap_or_else(|error| {
                     panic!("{}: {error} in\n{}", page.display(), &captures[1]);
                 });
+                if value["kind"] == "QueueDrain" {
+                    let understood = manifests::understood::<QueueDrain>(&value);
+                    understood
+                        .unwrap_or_else(|problem| panic!("{}: {problem} in\n{value:#}", page.display()));
+                    drains += 1;
+                }
                 if value["kind"] != "QueueScaler" {
                     continue;
                 }
@@ -69,7 +75,10 @@ fn every_queue_scaler_in_the_documents_is_valid() {
             }
         }
     }
-    assert!(checked >= 7, "only {checked} found: are the blocks still marked as yaml?");
+    assert!(
+        checked >= 7 && drains >= 2,
+        "only {checked} and {drains} found: are the blocks still marked as yaml?"
+    );
 }
 
 /// `BehaviorWindow` as `behavior window`.
@@ -210,6 +219,24 @@ fn every_alert_of_a_queue_scaler_is_explained_with_its_severity_and_time_and_no_
     assert_same(&words(&measures.map(Measure::field)), &rules, "the rules of docs/alerts.md");
 }
 
+#[test]
+fn the_steps_and_reasons_of_drains_are_explained() {
+    let page = read("docs/queuedrain.md");
+    let steps: Words = DrainStep::ALL.iter().map(|step| format!("{step:?}")).collect();
+    let explained = rows(section(&page, "## States and steps"));
+    assert!(steps.is_subset(&explained), "docs/queuedrain.md misses {:?}", &steps - &explained);
+    let mut reasons = Words::new();
+    for path in ["mod", "running", "aborting"].map(|name| format!("src/drain/step/{name}.rs")) {
+        reasons.extend(found(r#"\.(?:abort|halt)\(\s*"(\w+)""#, &source(&path)));
+    }
+    for path in ["src/drain/plan.rs", "src/controllers/drain/preflight.rs", "src/controllers/drain/act.rs"] {
+        reasons.extend(found(r#"(?:\bnote|Refused)\(\s*"(\w+)""#, &source(path)));
+    }
+    assert!(reasons.len() > 25, "only {reasons:?}: are they written otherwise?");
+    let missing: Vec<_> = reasons.iter().filter(|reason| !page.contains(&format!("`{reason}`"))).collect();
+    assert!(missing.is_empty(), "docs/queuedrain.md misses {missing:?}");
+}
+
 /// The names that a page's headings can be linked by.
 fn anchors(text: &str) -> Words {
     let headings = found(r"(?m)^#+ (.+)$", text);
@@ -320,15 +347,15 @@ const CATALOGUE: &str = "tests/cases/README.md";
 #[test]
 fn case_numbers_of_tests_and_of_the_catalogue_agree() {
     let mut tested = Words::new();
-    let names = Regex::new(r"fn ((?:[krcsl][0-9]+_)+)[a-z]").unwrap();
+    let names = Regex::new(r"fn ((?:[akrcsld][0-9]+_)+)[a-z]").unwrap();
     for path in files_below("src", "rs").into_iter().chain(files_below("tests", "rs")) {
         for captures in names.captures_iter(&read(&path)) {
             tested.extend(captures[1].split_terminator('_').map(str::to_uppercase));
         }
     }
     let catalogue = read(CATALOGUE);
-    let untested = found(r"(?m)^\| ([KRCSL][0-9]+) \|.*\| none: [^|]+ \|$", &catalogue);
-    let listed = found(r"(?m)^\| ([KRCSL][0-9]+) \|", &catalogue);
+    let untested = found(r"(?m)^\| ([AKRCSLD][0-9]+) \|.*\| none: [^|]+ \|$", &catalogue);
+    let listed = found(r"(?m)^\| ([AKRCSLD][0-9]+) \|", &catalogue);
     assert!(tested.len() >= 35, "only {tested:?}: are tests named otherwise?");
     assert_same(&tested, &(&listed - &untested), CATALOGUE);
 }

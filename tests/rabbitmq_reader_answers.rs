@@ -220,3 +220,48 @@ async fn pages_are_asked_for_in_order_and_as_one_when_they_overlap() {
     let reading = read(&mut reader(&server.uri()), &mut all).await.unwrap();
     assert!(matches!(&reading, Reading::Known(backlog) if backlog.messages == 4), "{reading:?}");
 }
+
+/// The requests that came for a path that ends so.
+async fn asked(server: &MockServer, end: &str) -> usize {
+    let requests = server.received_requests().await.unwrap();
+    requests.iter().filter(|request| request.url.path().ends_with(end)).count()
+}
+
+#[tokio::test]
+async fn dead_letters_cost_few_requests_and_fail_nothing() {
+    let dead_letters = |exchange: &str| {
+        let mut orders = queue("/", "orders", 3);
+        orders["arguments"] = json!({"x-dead-letter-exchange": exchange});
+        orders
+    };
+    let binding = json!([{"destination": "orders.dead", "destination_type": "queue", "routing_key": ""}]);
+    for (exchange, bindings, expected) in [
+        ("dead", ResponseTemplate::new(200).set_body_json(binding), vec![("orders.dead", 7)]),
+        // A user who is not allowed to read it.
+        ("closed", ResponseTemplate::new(401).set_body_json(json!({"error": "not_authorized"})), vec![]),
+        ("broken", ResponseTemplate::new(500), vec![]),
+    ] {
+        let server = MockServer::start().await;
+        let at = |end: &str| path_regex(format!("{end}$"));
+        let answer = |body| ResponseTemplate::new(200).set_body_json(body);
+        let mocks = [
+            Mock::given(at("/queues/%2F/orders")).respond_with(answer(dead_letters(exchange))),
+            Mock::given(at("/queues/%2F/orders\\.dead")).respond_with(answer(queue("/", "orders.dead", 7))),
+            Mock::given(at("/bindings/source")).respond_with(bindings),
+        ];
+        for mock in mocks {
+            mock.mount(&server).await;
+        }
+        let (mut reader, mut watched) = (reader(&server.uri()), queues(&["orders"]));
+        for _ in 0..10 {
+            let Ok(Reading::Known(backlog)) = read(&mut reader, &mut watched).await else { panic!() };
+            let found: Vec<_> =
+                backlog.dead_letters.iter().map(|it| (it.name.to_string(), it.waiting)).collect();
+            let expected: Vec<_> =
+                expected.iter().map(|(name, waiting)| ((*name).to_owned(), *waiting)).collect();
+            assert_eq!((found, backlog.messages), (expected, 3), "{exchange}");
+        }
+        assert_eq!(asked(&server, "/bindings/source").await, 1, "{exchange}");
+        assert_eq!(asked(&server, "orders.dead").await, expected.len(), "{exchange}");
+    }
+}

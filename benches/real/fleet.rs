@@ -192,6 +192,42 @@ impl Fleet {
         self.end().await;
     }
 
+    /// Measures how much more these specifications cost when they are `changed`, and ends. `what` names the change.
+    pub async fn measure_change(
+        mut self,
+        specs: Vec<Value>,
+        changed: Vec<Value>,
+        ports: &[u16],
+        what: &str,
+        table: &mut Table,
+    ) {
+        self.add(specs).await;
+        self.operator();
+        self.observed().await;
+        self.quiet().await;
+        // Both in a process of its own, which has done nothing else.
+        self.restart().await;
+        let before = self.steady(ports).await;
+        let bench = &self.bench;
+        let change =
+            |(index, spec): (usize, Value)| async move { bench.queue_scaler(&name(index), spec).await };
+        stream::iter(changed.into_iter().enumerate()).for_each_concurrent(AT_ONCE, change).await;
+        self.quiet().await;
+        self.restart().await;
+        let after = self.steady(ports).await;
+        table.row(
+            format!("{} QueueScalers, {what}, poll every 5 s, {} s steady", self.size, steady().as_secs()),
+            format!(
+                "{}; without: {:.1} MiB, {:.3} cores",
+                after.in_words(),
+                before.memory.0,
+                before.operator
+            ),
+            "≤ 8 MiB more, 0 API writes",
+        );
+        self.end().await;
+    }
+
     async fn readings(&self) -> f64 {
         let operator = self.bench.operator.as_ref().unwrap();
         let known = async |broker| {

@@ -42,6 +42,13 @@ pub fn memory(pid: u32) -> (f64, f64) {
     (mebibytes("VmRSS:"), mebibytes("VmHWM:"))
 }
 
+/// Memory that a process held at most, in MiB; absent if it has ended.
+pub fn peak_memory(pid: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(f64::from(number::<u32>(line.split_whitespace().nth(1))) / 1024.0)
+}
+
 /// Processor time of a process since a moment.
 pub struct Processor {
     pid: u32,

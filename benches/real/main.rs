@@ -19,7 +19,9 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod alerts;
 mod brokers;
+mod copying;
 mod fleet;
 mod latency;
 mod machine;
@@ -31,7 +33,7 @@ mod table;
 
 use self::table::Table;
 
-const ALL: [&str; 5] = ["reaction", "latency", "slow-status", "kafka", "rabbitmq"];
+const ALL: [&str; 7] = ["reaction", "latency", "slow-status", "kafka", "copy", "rabbitmq", "alerts"];
 
 #[tokio::main]
 async fn main() {
@@ -49,7 +51,10 @@ async fn main() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|one| one == name);
     let mut table = Table::default();
-    if wants("reaction") || wants("latency") || wants("slow-status") || wants("kafka") {
+    if wants("alerts") {
+        alerts::measure_evaluation(&mut table);
+    }
+    if ["reaction", "latency", "slow-status", "kafka", "copy", "alerts"].into_iter().any(wants) {
         let kafka = brokers::Kafka::start();
         table.part(&kafka.version);
         if wants("reaction") {
@@ -64,6 +69,12 @@ async fn main() {
         }
         if wants("kafka") {
             many_groups::measure(&kafka, &mut table).await;
+        }
+        if wants("copy") {
+            tokio::task::block_in_place(|| copying::measure(&kafka, &mut table));
+        }
+        if wants("alerts") {
+            alerts::measure_fleet(&kafka, &mut table).await;
         }
     }
     if wants("rabbitmq") {

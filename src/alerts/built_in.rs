@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Level;
 use super::measure::{Drain, drain};
+use super::notice::sentences;
 use crate::api::status::Quality;
 use crate::api::{BuiltInAlert, Severity};
 use crate::brokers::observation::Note;
-use crate::engine::{AssessedReading, Assessment, Limit, Reason, UnhealthyReason};
+use crate::engine::{AssessedReading, Assessment, HOUR, Limit, Reason, UnhealthyReason};
 use crate::plan::{Policy, ScalingPlan};
 use crate::report::Subject;
 
@@ -22,6 +25,7 @@ pub fn defaults(alert: BuiltInAlert) -> (Severity, Duration) {
     let (severity, seconds) = match alert {
         Stalled | NoConsumers => (Severity::Critical, 60),
         BacklogExpired | BacklogExpiring | MessagesSkipped | HangingTransaction => (Severity::Critical, 0),
+        DeadLetters => (Severity::Warning, 0),
         QuotaExceeded => (Severity::Warning, 60),
         PoisonMessage | PodStuck => (Severity::Warning, 120),
         SourceUnreadable | TargetNotScalable | PodsNotReady | NotConsumed | DownstreamSaturated => {
@@ -33,7 +37,7 @@ pub fn defaults(alert: BuiltInAlert) -> (Severity, Duration) {
 }
 
 /// How an alert stands.
-pub(super) fn level(alert: BuiltInAlert, plan: &ScalingPlan, subject: &Subject<'_>) -> Level {
+pub(super) fn level(alert: BuiltInAlert, plan: &ScalingPlan, subject: &Subject<'_>, now: Timestamp) -> Level {
     use BuiltInAlert::*;
     match alert {
         SourceUnreadable => match &subject.assessment.reading {
@@ -53,6 +57,7 @@ pub(super) fn level(alert: BuiltInAlert, plan: &ScalingPlan, subject: &Subject<'
         BacklogExpired => backlog(subject, |note| matches!(note, Note::BacklogExpired { .. })),
         MessagesSkipped => backlog(subject, |note| matches!(note, Note::MessagesSkipped { .. })),
         HangingTransaction => backlog(subject, |note| matches!(note, Note::HangingTransaction { .. })),
+        DeadLetters => dead_letters(subject, now),
         BacklogExpiring => match of_backlog(subject) {
             None => Level::Unknown,
             Some(reading) => whole(Level::of(subject.assessment.expiring.is_some()), reading),
@@ -73,6 +78,7 @@ pub(super) fn sentence(alert: BuiltInAlert, subject: &Subject<'_>) -> Option<Str
             let found = subject.losses().into_iter();
             found.filter(|(reason, _)| *reason == alert.name()).map(|(_, message)| message).next()
         }
+        DeadLetters => sentences::dead_letters(&subject.assessment.dead_letters),
         Stalled | NoConsumers | PoisonMessage | PodStuck | NotConsumed | HotPartition
         | DownstreamSaturated => {
             let reason = reason(alert)?;
@@ -135,6 +141,16 @@ fn pods(subject: &Subject<'_>, is_it: impl Fn(&str) -> bool) -> Level {
         return Level::Unknown;
     }
     Level::of(subject.pod_trouble().is_some_and(|(reason, _)| is_it(&reason)))
+}
+
+/// Some came within the last hour. That they wait is no news.
+fn dead_letters(subject: &Subject<'_>, now: Timestamp) -> Level {
+    let found = &subject.assessment.dead_letters;
+    let is_recent =
+        |at: Timestamp| Duration::try_from(now.duration_since(at)).is_ok_and(|ago| ago < HOUR) || at > now;
+    let recent = found.iter().filter_map(|it| it.last_arrival).any(is_recent);
+    // What was last known of them holds for the hour; that none came does not.
+    if recent || of_backlog(subject).is_some() { Level::of(recent) } else { Level::Unknown }
 }
 
 fn of_backlog<'a>(subject: &Subject<'a>) -> Option<&'a AssessedReading> {

@@ -71,7 +71,7 @@ impl State {
             let level = match kind {
                 Kind::Rule(_) if is_stale => Level::Unknown,
                 Kind::Rule(rule) => measure::level(rule.measure, subject.assessment),
-                Kind::BuiltIn(alert) => built_in::level(alert, &plan.scaling, subject),
+                Kind::BuiltIn(alert) => built_in::level(alert, &plan.scaling, subject, now),
             };
             let (track, message) = before.remove(name).map(|entry| (entry.track, entry.message)).unzip();
             let fired_before = track.as_ref().is_some_and(|track| track.state == AlertState::Firing);

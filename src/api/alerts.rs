@@ -106,7 +106,7 @@ pub struct BuiltInAlerts {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = BuiltInAlert::ALL.len()), extend("x-kubernetes-list-type" = "set"))]
     pub disabled: Vec<BuiltInAlert>,
-    /// Severities that differ from the default of an alert. At most 16.
+    /// Severities that differ from the default of an alert. At most 17.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = BuiltInAlert::ALL.len()), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["alert"]))]
     pub severity_overrides: Vec<SeverityOverride>,
@@ -162,11 +162,13 @@ pub enum BuiltInAlert {
     MessagesSkipped,
     /// A transaction that does not end hides messages from consumers.
     HangingTransaction,
+    /// Messages came to be dead letters within the last hour.
+    DeadLetters,
 }
 
 impl BuiltInAlert {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SourceUnreadable,
         Self::Stalled,
         Self::NoConsumers,
@@ -183,6 +185,7 @@ impl BuiltInAlert {
         Self::BacklogExpiring,
         Self::MessagesSkipped,
         Self::HangingTransaction,
+        Self::DeadLetters,
     ];
 
     /// Its name in status, messages and metrics. Rules of users have lower-case names, so that none is the same.
@@ -205,6 +208,7 @@ impl BuiltInAlert {
             Self::BacklogExpiring => "BacklogExpiring",
             Self::MessagesSkipped => "MessagesSkipped",
             Self::HangingTransaction => "HangingTransaction",
+            Self::DeadLetters => "DeadLetters",
         }
     }
 

@@ -17,8 +17,11 @@ pub const BACKLOG_HEALTHY: &str = "BacklogHealthy";
 /// True: the fallback's replicas are in effect.
 pub const FALLBACK: &str = "Fallback";
 
+/// True: a `QueueDrain` owns the target, and scaling is suspended.
+pub const DRAINING: &str = "Draining";
+
 /// All conditions, in the order in which they are shown.
-pub const ALL: [&str; 8] = [
+pub const ALL: [&str; 9] = [
     READY,
     SOURCE_OBSERVED,
     TARGET_SCALABLE,
@@ -27,4 +30,5 @@ pub const ALL: [&str; 8] = [
     SCALING_LIMITED,
     BACKLOG_HEALTHY,
     FALLBACK,
+    DRAINING,
 ];

@@ -5,18 +5,19 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::QueueScaler;
+use super::{QueueDrain, QueueScaler};
 
 /// The definitions of all resources, by file name.
 #[must_use]
 pub fn definitions() -> Vec<(&'static str, CustomResourceDefinition)> {
-    let mut definition = QueueScaler::crd();
-    for version in &mut definition.spec.versions {
+    let mut definitions =
+        vec![("queuescalers.yaml", QueueScaler::crd()), ("queuedrains.yaml", QueueDrain::crd())];
+    for version in definitions.iter_mut().flat_map(|(_, definition)| &mut definition.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             refuse_null(schema);
         }
     }
-    vec![("queuescalers.yaml", definition)]
+    definitions
 }
 
 /// A field is there or absent. Were null allowed, it would count as there in every rule about which fields are set.

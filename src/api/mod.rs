@@ -10,8 +10,10 @@ pub mod alerts;
 pub mod behavior;
 pub mod condition;
 pub mod definition;
+pub mod drain_status;
 mod lenient;
 pub mod policy;
+pub mod queue_drain;
 pub mod queue_scaler;
 pub(crate) mod rules;
 pub mod source;
@@ -22,7 +24,9 @@ pub use alerts::{
     SeverityOverride,
 };
 pub use behavior::{Behavior, Ratio, ScalingPolicy, ScalingPolicyType, ScalingRules, SelectPolicy};
+pub use drain_status::{DrainState, DrainStep, QueueDrainStatus};
 pub use policy::{BacklogPerReplica, DrainTime, Policy, ServiceRateHint, StepRule, Steps};
+pub use queue_drain::{DesiredState, QueueDrain, QueueDrainSpec};
 pub use queue_scaler::{Fallback, Mode, QueueScaler, QueueScalerSpec, ScaleTargetRef};
 pub use source::{
     ClientCertificateSecretRef, CredentialsSecretRef, IsolationLevel, Kafka, OffsetReset, RabbitMq, Sasl,

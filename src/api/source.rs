@@ -50,6 +50,12 @@ pub struct Kafka {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub topic_exclude_pattern: Option<String>,
+    /// Topics that consumers, or Kafka Connect or Streams, send messages to that they cannot process: how many there are
+    /// and how many come is reported, and the built-in alert DeadLetters fires when some come. They are never consumed, and
+    /// are no part of the backlog. A topic that does not exist yet has none. At most 16. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$")), extend("x-kubernetes-list-type" = "set"))]
+    pub dead_letter_topics: Option<Vec<String>>,
     /// The consumer's isolation level (isolation.level). ReadCommitted does not count messages of open transactions.
     /// Default ReadUncommitted.
     #[serde(default)]
@@ -116,6 +122,7 @@ pub enum SaslMechanism {
 #[x_kube(validation = exactly_one_of(&["queues", "queuePattern"]))]
 #[x_kube(validation = Rule::new("!has(self.queueExcludePattern) || has(self.queuePattern)").message("queueExcludePattern needs queuePattern; leave the queue out of queues instead").field_path(".queueExcludePattern"))]
 #[x_kube(validation = Rule::new("!has(self.queuePattern) || has(self.managementUrl)").message("queuePattern needs managementUrl, because AMQP cannot list queues").field_path(".queuePattern"))]
+#[x_kube(validation = Rule::new("!has(self.deadLetterQueues) || has(self.managementUrl)").message("deadLetterQueues needs managementUrl, because AMQP does not count arrivals").field_path(".deadLetterQueues"))]
 #[x_kube(validation = Rule::new("!has(self.vhost) || !self.vhost.matches('^%2[Ff]$')").message("vhost is the plain name of the virtual host: write / instead of %2F").field_path(".vhost"))]
 #[x_kube(validation = Rule::new("!has(self.managementUrl) || !self.managementUrl.matches('/api/*$')").message("managementUrl is the address without /api: the operator appends /api and the rest").field_path(".managementUrl"))]
 #[x_kube(validation = Rule::new("!has(self.managementUrl) || has(self.credentialsSecretRef)").message("managementUrl needs credentialsSecretRef").field_path(".managementUrl"))]
@@ -151,6 +158,12 @@ pub struct RabbitMq {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub queue_exclude_pattern: Option<String>,
+    /// Queues of dead letters, besides those that the dead-letter exchanges of the queues lead to, which are found: how many
+    /// messages there are and how many come is reported, and the built-in alert DeadLetters fires when some come. They are
+    /// never consumed, and are no part of the backlog. Needs managementUrl. At most 16. Default: those that are found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 255)), extend("x-kubernetes-list-type" = "set"))]
+    pub dead_letter_queues: Option<Vec<String>>,
     /// The Secret with user and password for AMQP and the management API, in the same namespace.
     /// Default: RabbitMQ's default user guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]

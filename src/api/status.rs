@@ -61,6 +61,11 @@ pub struct QueueScalerStatus {
     /// Partitions that the consumer group can assign (Kafka). More replicas than partitions have no work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<i32>,
+    /// Dead letters of each topic or queue of them: those that deadLetterTopics or deadLetterQueues name, and those that
+    /// RabbitMQ's dead-letter exchanges lead to. Saved across restarts of the operator.
+    #[serde(default, deserialize_with = "known_items", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub dead_letters: Vec<DeadLettersStatus>,
     /// The current decision, also if the replicas stay.
     #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionStatus>,
@@ -72,10 +77,30 @@ pub struct QueueScalerStatus {
     #[serde(default, deserialize_with = "known_items", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 48), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub alerts: Vec<AlertStatus>,
-    /// Ready, SourceObserved, TargetScalable, TargetHealthy, ConsumersHealthy, ScalingLimited, BacklogHealthy, Fallback.
+    /// Ready, SourceObserved, TargetScalable, TargetHealthy, ConsumersHealthy, ScalingLimited, BacklogHealthy, Fallback,
+    /// Draining.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Dead letters of one topic or queue.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLettersStatus {
+    /// The topic or queue.
+    pub name: String,
+    /// Messages in it. Of a topic: those that its log still has, whether or not somebody has read them. 0: also where it
+    /// does not exist.
+    pub messages: i64,
+    /// Messages that came within the last hour, since the start of the operator at the earliest.
+    pub last_hour: i64,
+    /// Since when messages wait in it, or were first seen to. Absent: none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// When one last came. Absent: none was seen to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_arrival: Option<Time>,
 }
 
 /// The workload, as last read.

@@ -95,8 +95,22 @@ pub struct Backlog {
     pub possible_residue: Vec<PartitionId>,
     /// How often the broker renews its numbers: readings that are less apart can repeat one. Absent: not known.
     pub statistics_interval: Option<Duration>,
+    /// Where messages go that consumers gave up on, as far as it could be read. They are no part of the backlog.
+    pub dead_letters: Vec<DeadLetters>,
     /// What the user should know besides the number.
     pub notes: Vec<Note>,
+}
+
+/// A topic or a queue of dead letters. One that does not exist has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// Its name, which went through [`quote`].
+    pub name: Arc<str>,
+    /// Messages in it: of a topic, those that its log still has.
+    pub waiting: u64,
+    /// A counter that grows by one with every message that arrives. Absent where the broker does not report it. Only its
+    /// differences mean something.
+    pub arrived: Option<u64>,
 }
 
 impl Backlog {

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::Observation;
 use super::access::{AccessKey, SecretReader};
 use super::address::AddressPolicy;
 use super::broker::{Broker, InterestOf};
 use super::budget::Budget;
-use super::kafka::access::Kafka;
+use super::kafka::access::{Kafka, KafkaAccess};
+use super::kafka::admin::KafkaAdmin;
 use super::observation::Recalled;
 use super::rabbitmq::access::RabbitMq;
 use super::session::{Command, Receiver, Session, Wake};
+use super::{Observation, Problem};
 use crate::plan::Source;
 use crate::telemetry::metrics::{Metrics, PollMetrics};
 
@@ -78,6 +79,14 @@ impl Sessions {
         let subscribe =
             || self.subscribe::<B>(&access, B::interest(source), recalled, period, Arc::clone(wake));
         Ok((current != Some(key)).then(|| (key, subscribe())))
+    }
+
+    /// An administrator of a Kafka cluster, within the same limits. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// Certificates, keys or a bootstrap server cannot be used.
+    pub fn kafka_admin(&self, access: KafkaAccess) -> Result<KafkaAdmin, Problem> {
+        KafkaAdmin::new(access, &self.addresses, self.budget)
     }
 
     /// Polls a cluster for this interest until the subscription is dropped.
@@ -187,8 +196,11 @@ mod tests {
             credentials: Credentials { username: "guest".into(), password: "guest".into() },
             tls: None,
         };
-        let interest =
-            RabbitMqInterest { vhost: "/".into(), queues: NameSelector::Names(vec!["orders".into()]) };
+        let interest = RabbitMqInterest {
+            vhost: "/".into(),
+            queues: NameSelector::Names(vec!["orders".into()]),
+            dead_letters: Vec::new(),
+        };
         let subscribe = |wake| {
             let period = Duration::from_secs(5);
             sessions.subscribe::<RabbitMq>(&access, interest.clone(), Recalled::default(), period, wake)

@@ -5,6 +5,7 @@
 pub mod autoscalers;
 pub mod client;
 mod deadline;
+pub mod drains;
 pub mod events;
 pub mod lease;
 pub mod scale;

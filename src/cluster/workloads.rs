@@ -8,6 +8,7 @@ use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
@@ -140,9 +141,16 @@ impl Workloads {
     /// # Errors
     /// As [`Workloads::get`].
     pub async fn get_fresh(&self, namespace: &str, target: &ScaleTargetRef) -> Result<Workload, ScaleError> {
+        Ok(Workload::from_scale(self.scale(namespace, target).await?))
+    }
+
+    /// The `/scale` of the workload as it is now.
+    ///
+    /// # Errors
+    /// As [`Workloads::get`].
+    pub async fn scale(&self, namespace: &str, target: &ScaleTargetRef) -> Result<Scale, ScaleError> {
         let api = self.api(namespace, target).await?;
-        let scale = soon(api.get_scale(&target.name)).await.map_err(|error| classify(error, target))?;
-        Ok(Workload::from_scale(scale))
+        soon(api.get_scale(&target.name)).await.map_err(|error| classify(error, target))
     }
 
     /// The API of the target's kind.

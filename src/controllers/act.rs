@@ -12,11 +12,12 @@ use tokio::time::Instant;
 
 use super::context::{Context, ReconcileError};
 use super::memory::{Basis, Memory, Unanswered};
-use super::target;
+use super::writers::Writers;
+use super::{claims, target};
 use crate::api::{Mode, QueueScaler};
 use crate::brokers::Observation;
 use crate::cluster::scale::ScaleError;
-use crate::engine::{Assessment, Decision, ScaleEvent, assess};
+use crate::engine::{Assessment, Decision, ScaleEvent, Target, assess};
 use crate::plan::Plan;
 use crate::report::{self, Event, TargetProblem};
 use crate::workload::Workload;
@@ -53,6 +54,14 @@ impl Acting<'_> {
         let namespace = self.object.namespace().unwrap_or_default();
         let mut recomputed = 0;
         loop {
+            if target::drained_by(&claims::key(self.object), self.context).is_some() {
+                // Asked each time, as it may have begun since. Its writes are no conflict.
+                memory.writers = Writers::default();
+                let target = Target { scalable: false, ..target::for_engine(&workload) };
+                let now = Timestamp::now();
+                let assessment = assess(&self.plan.scaling, target, self.observation, memory.engine(), now);
+                return Ok(Acted { workload: Some(workload), problem: None, assessment });
+            }
             self.note_writes(&workload, memory);
             let target = target::for_engine(&workload);
             let now = Timestamp::now();

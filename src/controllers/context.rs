@@ -9,6 +9,8 @@ use kube::{Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
 
 use super::claims::{Claims, Key};
+use super::drain::claims::DrainClaims;
+use super::drain::{self, DrainMemories, GuardedDrain};
 use super::invalid_objects::InvalidObjects;
 use super::memory::Memories;
 use super::reporter::{Reporter, ScalesInFlight};
@@ -17,11 +19,13 @@ use crate::api::QueueScaler;
 use crate::brokers::Wake;
 use crate::brokers::sessions::Sessions;
 use crate::cluster::autoscalers::Autoscalers;
+use crate::cluster::events::Events;
 use crate::cluster::lease::{Leadership, NotLeader};
 use crate::cluster::scale::ScaleError;
 use crate::cluster::secrets::SecretCache;
-use crate::cluster::watches::Watches;
+use crate::cluster::watches::{Ready, Watches};
 use crate::cluster::workloads::Workloads;
+use crate::drain::manifests::Image;
 use crate::receivers::notifier::Notifier;
 use crate::telemetry::metrics::Metrics;
 
@@ -34,6 +38,10 @@ pub struct Shared {
     pub secrets: SecretCache,
     /// Writes status and events.
     pub reporter: Reporter,
+    /// Events of drains, which are few.
+    pub events: Events,
+    /// The image of what copies in drains. Absent: drains are switched off.
+    pub drains: Option<Image>,
     /// Notifies receivers of alerts.
     pub notifier: Notifier,
     /// Changes of replicas under way.
@@ -61,6 +69,10 @@ pub(super) struct Context {
     pub(super) autoscalers: Autoscalers,
     pub(super) claims: Claims,
     pub(super) memories: Memories,
+    pub(super) drain_claims: DrainClaims,
+    pub(super) drain_memories: DrainMemories,
+    /// Whether all drains have been seen once. Absent: drains are switched off.
+    pub(super) drains_ready: Option<Ready>,
     pub(super) invalid_objects: InvalidObjects,
     pub(super) wake: mpsc::UnboundedSender<Key>,
 }
@@ -118,7 +130,34 @@ impl Context {
         }
     }
 
-    fn wake(&self, key: Key) {
+    /// Notes a change of a drain, and wakes the object whose target it takes or gives back.
+    pub(super) fn take_note_of_drain(
+        &self,
+        event: &watcher::Event<GuardedDrain>,
+        known: &Store<GuardedDrain>,
+    ) {
+        let key = |drain: &GuardedDrain| (drain.namespace().unwrap_or_default(), drain.name_any());
+        let affected: Vec<Key> = match event {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+                drain::take_note(object, self).into_iter().collect()
+            }
+            watcher::Event::Delete(object) => self.forget_drain(&key(object)).into_iter().collect(),
+            watcher::Event::InitDone => {
+                let there = known.state().iter().map(|object| key(object)).collect();
+                self.drain_claims.retain(&there)
+            }
+            watcher::Event::Init => Vec::new(),
+        };
+        affected.into_iter().for_each(|key| self.wake(key));
+    }
+
+    fn forget_drain(&self, key: &Key) -> Option<Key> {
+        self.drain_memories.forget(key);
+        self.shared.metrics.drains().remove(&key.0, &key.1);
+        self.drain_claims.remove(key)
+    }
+
+    pub(super) fn wake(&self, key: Key) {
         // Nobody listens any more: the process is ending.
         let _ = self.wake.send(key);
     }
@@ -151,7 +190,6 @@ mod tests {
     use super::*;
     use crate::brokers::address::AddressPolicy;
     use crate::brokers::budget::Budget;
-    use crate::cluster::events::Events;
     use crate::cluster::scope::Scope;
     use crate::receivers::command::FileArgs;
     use crate::telemetry::objects::Sample;
@@ -176,6 +214,8 @@ mod tests {
                 Arc::clone(&metrics),
                 ScalesInFlight::default(),
             ),
+            events: Events::new(client.clone(), "test".into(), leadership.clone()),
+            drains: None,
             notifier: Notifier::start(
                 FileArgs::default(),
                 AddressPolicy::default(),
@@ -196,6 +236,9 @@ mod tests {
             shared,
             claims: Claims::default(),
             memories: Memories::default(),
+            drain_claims: DrainClaims::default(),
+            drain_memories: DrainMemories::default(),
+            drains_ready: None,
             wake: mpsc::unbounded_channel().0,
             client,
         }

@@ -3,6 +3,7 @@
 mod act;
 mod claims;
 pub mod context;
+mod drain;
 mod invalid_objects;
 mod memory;
 mod queue_scaler;

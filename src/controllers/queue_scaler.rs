@@ -87,7 +87,9 @@ pub(super) async fn reconcile(
     }
     // Everything else that is wrong comes first.
     let problem = problem.or_else(|| target::conflicting_writer(memory, context));
+    let draining = target::drained_by(key, context);
     let subject = Subject {
+        draining: draining.as_deref(),
         generation: object.metadata.generation,
         mode: plan.scaling.mode,
         target: match (&problem, &workload) {

@@ -157,6 +157,12 @@ fn sample(subject: &Subject<'_>, plan: &Plan, status: &QueueScalerStatus) -> Sam
         arrival_rate: subject.assessment.arrival_rate,
         service_rate: subject.assessment.service_rate.map(|rate| rate.per_second),
         estimated_drain: subject.assessment.estimated_drain,
+        dead_letters: subject
+            .assessment
+            .dead_letters
+            .iter()
+            .map(|it| (it.waiting, it.last_hour))
+            .reduce(|a, b| (a.0.saturating_add(b.0), a.1.saturating_add(b.1))),
         replicas: replicas.into_iter().filter_map(|(kind, count)| Some((kind, count?))).collect(),
         conditions: series(status),
         quality: match reading.as_ref().map(AssessedReading::quality) {

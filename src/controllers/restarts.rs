@@ -112,6 +112,7 @@ impl World {
             generation: Some(1),
             mode: Mode::Active,
             target: Ok(&workload),
+            draining: None,
             observed_target: None,
             assessment: &assessment,
         };

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::claims::Claims;
 use super::context::{Context, Guarded, ReconcileError, Shared, is_leaving, key_of};
+use super::drain::claims::DrainClaims;
+use super::drain::{self, DrainMemories, Drains, GuardedDrain};
 use super::invalid_objects::InvalidObjects;
 use super::memory::Memories;
 use super::queue_scaler;
@@ -33,6 +35,12 @@ pub async fn run(client: Client, short: Client, scope: Scope, shared: Shared, sh
     let (workloads, changed_workloads) = Workloads::watch(&client, &short, &scope, &shared.watches);
     let (autoscalers, changed_autoscalers) = Autoscalers::watch(&client, &scope, &shared.watches);
     let (wake, woken) = mpsc::unbounded_channel();
+    let drain_events = shared.drains.as_ref().map(|_| {
+        shared.watches.watch(&client, &scope, watcher::Config::default(), |object: &mut GuardedDrain| {
+            object.managed_fields_mut().clear();
+        })
+    });
+    let (drain_events, drains_ready) = drain_events.unzip();
     let context = Arc::new(Context {
         client: client.clone(),
         invalid_objects: InvalidObjects::new(Arc::clone(&shared.metrics)),
@@ -41,6 +49,9 @@ pub async fn run(client: Client, short: Client, scope: Scope, shared: Shared, sh
         autoscalers,
         claims: Claims::default(),
         memories: Memories::default(),
+        drain_claims: DrainClaims::default(),
+        drain_memories: DrainMemories::default(),
+        drains_ready,
         wake,
     });
     let (store, objects) = watch_objects(&scope, &context);
@@ -50,10 +61,41 @@ pub async fn run(client: Client, short: Client, scope: Scope, shared: Shared, sh
         .flat_map(move |target| stream::iter(claimants.claims.claimants(&target)));
     let triggers =
         stream::select(woken, changed).map(|(namespace, name)| ObjectRef::new(&name).within(&namespace));
-    Controller::for_stream(objects, store)
+    let stopping = shutdown.clone();
+    let scaling = Controller::for_stream(objects, store.clone())
         .reconcile_on(triggers)
+        .graceful_shutdown_on(async move { stopping.cancelled().await })
+        .run(reconcile, after_error, Arc::clone(&context))
+        .for_each(|_| async {});
+    match drain_events {
+        Some(events) => {
+            tokio::join!(scaling, serve_drains(events, context, store, shutdown));
+        }
+        None => scaling.await,
+    }
+}
+
+/// Serves the drains, whose watch also keeps the index of whose target is taken.
+async fn serve_drains(
+    events: impl Stream<Item = watcher::Event<GuardedDrain>> + Send + 'static,
+    context: Arc<Context>,
+    scalers: Store<Guarded>,
+    shutdown: CancellationToken,
+) {
+    let (store, mut writer) = reflector::store();
+    let (index, known) = (Arc::clone(&context), store.clone());
+    let objects = events
+        .inspect(move |event| {
+            writer.apply_watcher_event(event);
+            index.take_note_of_drain(event, &known);
+        })
+        .map(Ok::<_, watcher::Error>)
+        .applied_objects();
+    let image = context.shared.drains.clone().unwrap_or_default();
+    let drains = Arc::new(Drains { context, scalers, image });
+    Controller::for_stream(objects.boxed(), store)
         .graceful_shutdown_on(async move { shutdown.cancelled().await })
-        .run(reconcile, after_error, context)
+        .run(drain::reconcile, drain::after_error, drains)
         .for_each(|_| async {})
         .await;
 }

@@ -142,6 +142,7 @@ mod tests {
                 topics: NameSelector::Names(vec!["orders".into()]),
                 isolation: IsolationLevel::ReadUncommitted,
                 offset_reset: OffsetReset::Latest,
+                dead_letters: Vec::new(),
             },
         })
     }

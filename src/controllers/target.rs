@@ -33,6 +33,10 @@ pub(super) async fn watched(context: &Context) -> Result<(), TargetProblem> {
     let deadline = Instant::now() + WATCH_PATIENCE;
     let ready = async {
         context.workloads.ready(deadline).await?;
+        // A drain may own the target: unseen, it would be scaled beside it.
+        if let Some(drains) = &context.drains_ready {
+            drains.by(deadline).await?;
+        }
         context.autoscalers.ready(deadline).await
     };
     ready.await.map_err(|not_ready| {
@@ -81,6 +85,14 @@ fn conflict(object: &QueueScaler, plan: &Plan, context: &Context) -> Option<Targ
          to compare"
     );
     Some(TargetProblem { reason: TargetReason::ConflictingAutoscaler, message })
+}
+
+/// The drain that owns the target, which is not scaled meanwhile: a sentence.
+pub(super) fn drained_by(key: &claims::Key, context: &Context) -> Option<String> {
+    let (name, step) = context.drain_claims.owner(key)?;
+    Some(format!(
+        "QueueDrain {name} owns the target (step {step:?}); nothing is scaled until it has restored the replicas"
+    ))
 }
 
 /// Another writer of the replicas who undoes the operator's writes again and again, or is another installation of the

@@ -3,6 +3,8 @@
 //! The operator writes it as JSON into the environment of the distributor's pods ([`VARIABLE`]); `queuescaler distribute`
 //! reads it. It names files for credentials and never holds one.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::source::SaslMechanism;
@@ -28,7 +30,7 @@ pub struct Distribution {
     pub ordering: Ordering,
     /// What a crash may do.
     pub guarantee: Guarantee,
-    /// Bytes of keys, values and headers that each distributor copies in a second at most; no limit if absent.
+    /// Bytes of keys and values that each distributor copies in a second at most; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes_per_second: Option<u64>,
 }
@@ -119,6 +121,9 @@ pub struct Temporary {
     pub topic: String,
     /// Its number of partitions.
     pub partitions: i32,
+    /// Its `max.message.bytes`, so that no batch of small records exceeds it; 1,048,588 (Kafka's default) if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_message_bytes: Option<u32>,
 }
 
 /// Which order the copy keeps.
@@ -149,6 +154,12 @@ pub struct Outcome {
     pub verified: u64,
     /// Records that were missing there and were copied again. Only of [`Task::Verify`].
     pub repaired: u64,
+    /// Copies beyond the first of a record that were found there. Only of [`Task::Verify`].
+    #[serde(default)]
+    pub duplicates: u64,
+    /// Records that the source deleted before they were copied.
+    #[serde(default)]
+    pub expired: u64,
     /// Why it ended without success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

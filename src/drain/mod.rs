@@ -1,3 +1,25 @@
 //! Emergency drains: the backlog is moved into a temporary topic with more partitions and consumed there by more pods.
+//!
+//! | part | what it is for | may do I/O |
+//! |---|---|---|
+//! | [`plan`] | what a drain would do, and whether it is worth it | no |
+//! | [`step`] | from what is seen to the next step of a run; [`transitions`] has the legal ones | no |
+//! | [`names`], [`manifests`] | names of what a run creates; its Jobs and Deployment | no |
+//! | [`report`] | conditions, events and progress of a run | no |
+//! | [`distribution`] | what the pods that copy are told, and what they answer | no |
+//! | [`copy`], [`distribute`] | the program of these pods | yes |
+//! | [`command`] | `queuescaler drain` | yes |
+//!
+//! `controllers::drain` joins these with the API server and the broker.
 
+pub mod command;
+pub mod copy;
+pub mod distribute;
 pub mod distribution;
+pub mod manifests;
+pub mod names;
+pub mod plan;
+pub mod report;
+pub mod seen;
+pub mod step;
+pub mod transitions;

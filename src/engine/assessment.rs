@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::diagnose::{self, Expiring, Finding, MissingPods};
-use super::learn::{Age, Saturated, ServiceRate};
+use super::learn::{Age, DeadLetterCount, Saturated, ServiceRate};
 use super::size::drain_time::estimated_drain;
 use super::{Decision, State, Target};
 use crate::api::status::Quality;
@@ -36,6 +36,8 @@ pub struct Assessment {
     pub consumers_are_new: bool,
     /// Replicas that should be ready by now and are not, if they are many.
     pub missing_pods: Option<MissingPods>,
+    /// Dead letters, by topic or queue.
+    pub dead_letters: Vec<DeadLetterCount>,
     /// Messages that the broker will delete before they are processed.
     pub expiring: Option<Expiring>,
     /// What to do with the target. Absent: the target is not there, or not for the operator to scale.
@@ -112,6 +114,7 @@ impl Assessment {
             consumers: state.consumers_health().map(<[_]>::to_vec),
             consumers_are_new: state.knows_consumers_briefly(),
             missing_pods: state.missing_pods(),
+            dead_letters: state.dead_letters.counts(now),
             expiring: backlog.and_then(|backlog| diagnose::expiring(&state.rates, backlog, estimated_drain)),
             decision,
         }

@@ -63,8 +63,10 @@ use jiff::Timestamp;
 pub use assessment::{AssessedReading, Assessment};
 pub use decision::Decision;
 pub use diagnose::{Expiring, Finding, Hot, MissingPods, SavedHealth, UnhealthyReason};
+pub(crate) use learn::HOUR;
 pub use learn::{
-    Age, Arrivals, Saturated, SavedServiceRate, Scalability, ServiceRate, StuckCause, StuckPartition,
+    Age, Arrivals, DeadLetterCount, Saturated, SavedServiceRate, Scalability, ServiceRate, StuckCause,
+    StuckPartition,
 };
 pub use reason::{Limit, Reason};
 pub use state::{Saved, ScaleEvent, State};
@@ -116,6 +118,9 @@ pub fn assess(
     now: Timestamp,
 ) -> Assessment {
     state.advance(&plan.behavior, now);
+    if let Some((taken_at, backlog)) = observation.and_then(|it| Some((it.taken_at, it.reading.backlog()?))) {
+        state.dead_letters.observe(taken_at, &backlog.dead_letters);
+    }
     match observation {
         Some(Observation { taken_at, reading: Reading::Known(backlog), .. })
             if state.counted.learns_from(*taken_at) =>

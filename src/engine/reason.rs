@@ -41,6 +41,8 @@ pub enum Reason {
     Paused,
     /// `mode: DryRun` kept the replicas from moving.
     DryRun,
+    /// A `QueueDrain` owns the target. Given by the orchestrator, never by the engine.
+    Draining,
     /// Somebody else owns the target. Given by the orchestrator, never by the engine.
     Conflict,
 }

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 
 use super::Target;
 use super::diagnose::{Facts, Finding, Health, MissingPods, SavedHealth};
-use super::learn::{Age, Rates, Saturated, SavedServiceRate, ServiceRate};
+use super::learn::{
+    Age, DeadLetterCount, DeadLetterHistory, Rates, Saturated, SavedServiceRate, ServiceRate,
+};
 use super::limit::damping::{self, Damping};
 use super::units::elapsed;
 use crate::api::ScalingPolicy;
@@ -41,6 +43,8 @@ pub struct State {
     pub(super) rates: Rates,
     /// What is wrong with consumers and pods.
     pub(super) health: Health,
+    /// What consumers gave up on.
+    pub(super) dead_letters: DeadLetterHistory,
     /// Readings in a row that want no more than the lowest count but zero.
     pub(super) low: Run,
     /// Readings in a row without any message.
@@ -60,6 +64,8 @@ pub struct Saved {
     pub health: SavedHealth,
     /// The last change of replicas.
     pub last_scale: Option<ScaleEvent>,
+    /// Dead letters.
+    pub dead_letters: Vec<DeadLetterCount>,
 }
 
 /// Which readings were taken into account, so that each counts once: for what is learned, and for decisions, which a
@@ -108,8 +114,8 @@ impl State {
     /// replicas found then as the first recommendation; its policies and the period of `steps` go on from the last scale.
     #[must_use]
     pub fn restored(saved: Saved) -> Self {
-        let Saved { service_rate, saturation, commit_interval, health, last_scale } = saved;
-        let mut state = Self::default();
+        let Saved { service_rate, saturation, commit_interval, health, last_scale, dead_letters } = saved;
+        let mut state = Self { dead_letters: DeadLetterHistory::restored(dead_letters), ..Self::default() };
         state.rates.recall(service_rate, saturation);
         if let Some(interval) = commit_interval {
             state.rates.restore_commit_interval(interval);
@@ -217,6 +223,7 @@ impl State {
         self.counted.settle(now);
         self.rates.settle(now);
         self.damping.settle(now);
+        self.dead_letters.settle(now);
         let times = [
             &mut self.recorded_at,
             &mut self.last_scale,

@@ -91,6 +91,8 @@ pub struct KafkaInterest {
     pub isolation: IsolationLevel,
     /// Where the consumer starts without a commit.
     pub offset_reset: OffsetReset,
+    /// Topics of dead letters, sorted, without repetition.
+    pub dead_letters: Vec<String>,
 }
 
 /// A RabbitMQ broker and what is read of it.
@@ -117,6 +119,8 @@ pub struct RabbitMqInterest {
     pub vhost: String,
     /// The queues.
     pub queues: NameSelector,
+    /// Queues of dead letters, sorted, without repetition, besides those that are found.
+    pub dead_letters: Vec<String>,
 }
 
 /// SASL mechanism and the Secret with the credentials.
@@ -280,6 +284,7 @@ fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, In
             topics,
             isolation: given.isolation_level,
             offset_reset: given.offset_reset,
+            dead_letters: sorted(given.dead_letter_topics.as_deref()),
         },
     })
 }
@@ -303,6 +308,10 @@ fn validate_rabbitmq(given: &api::RabbitMq, namespace: &str) -> Result<RabbitMqS
         pattern: ("queuePattern", given.queue_pattern.as_deref()),
         exclude: ("queueExcludePattern", given.queue_exclude_pattern.as_deref()),
     })?;
+    if given.dead_letter_queues.is_some() && management_url.is_none() {
+        let problem = "needs managementUrl, because AMQP does not count arrivals";
+        return Err(Invalid::new(format!("{field}.deadLetterQueues"), problem));
+    }
     if matches!(queues, NameSelector::Pattern(_)) && management_url.is_none() {
         let problem = "needs managementUrl, because AMQP cannot list queues";
         return Err(Invalid::new(format!("{field}.queuePattern"), problem));
@@ -313,7 +322,11 @@ fn validate_rabbitmq(given: &api::RabbitMq, namespace: &str) -> Result<RabbitMqS
         management_url,
         credentials: given.credentials_secret_ref.clone(),
         tls: given.tls.clone(),
-        interest: RabbitMqInterest { vhost: given.vhost.clone(), queues },
+        interest: RabbitMqInterest {
+            vhost: given.vhost.clone(),
+            queues,
+            dead_letters: sorted(given.dead_letter_queues.as_deref()),
+        },
     })
 }
 
@@ -334,12 +347,7 @@ fn selector(selection: Selection<'_>) -> Result<NameSelector, Invalid> {
             let problem = format!("needs {pattern_field}; leave the name out of {names_field} instead");
             Err(Invalid::new(format!("{field}.{exclude_field}"), problem))
         }
-        (Some(names), None) if !names.is_empty() => {
-            let mut names = names.to_vec();
-            names.sort_unstable();
-            names.dedup();
-            Ok(NameSelector::Names(names))
-        }
+        (Some(names), None) if !names.is_empty() => Ok(NameSelector::Names(sorted(Some(names)))),
         (None, Some(pattern)) => {
             NamePattern::new(pattern, exclude).map(NameSelector::Pattern).map_err(|error| {
                 let which = match error {
@@ -354,6 +362,13 @@ fn selector(selection: Selection<'_>) -> Result<NameSelector, Invalid> {
             Err(Invalid::new(field, problem))
         }
     }
+}
+
+fn sorted(names: Option<&[String]>) -> Vec<String> {
+    let mut names = names.unwrap_or_default().to_vec();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Bytes that a compiled pattern may take: one object's pattern must not fill the operator's memory.

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::{Subject, TargetProblem};
 use crate::api::Mode;
 use crate::api::condition::{
-    ALL, BACKLOG_HEALTHY, CONSUMERS_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED,
+    ALL, BACKLOG_HEALTHY, CONSUMERS_HEALTHY, DRAINING, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED,
     TARGET_HEALTHY, TARGET_SCALABLE,
 };
 use crate::brokers::Note;
@@ -59,6 +59,7 @@ pub(super) fn conditions(subject: &Subject<'_>, before: &[Condition], now: Times
         scaling_limited(subject),
         backlog_healthy(subject),
         fallback(subject),
+        draining(subject),
     ];
     drafts.into_iter().map(|draft| dated(draft, subject.generation, before, now)).collect()
 }
@@ -120,6 +121,9 @@ fn ready(subject: &Subject<'_>, in_order: [&ConditionDraft; 4]) -> ConditionDraf
         return ConditionDraft::new(READY, wrong.status, wrong.reason.clone(), wrong.message.clone());
     }
     let idle = subject.decision().is_some_and(|decision| decision.reason == Reason::Idle);
+    if let Some(draining) = subject.draining {
+        return ConditionDraft::new(READY, "True", "Draining", draining);
+    }
     let (reason, message) = match subject.mode {
         Mode::Paused => ("Paused", "the backlog is observed, nothing is decided"),
         Mode::DryRun => ("DryRun", "replicas are decided and reported, but not written"),
@@ -317,6 +321,13 @@ fn fallback(subject: &Subject<'_>) -> ConditionDraft {
             ConditionDraft::new(FALLBACK, "True", "SourceUnknown", decision.message())
         }
         _ => ConditionDraft::new(FALLBACK, "False", "NotNeeded", "decisions follow the backlog"),
+    }
+}
+
+fn draining(subject: &Subject<'_>) -> ConditionDraft {
+    match subject.draining {
+        Some(message) => ConditionDraft::new(DRAINING, "True", "DrainOwnsTarget", message),
+        None => ConditionDraft::new(DRAINING, "False", "NoDrain", "no drain owns the target"),
     }
 }
 

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::QueueScalerStatus;
 use crate::api::condition::{
-    BACKLOG_HEALTHY, CONSUMERS_HEALTHY, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED, TARGET_HEALTHY,
-    TARGET_SCALABLE,
+    BACKLOG_HEALTHY, CONSUMERS_HEALTHY, DRAINING, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED,
+    TARGET_HEALTHY, TARGET_SCALABLE,
 };
 use crate::brokers::Note;
 use crate::engine::{AssessedReading, Decision, ScaleEvent};
@@ -91,6 +91,8 @@ fn transition(earlier: Option<&Condition>, now: &Condition) -> Option<Event> {
         (FALLBACK, "False") if was == "True" => {
             Some(Event::new(false, "FallbackEnded", &now.message, "Decide"))
         }
+        (DRAINING, "True") => Some(Event::new(false, "DrainBegan", &now.message, "Decide")),
+        (DRAINING, "False") if was == "True" => Some(Event::new(false, "DrainEnded", &now.message, "Decide")),
         (SCALING_LIMITED, "True")
             if matches!(now.reason.as_str(), "AtMaxReplicas" | "PartitionBound" | "ConsumerBound") =>
         {

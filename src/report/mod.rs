@@ -4,6 +4,7 @@
 
 mod alerts;
 mod conditions;
+mod dead_letters;
 mod events;
 mod losses;
 mod numbers;
@@ -23,7 +24,7 @@ use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetSta
 use crate::api::{Mode, QueueScalerStatus};
 use crate::brokers::observation::Recalled;
 use crate::engine::{
-    Age, AssessedReading, Assessment, Decision, Saved, SavedHealth, ScaleEvent, UnhealthyReason,
+    Age, AssessedReading, Assessment, Decision, Reason, Saved, SavedHealth, ScaleEvent, UnhealthyReason,
 };
 use crate::plan::Invalid;
 use crate::workload::Workload;
@@ -39,6 +40,8 @@ pub struct Subject<'a> {
     pub target: Result<&'a Workload, &'a TargetProblem>,
     /// The workload where it is there but not for the operator to scale, to be shown all the same.
     pub observed_target: Option<&'a Workload>,
+    /// A drain owns the target, so that nothing is decided: a sentence.
+    pub draining: Option<&'a str>,
     /// What is known of the workload and its backlog.
     pub assessment: &'a Assessment,
 }
@@ -125,6 +128,7 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
         saturation,
         commit_interval,
         estimated_drain,
+        dead_letters,
         ..
     } = subject.assessment;
     let quality = reading.as_ref().map(AssessedReading::quality);
@@ -147,6 +151,7 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
             .as_ref()
             .and_then(|reading| reading.partitions)
             .and_then(|count| i32::try_from(count).ok()),
+        dead_letters: dead_letters.iter().take(dead_letters::MOST).map(dead_letters::shown).collect(),
         decision: Some(decision_status(subject)),
         last_scale: before.last_scale.clone(),
         alerts: before.alerts.clone(),
@@ -257,6 +262,7 @@ pub fn saved(status: &QueueScalerStatus) -> Saved {
             not_consumed: says_unhealthy(status, [UnhealthyReason::NotConsumed]),
             pods_missing: pods_missing(status),
         },
+        dead_letters: status.dead_letters.iter().map(dead_letters::saved).collect(),
         last_scale: status.last_scale.as_ref().map(|last| ScaleEvent {
             at: last.time.0,
             from: last.from,
@@ -304,6 +310,10 @@ fn target_status(workload: &Workload) -> TargetStatus {
 }
 
 fn decision_status(subject: &Subject<'_>) -> DecisionStatus {
+    if let Some(draining) = subject.draining {
+        let reason = Reason::Draining.to_string();
+        return DecisionStatus { reason, message: draining.to_owned(), limited_by: None };
+    }
     match (subject.decision(), subject.target) {
         (Some(decision), _) => DecisionStatus {
             reason: decision.reason.to_string(),
@@ -359,6 +369,7 @@ mod tests {
             mode: Mode::Active,
             target: Err(&missing),
             observed_target: None,
+            draining: None,
             assessment: &assessment,
         };
         status(&subject, &QueueScalerStatus::default(), taken_at)

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::api::condition::{
     BACKLOG_HEALTHY, CONSUMERS_HEALTHY, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE,
 };
-use crate::api::status::AgeBasis;
+use crate::api::status::{AgeBasis, DeadLettersStatus};
 use crate::api::{AlertState, QueueScalerStatus};
 
 /// Parts of a number, as their inverse.
@@ -87,6 +87,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         commit_interval_seconds: _,
         estimated_drain_seconds: _,
         partitions,
+        dead_letters,
         decision,
         last_scale,
         alerts,
@@ -106,6 +107,8 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         .filter(|alert| alert.state != AlertState::Pending || !alert.notified.is_empty())
         .map(|alert| (&alert.name, alert.state, alert.severity, &alert.notified))
         .collect();
+    // That messages came to be dead letters is a state; how many is a number.
+    let dead_letters: Vec<_> = dead_letters.iter().map(|it| (&it.name, it.messages > 0)).collect();
     (
         observed_generation,
         target,
@@ -116,7 +119,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         partitions,
         decision,
         last_scale,
-        (alerts, conditions),
+        (alerts, conditions, dead_letters),
     )
 }
 
@@ -126,7 +129,7 @@ fn pending(status: &QueueScalerStatus) -> Vec<&str> {
     pending.map(|alert| alert.name.as_str()).collect()
 }
 
-fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 7] {
+fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 9] {
     let ready = status.target.as_ref().and_then(|target| target.ready_replicas).map(i64::from);
     let service = status.service_rate.as_ref().map(|rate| rate.microseconds_per_message);
     let scalability = status.service_rate.as_ref().and_then(|rate| rate.scalability_percent).map(i64::from);
@@ -139,7 +142,14 @@ fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 7] {
         scalability,
         useful,
         ready,
+        sum(status, |it| it.messages),
+        sum(status, |it| it.last_hour),
     ]
+}
+
+/// A number of all places of dead letters. Absent: there are none.
+fn sum(status: &QueueScalerStatus, number: impl Fn(&DeadLettersStatus) -> i64) -> Option<i64> {
+    status.dead_letters.iter().map(number).reduce(i64::saturating_add)
 }
 
 /// Whether another message is the oldest: whether its arrival moved by half of its age.

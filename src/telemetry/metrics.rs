@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::drains::DrainMetrics;
 use super::objects::ObjectMetrics;
 use crate::brokers::Reading;
 
@@ -26,6 +27,7 @@ const LATE: [f64; 12] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0
 pub struct Metrics {
     registry: Registry,
     objects: Arc<ObjectMetrics>,
+    drains: Arc<DrainMetrics>,
     polls: Family<Poll, Counter>,
     polls_missed: Family<Broker, Counter>,
     poll_duration: Family<Broker, Histogram, fn() -> Histogram>,
@@ -102,6 +104,7 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("queuescaler"),
             objects: Arc::default(),
+            drains: Arc::default(),
             polls: Family::default(),
             polls_missed: Family::default(),
             poll_duration: Family::new_with_constructor(histogram),
@@ -131,6 +134,7 @@ impl Metrics {
         let Self {
             registry,
             objects,
+            drains,
             polls,
             polls_missed,
             poll_duration,
@@ -151,6 +155,7 @@ impl Metrics {
             receivers_valid,
         } = self;
         registry.register_collector(Box::new(Arc::clone(objects)));
+        registry.register_collector(Box::new(Arc::clone(drains)));
         registry.register("polls", "Readings of a backlog, by broker and result", polls.clone());
         registry.register(
             "polls_missed",
@@ -231,6 +236,7 @@ impl Metrics {
         self.leader.set(i64::from(leads));
         // What a leader knows that cannot renew its lease grows old, and another one may report of the same objects.
         self.objects.show(leads || self.leads.get().is_none());
+        self.drains.show(leads || self.leads.get().is_none());
         for (resource, works) in self.watches.get().map(|watches| watches()).unwrap_or_default() {
             self.watch_ready.get_or_create(&Watch { resource }).set(i64::from(works));
         }
@@ -243,6 +249,12 @@ impl Metrics {
     #[must_use]
     pub fn objects(&self) -> &ObjectMetrics {
         &self.objects
+    }
+
+    /// The series of single drains.
+    #[must_use]
+    pub fn drains(&self) -> &DrainMetrics {
+        &self.drains
     }
 
     /// The polling metrics of one kind of broker.

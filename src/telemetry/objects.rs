@@ -25,6 +25,8 @@ pub struct Sample {
     pub service_rate: Option<f64>,
     /// Seconds until the backlog is gone with the ready replicas.
     pub estimated_drain: Option<f64>,
+    /// Dead letters that wait, and those that came within the last hour. Absent: there is no place for them.
+    pub dead_letters: Option<(u64, u64)>,
     /// By kind: current, ready, desired, min, max.
     pub replicas: Vec<(&'static str, i32)>,
     /// By type: True, False or Unknown.
@@ -100,6 +102,14 @@ impl Collector for ObjectMetrics {
             "estimated_drain_seconds",
             "Seconds until the backlog is gone with the ready replicas",
             |sample| series(sample.estimated_drain),
+        )?;
+        exposition.gauge("dead_letters", "Messages in the topics or queues of dead letters", |sample| {
+            series(sample.dead_letters.map(|(waiting, _)| waiting))
+        })?;
+        exposition.gauge(
+            "dead_letters_last_hour",
+            "Messages that came to the topics or queues of dead letters within the last hour",
+            |sample| series(sample.dead_letters.map(|(_, came)| came)),
         )?;
         exposition.gauge("replicas", "Replicas of the target, by kind", |sample| {
             sample

@@ -27,7 +27,7 @@ struct Pure {
 /// The module that decides.
 const ENGINE: &str = "engine";
 
-const PURE: [Pure; 10] = [
+const PURE: [Pure; 18] = [
     Pure { module: "api", may_use: &[], without: &[] },
     Pure { module: "plan", may_use: &["api"], without: &[] },
     Pure { module: "brokers::observation", may_use: &[], without: &[] },
@@ -53,6 +53,35 @@ const PURE: [Pure; 10] = [
     Pure {
         module: "alerts",
         may_use: &["api", "plan", "engine", "brokers::observation", "report", "workload"],
+        without: &[],
+    },
+    Pure { module: "drain::distribution", may_use: &["api"], without: &[] },
+    Pure { module: "drain::names", may_use: &[], without: &[] },
+    Pure { module: "drain::plan", may_use: &["api"], without: &[] },
+    Pure { module: "drain::seen", may_use: &["api", "drain::distribution"], without: &[] },
+    Pure { module: "drain::transitions", may_use: &["api"], without: &[] },
+    Pure {
+        module: "drain::step",
+        may_use: &[
+            "api",
+            "report::Event",
+            "report::Change",
+            "drain::distribution",
+            "drain::names",
+            "drain::report",
+            "drain::seen",
+            "drain::transitions",
+        ],
+        without: &[],
+    },
+    Pure {
+        module: "drain::manifests",
+        may_use: &["api", "plan", "drain::distribution", "drain::names", "drain::step"],
+        without: &[],
+    },
+    Pure {
+        module: "drain::report",
+        may_use: &["api", "report", "drain::plan", "drain::seen", "drain::step"],
         without: &[],
     },
     Pure {

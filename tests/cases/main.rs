@@ -14,6 +14,11 @@
 mod support;
 
 mod admission;
+mod alerts_dead_letters;
+mod alerts_delivery;
+mod alerts_prometheus;
+mod alerts_receivers;
+mod alerts_states;
 mod cluster_api_server;
 mod cluster_idle;
 mod cluster_refusals;
@@ -24,6 +29,7 @@ mod drain_time;
 mod drain_time_limits;
 mod drain_time_rabbitmq;
 mod drain_time_too_old;
+mod drains;
 mod installed;
 mod kafka_members;
 mod kafka_outages;

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use queuescaler::alerts::RULE;
-use queuescaler::api::{BuiltInAlert, Severity, condition};
+use queuescaler::api::{BuiltInAlert, DrainState, DrainStep, Severity, condition};
 use queuescaler::brokers::{Backlog, Problem, Reading, SourceReason};
+use queuescaler::telemetry::drains;
 use queuescaler::telemetry::metrics::Metrics;
 use queuescaler::telemetry::objects::Sample;
 
@@ -21,6 +22,7 @@ pub fn exposition() -> String {
             arrival_rate: Some(1.0),
             service_rate: Some(1.0),
             estimated_drain: Some(1.0),
+            dead_letters: Some((1, 1)),
             replicas: ["current", "ready", "desired", "min", "max"].map(|kind| (kind, 1)).to_vec(),
             conditions: condition::ALL
                 .into_iter()
@@ -37,6 +39,26 @@ pub fn exposition() -> String {
             quality,
         };
         metrics.objects().set("shop", &format!("orders-{}", mode.to_lowercase()), sample);
+    }
+    let states = [
+        DrainState::Planned,
+        DrainState::Running,
+        DrainState::Paused,
+        DrainState::Aborting,
+        DrainState::Halted,
+        DrainState::Succeeded,
+        DrainState::Aborted,
+    ];
+    let all = states.into_iter().flat_map(|state| DrainStep::ALL.map(|step| (state, step)));
+    for (number, (state, step)) in all.enumerate() {
+        let sample = drains::Sample {
+            state,
+            step,
+            estimated_seconds: Some(1),
+            took_seconds: Some(1),
+            ..drains::Sample::default()
+        };
+        metrics.drains().set("shop", &format!("drain-{number}"), sample);
     }
     metrics.watches(|| vec![("deployments.apps".to_owned(), true)]);
     metrics.scaled(1, 2, "Activated", Duration::ZERO);

@@ -35,7 +35,8 @@ pub fn watch_by(
     offset_reset: OffsetReset,
     isolation: IsolationLevel,
 ) -> One {
-    let interest = KafkaInterest { group: group.to_owned(), topics, isolation, offset_reset };
+    let interest =
+        KafkaInterest { group: group.to_owned(), topics, isolation, offset_reset, dead_letters: Vec::new() };
     Watched { interest: Arc::new(interest), memory: Memory::default() }
 }
 

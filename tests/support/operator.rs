@@ -6,6 +6,9 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// The operator's image, as `tests/images` names it.
+const IMAGE: &str = "docker.io/library/queuescaler:demo";
+
 /// A running `queuescaler run`. Killed when dropped.
 pub struct Operator {
     child: Child,
@@ -14,17 +17,26 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Benchmarks measure another build than the one made along with them.
+    pub fn program() -> std::ffi::OsString {
+        std::env::var_os("QS_OPERATOR").unwrap_or_else(|| env!("CARGO_BIN_EXE_queuescaler").into())
+    }
+
     /// Starts the operator with this kubeconfig and these further arguments.
     pub fn start(kubeconfig: &std::path::Path, arguments: &[&str]) -> Self {
-        // Benchmarks measure another build than the one made along with them.
-        let program = std::env::var_os("QS_OPERATOR");
-        let mut child = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_queuescaler").into()))
+        let mut child = Command::new(Self::program())
             .arg("run")
             .args(["--http-address", "127.0.0.1:0", "--log-format", "json"])
-            // The brokers of the test bed are where the API server is, on this machine.
-            .args(["--allow-addresses", "127.0.0.0/8,10.0.0.0/8"])
+            // The brokers of the test bed are where the API server is, on this machine. An argument counts more than this.
+            .env("QUEUESCALER_ALLOW_ADDRESSES", "127.0.0.0/8,10.0.0.0/8")
             .args(arguments)
             .env("KUBECONFIG", kubeconfig)
+            // What copies in drains is the program of the image that tests/images makes.
+            .env(
+                "QUEUESCALER_DRAIN_IMAGE",
+                std::env::var("QS_DRAIN_IMAGE").unwrap_or_else(|_| IMAGE.to_owned()),
+            )
+            .env("QUEUESCALER_DRAIN_IMAGE_PULL_POLICY", "Never")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -90,6 +102,11 @@ impl Operator {
         values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        self.get("/metrics").await.1
+    }
+
     /// Waits until `/readyz` is this status, and returns what it says.
     pub async fn until_ready(&self, status: u16) -> String {
         let deadline = std::time::Instant::now() + Duration::from_secs(60);
@@ -103,15 +120,41 @@ impl Operator {
         }
     }
 
-    /// Status and body of one of the operator's own pages.
-    async fn get(&self, page: &str) -> (u16, String) {
+    /// Where its own pages are, as `host:port`.
+    pub fn address(&self) -> String {
         let log = self.log();
         let serving = log.lines().find(|line| line.contains("serving /livez")).unwrap();
         let serving: serde_json::Value = serde_json::from_str(serving).unwrap();
-        let address = serving["fields"]["address"].as_str().or(serving["address"].as_str()).unwrap();
+        let address = serving["fields"]["address"].as_str().or(serving["address"].as_str());
+        address.unwrap().to_owned()
+    }
+
+    /// Bytes of memory that the process has.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// Status and body of one of the operator's own pages.
+    async fn get(&self, page: &str) -> (u16, String) {
+        let address = self.address();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer = client.get(format!("http://{address}{page}")).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Waits until these series add up to so much or more.
+    pub async fn until_at_least(&self, series: &str, wanted: f64) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let found = self.metric(series).await;
+            if found >= wanted {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{series} is {found} and not {wanted} or more");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits until these series add up to so much. Metrics tell nobody when they change, so that they are asked for.

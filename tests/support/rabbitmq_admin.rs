@@ -206,7 +206,7 @@ impl Vhost {
         connection.close(200, "done".into()).await.unwrap();
     }
 
-    async fn connect(&self) -> lapin::Connection {
+    pub(super) async fn connect(&self) -> lapin::Connection {
         let Broker { amqp: (host, port), user, password, .. } = &self.broker;
         let uri =
             format!("amqp://{}:{}@{host}:{port}/{}", escape(user), escape(password), escape(&self.name));
@@ -333,7 +333,7 @@ impl Vhost {
 }
 
 pub fn interest(vhost: &str, queues: NameSelector) -> Watched<RabbitMqInterest, Memory> {
-    let interest = RabbitMqInterest { vhost: vhost.to_owned(), queues };
+    let interest = RabbitMqInterest { vhost: vhost.to_owned(), queues, dead_letters: Vec::new() };
     Watched { interest: Arc::new(interest), memory: Memory::default() }
 }
 
@@ -397,6 +397,6 @@ pub fn host_and_port(url: &str) -> (String, u16) {
     (host.to_owned(), port.parse().unwrap())
 }
 
-fn escape(segment: &str) -> impl std::fmt::Display {
+pub(super) fn escape(segment: &str) -> impl std::fmt::Display {
     utf8_percent_encode(segment, NON_ALPHANUMERIC)
 }

@@ -31,6 +31,34 @@ Every rule names its resources; tests/chart/run refuses wildcards.
 - apiGroups: ["events.k8s.io"]
   resources: ["events"]
   verbs: ["create"]
+{{- if .Values.drains.enabled }}
+# To watch QueueDrains, to keep one by a finalizer while its run owns a workload, and to delete a finished one whose time
+# to live is over.
+- apiGroups: ["queuescaler.io"]
+  resources: ["queuedrains"]
+  verbs: ["list", "watch", "patch", "delete"]
+# To write the plan and the journal of a drain.
+- apiGroups: ["queuescaler.io"]
+  resources: ["queuedrains/status"]
+  verbs: ["patch"]
+# To read the pod template of a workload whose drain is planned, and to create, watch over and delete the Deployment of
+# the drain's pods, which is a copy of it. RBAC cannot limit `create` to a name.
+- apiGroups: ["apps"]
+  resources: ["deployments"]
+  verbs: ["get", "create", "delete"]
+# The same for a StatefulSet, which is only read.
+- apiGroups: ["apps"]
+  resources: ["statefulsets"]
+  verbs: ["get"]
+# To create, suspend and delete the Jobs that copy and verify. Their pods run the operator's image without a token.
+- apiGroups: ["batch"]
+  resources: ["jobs"]
+  verbs: ["get", "create", "patch", "delete"]
+# To read what the pods of these Jobs reported when they ended.
+- apiGroups: [""]
+  resources: ["pods"]
+  verbs: ["list"]
+{{- end }}
 {{- range .Values.scaleTargets }}
 # To scale the resources of scaleTargets. It reads their scale at each reconcile, and nothing else of them.
 - apiGroups: {{ toJson .apiGroups }}

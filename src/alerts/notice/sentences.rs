@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::api::BuiltInAlert;
 use crate::engine::explain::words::{count, count_is, thousands};
-use crate::engine::{AssessedReading, Assessment};
+use crate::engine::{AssessedReading, Assessment, DeadLetterCount};
 use crate::plan::Measure;
 use crate::report::Subject;
 
@@ -87,6 +87,7 @@ pub(in crate::alerts) fn title_of_built_in(alert: BuiltInAlert) -> &'static str 
         BuiltInAlert::BacklogExpiring => "unprocessed messages are about to be deleted",
         BuiltInAlert::MessagesSkipped => "consumers skipped messages",
         BuiltInAlert::HangingTransaction => "a transaction blocks consumers",
+        BuiltInAlert::DeadLetters => "messages become dead letters",
     }
 }
 
@@ -114,7 +115,21 @@ pub(in crate::alerts) fn next_step_of_built_in(alert: BuiltInAlert) -> &'static 
         }
         BuiltInAlert::MessagesSkipped => "process the named offsets by other means while the log has them",
         BuiltInAlert::HangingTransaction => "kafka-transactions.sh find-hanging, then abort",
+        BuiltInAlert::DeadLetters => {
+            "read one of them and the consumers' log: why is it rejected? repair that, then publish them again"
+        }
     }
+}
+
+/// Dead letters of the places where any wait or came.
+pub(in crate::alerts) fn dead_letters(found: &[DeadLetterCount]) -> Option<String> {
+    let of = |it: &DeadLetterCount| {
+        let since = it.since.map(|since| format!(" (the first since {since:.0})")).unwrap_or_default();
+        let (came, waiting) = (thousands(it.last_hour), thousands(it.waiting));
+        format!("{}: {came} came within the last hour, {waiting} wait{since}", it.name)
+    };
+    let found: Vec<_> = found.iter().filter(|it| it.waiting > 0 || it.last_hour > 0).map(of).collect();
+    (!found.is_empty()).then(|| found.join("; "))
 }
 
 /// What the operator did.

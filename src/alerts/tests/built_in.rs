@@ -3,7 +3,9 @@
 use super::*;
 use crate::api::{BuiltInAlert, Severity};
 use crate::brokers::Note;
-use crate::engine::{Expiring, Finding, Hot, Limit, MissingPods, Reason, StuckCause, StuckPartition};
+use crate::engine::{
+    DeadLetterCount, Expiring, Finding, Hot, Limit, MissingPods, Reason, StuckCause, StuckPartition,
+};
 use crate::report::TargetReason;
 use crate::workload::{Trouble, TroubleReason};
 
@@ -68,6 +70,15 @@ fn break_it(alert: BuiltInAlert, world: &mut World) {
             });
         }
         A::PartitionBound => bound(world, Some(301.0)),
+        A::DeadLetters => {
+            world.assessment.dead_letters = vec![DeadLetterCount {
+                name: "orders.dead".into(),
+                waiting: 7,
+                last_hour: 2,
+                since: Some(world.now),
+                last_arrival: Some(world.now),
+            }];
+        }
         _ => {}
     }
 }
@@ -124,7 +135,7 @@ fn nothing_else_fires_than_what_is_wrong() {
 }
 
 #[test]
-fn an_alert_that_is_switched_off_does_not_fire_and_severities_can_be_changed() {
+fn alerts_can_be_switched_off_and_severities_changed() {
     for alert in BuiltInAlert::ALL {
         let off = json!({"builtInAlerts": {"disabled": [alert.name()]}});
         let changed = json!({"builtInAlerts": {
@@ -144,7 +155,7 @@ fn an_alert_that_is_switched_off_does_not_fire_and_severities_can_be_changed() {
 }
 
 #[test]
-fn what_is_not_known_resolves_nothing_but_an_unreadable_source() {
+fn what_is_not_known_resolves_nothing() {
     for alert in BuiltInAlert::ALL {
         let mut world = well();
         break_it(alert, &mut world);
@@ -162,6 +173,16 @@ fn what_is_not_known_resolves_nothing_but_an_unreadable_source() {
 }
 
 #[test]
+fn dead_letters_that_only_wait_are_no_alert() {
+    let mut world = well();
+    break_it(BuiltInAlert::DeadLetters, &mut world);
+    world.polls(3590);
+    assert_eq!(world.alert("DeadLetters"), Some(AlertState::Firing));
+    world.polls(100);
+    assert_eq!(world.alert("DeadLetters"), None, "none came for an hour");
+}
+
+#[test]
 fn a_target_that_may_be_scalable_fires_nothing() {
     let mut world = well();
     world.problem = Some(problem(TargetReason::ApiServerUnavailable));
@@ -170,7 +191,7 @@ fn a_target_that_may_be_scalable_fires_nothing() {
 }
 
 #[test]
-fn a_restart_alone_ends_no_consumer_problem() {
+fn a_restart_does_not_end_a_consumer_problem() {
     let mut world = well();
     break_it(BuiltInAlert::Stalled, &mut world);
     world.evaluate();
@@ -182,7 +203,7 @@ fn a_restart_alone_ends_no_consumer_problem() {
 }
 
 #[test]
-fn too_few_partitions_are_an_alert_only_while_the_backlog_is_late() {
+fn too_few_partitions_alert_only_while_the_backlog_is_late() {
     let mut world = well();
     bound(&mut world, Some(300.0));
     world.polls(1200);

@@ -62,6 +62,7 @@ impl World {
             generation: Some(1),
             mode: Mode::Active,
             target: self.problem.as_ref().map_or(Ok(&self.workload), Err),
+            draining: None,
             observed_target: Some(&self.workload),
             assessment: &self.assessment,
         }

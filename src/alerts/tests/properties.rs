@@ -49,7 +49,7 @@ fn was(states: &[(i64, Option<u64>, Option<AlertState>)], seconds: i64, is_so: i
 
 proptest! {
     #[test]
-    fn a_rule_fires_only_after_its_time_and_is_resolved_only_after_its_recovery(
+    fn a_rule_fires_after_its_time_and_ends_after_its_recovery(
         course in course(), restarts in prop::collection::vec(0..300_usize, 0..3),
     ) {
         let states = states(&course, &restarts);

@@ -56,7 +56,7 @@ fn a_backlog_that_falls_before_the_time_begins_anew() {
 }
 
 #[test]
-fn an_alert_is_resolved_after_the_measure_was_well_back_for_its_time() {
+fn an_alert_ends_after_the_measure_was_well_back() {
     let mut world = firing();
     world.read(Some(901));
     world.polls(3600);
@@ -255,7 +255,7 @@ fn an_alert_whose_rule_is_removed_ends() {
 }
 
 #[test]
-fn an_alert_that_fires_again_and_again_has_to_be_back_for_longer() {
+fn a_flapping_alert_has_to_be_back_for_longer() {
     let mut world = firing();
     let mut recoveries = Vec::new();
     for _ in 0..4 {

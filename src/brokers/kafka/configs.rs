@@ -76,7 +76,11 @@ impl Call for DescribeConfigs {
     }
 }
 
-fn setting<'a>(fields: &mut Fields<'a>, version: i16) -> Result<(&'a str, Option<&'a str>), Malformed> {
+/// A setting and its value; absent where the broker keeps it to itself.
+pub(super) fn setting<'a>(
+    fields: &mut Fields<'a>,
+    version: i16,
+) -> Result<(&'a str, Option<&'a str>), Malformed> {
     let setting = (fields.string()?, fields.nullable_string()?);
     fields.skip(3)?; // whether it can be changed, where it comes from, whether it is a secret
     for _ in 0..fields.array()? {

@@ -20,6 +20,7 @@
 //! answered is unknown.
 
 pub mod access;
+pub mod admin;
 mod ask;
 mod auth;
 pub mod backlog;
@@ -29,6 +30,7 @@ mod configs;
 pub mod connection;
 mod consumers;
 mod coordinators;
+mod dead_letters;
 #[cfg(test)]
 mod decoding_tests;
 mod describe;
@@ -67,6 +69,7 @@ use self::cluster::{Cluster, Poll};
 use self::configs::Retentions;
 use self::connection::Settings;
 use self::consumers::{Consumers, GroupMemory};
+use self::dead_letters::DeadLetterTopics;
 use self::heads::Heads;
 use self::listing::{Listing, Matched};
 use self::offsets::Which;
@@ -105,6 +108,7 @@ pub struct Memory {
     acknowledged: Acknowledged,
     transactions: Transactions,
     retentions: Retentions,
+    dead_letters: DeadLetterTopics,
 }
 
 impl From<Recalled> for Memory {
@@ -121,17 +125,9 @@ impl KafkaReader {
     /// [`SourceReason::CredentialsUnavailable`] when certificates or keys cannot be used, or a bootstrap server is not
     /// `host:port`.
     pub fn new(access: KafkaAccess, addresses: AddressPolicy, budget: Budget) -> Result<Self, Problem> {
-        let endpoint = |server: &String| {
-            server
-                .parse()
-                .map_err(|message: String| Problem::new(SourceReason::CredentialsUnavailable, message))
-        };
-        let bootstrap = access.bootstrap.iter().map(endpoint).collect::<Result<_, _>>()?;
         let tls_not_verified = access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
-        let tls = access.tls.as_ref().map(tls::client_config).transpose()?;
-        let settings = Settings::new(addresses.for_session(), budget, tls, access.sasl);
         Ok(Self {
-            cluster: Cluster::new(settings, bootstrap),
+            cluster: cluster_of(access, &addresses, budget)?,
             topics: Topics::default(),
             listing: Listing::default(),
             tls_not_verified,
@@ -163,7 +159,8 @@ impl KafkaReader {
         let budget = cluster.budget();
         let mut chosen: Vec<Result<Vec<Arc<str>>, Problem>> =
             due.iter_mut().map(|one| select(one, listing, budget)).collect();
-        topics.refresh(&chosen.iter().flatten().flatten().cloned().collect(), cluster, poll).await?;
+        let wanted = chosen.iter().flatten().flatten().cloned().chain(dead_letters::topics(due, |_| true));
+        topics.refresh(&wanted.collect(), cluster, poll).await?;
         for (one, chosen) in due.iter_mut().zip(&mut chosen) {
             if let Some(problem) = over_budget(one, chosen, topics, budget) {
                 *chosen = Err(problem);
@@ -172,14 +169,18 @@ impl KafkaReader {
         let refused: Vec<_> = chosen.iter().map(|chosen| chosen.as_ref().err().cloned()).collect();
         let selected: Vec<_> = chosen.into_iter().map(Result::unwrap_or_default).collect();
 
-        let starts =
+        let now = Instant::now();
+        let mut starts =
             names(due, &selected, |one, name| one.memory.history.needs_start() || !topics.has_starts(name));
+        starts.extend(dead_letters::topics(due, |one| one.memory.dead_letters.wants_starts(now)));
+        starts.extend(dead_letters::topics(due, |_| true).filter(|name| !topics.has_starts(name)));
         if !starts.is_empty() {
             topics.read(Which::Start, &starts, cluster, poll).await;
         }
         let mut consumers = read_commits(due, &selected, topics, cluster, poll).await;
         for isolation in [IsolationLevel::ReadUncommitted, IsolationLevel::ReadCommitted] {
-            let ends = names(due, &selected, |one, _| one.interest.isolation == isolation);
+            let mut ends = names(due, &selected, |one, _| one.interest.isolation == isolation);
+            ends.extend(dead_letters::topics(due, |one| one.interest.isolation == isolation));
             if !ends.is_empty() {
                 topics.read(Which::End(isolation), &ends, cluster, poll).await;
             }
@@ -196,6 +197,10 @@ impl KafkaReader {
                 None => complete(reading_of(one, names, topics, &consumers), one, listing),
             })
             .collect();
+        for (one, reading) in due.iter_mut().zip(&mut readings) {
+            let read = one.memory.dead_letters.read(&one.interest, topics, now);
+            reading.backlog_mut().into_iter().for_each(|backlog| backlog.dead_letters = read.clone());
+        }
         probes::complete(due, &selected, &mut readings, topics, cluster, poll).await;
         for reading in readings.iter_mut().filter(|_| self.tls_not_verified) {
             if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = reading {
@@ -204,6 +209,16 @@ impl KafkaReader {
         }
         Ok(readings)
     }
+}
+
+/// The brokers of a cluster, not connected yet.
+fn cluster_of(access: KafkaAccess, addresses: &AddressPolicy, budget: Budget) -> Result<Cluster, Problem> {
+    let endpoint = |server: &String| {
+        server.parse().map_err(|message: String| Problem::new(SourceReason::CredentialsUnavailable, message))
+    };
+    let bootstrap = access.bootstrap.iter().map(endpoint).collect::<Result<_, _>>()?;
+    let tls = access.tls.as_ref().map(tls::client_config).transpose()?;
+    Ok(Cluster::new(Settings::new(addresses.for_session(), budget, tls, access.sasl), bootstrap))
 }
 
 type KafkaWatched = Watched<KafkaInterest, Memory>;

@@ -2,8 +2,9 @@
 //!
 //! Only GET requests, so nothing on the broker changes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use futures::future::try_join_all;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use super::answer::{Failure, Findings};
 use super::backlog::{Finding, named};
+use super::dead_letters::{Binding, Bindings, Route, Wanted};
 use super::http::{Http, Reply};
 use super::questions::{Question, fits_in_a_path};
 use super::refusals::{Refusal, no_vhost};
@@ -33,6 +35,9 @@ const LARGEST_ROW: usize = 1024;
 /// Most bytes of an answer about settings.
 const LARGEST_SETTINGS: usize = 1024 * 1024;
 
+/// Routes of dead letters that are kept.
+const MOST_ROUTES: usize = 50_000;
+
 /// Share of the time that a listing gets where named queues can be asked for without it.
 const LISTING_SHARE: f32 = 0.6;
 
@@ -46,13 +51,15 @@ pub(super) struct Management {
     budget: Budget,
     /// The broker counts messages: its overview reports it, or counters were seen.
     counts_messages: AtomicBool,
+    /// Where the dead letters of queues go that have a place for them, by virtual host and queue, as last answered.
+    routes: Mutex<BTreeMap<(String, String), Route>>,
 }
 
 impl Management {
     /// `most_matches`: queues of one pattern that are kept at most, and one more. `budget`: those of a virtual host
     /// that are listed at most.
     pub(super) fn new(http: Http, most_matches: usize, budget: Budget) -> Self {
-        Self { http, most_matches, budget, counts_messages: AtomicBool::new(false) }
+        Self { http, most_matches, budget, counts_messages: AtomicBool::new(false), routes: Mutex::default() }
     }
 
     /// Settings of the broker. None: it does not answer, which does no harm.
@@ -73,6 +80,54 @@ impl Management {
             Ok(Reply::Read(uptimes)) => Some(uptimes),
             _ => None,
         }
+    }
+
+    /// Where the dead letters of a queue go.
+    pub(super) fn route(&self, vhost: &str, queue: &str) -> Option<Route> {
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.get(&(vhost.to_owned(), queue.to_owned())).cloned()
+    }
+
+    /// The same of all queues of an object.
+    pub(super) fn routes<'a>(&self, of: &Wanted<'a>) -> Vec<(&'a str, Route)> {
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if routes.is_empty() {
+            return Vec::new();
+        }
+        let route = |queue: &&'a str| routes.get(&(of.vhost.to_owned(), (*queue).to_owned())).cloned();
+        of.queues.iter().filter_map(|queue| Some((*queue, route(queue)?))).collect()
+    }
+
+    /// Where an exchange leads. None: it does not answer, or the user is not allowed to read it.
+    pub(super) async fn bindings(
+        &self,
+        vhost: &str,
+        exchange: &str,
+        deadline: Instant,
+    ) -> Option<Vec<Binding>> {
+        if !fits_in_a_path(vhost) || !fits_in_a_path(exchange) {
+            return None;
+        }
+        let columns = "destination,destination_type,routing_key";
+        let (vhost, exchange) = (escape(vhost), escape(exchange));
+        let path = format!("/api/exchanges/{vhost}/{exchange}/bindings/source?columns={columns}");
+        match self.http.get(&path, LARGEST_SETTINGS, Bindings::default, deadline).await {
+            Ok(Reply::Read(bindings)) => Some(bindings.found),
+            _ => None,
+        }
+    }
+
+    /// One queue, of which a reading needs nothing. None: it is not known.
+    pub(super) async fn queue(&self, vhost: &str, name: &str, deadline: Instant) -> Option<Finding> {
+        if !fits_in_a_path(vhost) || !fits_in_a_path(name) {
+            return None;
+        }
+        let question = Question::default();
+        let path = format!("{}/{}?columns={COLUMNS}", queues_of(vhost), escape(name));
+        let asked = Asked { queue: Some(name), ..self.asked(vhost, &question) };
+        let answer = self.get(&path, LARGEST_QUEUE, asked, Shape::Queue, deadline).await;
+        let rows = answer.ok()?;
+        Some(rows.and_then(|mut rows| rows.found.remove(name)).unwrap_or(Finding::Missing))
     }
 
     /// Answers the question about one virtual host.
@@ -233,7 +288,21 @@ impl Management {
         }
     }
 
-    fn noted<'a>(&self, rows: Rows<'a>) -> Rows<'a> {
+    fn noted<'a>(&self, mut rows: Rows<'a>) -> Rows<'a> {
+        let vhost = rows.vhost().to_owned();
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if routes.len() > MOST_ROUTES {
+            // Of queues that come and go. Those that are there are found again.
+            routes.clear();
+        } else if !routes.is_empty() {
+            rows.found.keys().for_each(|queue| _ = routes.remove(&(vhost.clone(), queue.clone())));
+        }
+        routes.extend(
+            std::mem::take(&mut rows.routes)
+                .into_iter()
+                .map(|(queue, route)| ((vhost.clone(), queue), route)),
+        );
+        drop(routes);
         if rows.saw_counters {
             self.counts_messages.store(true, Ordering::Relaxed);
         }

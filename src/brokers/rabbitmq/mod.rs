@@ -7,6 +7,7 @@ pub mod access;
 mod amqp;
 mod answer;
 mod backlog;
+mod dead_letters;
 mod history;
 mod http;
 mod json;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use access::RabbitMqAccess;
+use dead_letters::Wanted;
 use history::QueueHistory;
 use questions::questions;
 use reading::reading;
@@ -36,7 +38,7 @@ use super::budget::Budget;
 use super::observation::Recalled;
 use super::reader::{Reader, Watched};
 use super::{Note, Problem, Reading};
-use crate::plan::RabbitMqInterest;
+use crate::plan::{NameSelector, RabbitMqInterest};
 
 /// Reads one RabbitMQ broker with one set of credentials.
 pub struct RabbitMqReader {
@@ -71,6 +73,21 @@ impl Memory {
     }
 }
 
+impl Watched<RabbitMqInterest, Memory> {
+    fn dead_letters_wanted(&self) -> Wanted<'_> {
+        let Self { interest, memory } = self;
+        let queues = match &interest.queues {
+            NameSelector::Names(names) => names,
+            NameSelector::Pattern(_) => &memory.matches,
+        };
+        Wanted {
+            vhost: &interest.vhost,
+            queues: queues.iter().map(String::as_str).collect(),
+            named: &interest.dead_letters,
+        }
+    }
+}
+
 impl RabbitMqReader {
     /// A reader. It connects when it is asked to read.
     #[must_use]
@@ -94,13 +111,16 @@ impl Reader for RabbitMqReader {
             none => none.insert(Transports::new(&self.access, &self.addresses, self.budget)?),
         };
         let outcomes = transports.ask(&questions(due, now), now, deadline).await?;
+        let wanted: Vec<_> = due.iter().map(|watched| watched.dead_letters_wanted()).collect();
+        let dead_letters = transports.dead_letters(&wanted, now, deadline).await;
         let statistics = transports.statistics();
         let unverified = self.access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
-        let readings = due.iter_mut().map(|watched| {
+        let readings = due.iter_mut().zip(dead_letters).map(|(watched, dead_letters)| {
             let outcome = outcomes.get(&watched.interest.vhost);
             let mut reading = reading(&watched.interest, &mut watched.memory, outcome, now);
             if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = &mut reading {
                 backlog.statistics_interval = statistics.interval();
+                backlog.dead_letters = dead_letters;
                 if unverified {
                     backlog.notes.push(Note::TlsNotVerified);
                 }

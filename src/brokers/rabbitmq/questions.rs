@@ -80,7 +80,7 @@ pub(super) mod tests {
 
     pub(in crate::brokers::rabbitmq) fn pattern_of(pattern: &str) -> Arc<RabbitMqInterest> {
         let queues = NameSelector::Pattern(NamePattern::new(pattern, None).unwrap());
-        Arc::new(RabbitMqInterest { vhost: "/".into(), queues })
+        Arc::new(RabbitMqInterest { vhost: "/".into(), queues, dead_letters: Vec::new() })
     }
 
     pub(in crate::brokers::rabbitmq) fn question_of(
@@ -93,7 +93,7 @@ pub(super) mod tests {
 
     fn names(vhost: &str, names: &[&str]) -> Watched<RabbitMqInterest, Memory> {
         let queues = NameSelector::Names(names.iter().map(|name| (*name).to_owned()).collect());
-        let interest = RabbitMqInterest { vhost: vhost.into(), queues };
+        let interest = RabbitMqInterest { vhost: vhost.into(), queues, dead_letters: Vec::new() };
         Watched { interest: Arc::new(interest), memory: Memory::default() }
     }
 
@@ -101,7 +101,10 @@ pub(super) mod tests {
         let queues = NameSelector::Pattern(NamePattern::new("x.*", None).unwrap());
         let matches = matches.iter().map(|name| (*name).to_owned()).collect();
         let memory = Memory { matches, matched_at, ..Memory::default() };
-        Watched { interest: Arc::new(RabbitMqInterest { vhost: "v".into(), queues }), memory }
+        Watched {
+            interest: Arc::new(RabbitMqInterest { vhost: "v".into(), queues, dead_letters: Vec::new() }),
+            memory,
+        }
     }
 
     fn ask(mut due: Vec<Watched<RabbitMqInterest, Memory>>, now: Instant) -> BTreeMap<String, Question> {

@@ -3,6 +3,7 @@
 //! A number that is absent, or that cannot be true, makes the queue unusable. It never counts as 0.
 
 use super::backlog::{Counts, Finding, named, stream};
+use super::dead_letters::Route;
 use super::json::Value;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
@@ -15,7 +16,10 @@ pub(super) const COLUMNS: &str = "name,vhost,type,state,leader,members,online,me
                                   consumers,message_stats.publish,message_stats.ack,message_stats.deliver_no_ack,\
                                   message_stats.get_no_ack,arguments.x-single-active-consumer,\
                                   head_message_timestamp,arguments.x-message-ttl,\
-                                  effective_policy_definition.message-ttl";
+                                  effective_policy_definition.message-ttl,\
+                                  arguments.x-dead-letter-exchange,arguments.x-dead-letter-routing-key,\
+                                  effective_policy_definition.dead-letter-exchange,\
+                                  effective_policy_definition.dead-letter-routing-key";
 
 /// The fields of one queue in an answer of the management API, as far as they have been read.
 ///
@@ -44,6 +48,9 @@ pub(super) struct QueueRow {
     head: Option<i64>,
     own_retention: Option<u64>,
     policy_retention: Option<u64>,
+    /// Exchange and routing key of dead letters: by the queue's arguments, and by its policy.
+    own_dead_letters: (Option<String>, Option<String>),
+    policy_dead_letters: (Option<String>, Option<String>),
 }
 
 /// A number that must be there.
@@ -81,8 +88,24 @@ impl QueueRow {
             "head_message_timestamp" => self.head = value.count().and_then(|second| second.try_into().ok()),
             "arguments.x-message-ttl" => self.own_retention = value.count(),
             "effective_policy_definition.message-ttl" => self.policy_retention = value.count(),
+            "arguments.x-dead-letter-exchange" => self.own_dead_letters.0 = text(value).map(str::to_owned),
+            "arguments.x-dead-letter-routing-key" => self.own_dead_letters.1 = text(value).map(str::to_owned),
+            "effective_policy_definition.dead-letter-exchange" => {
+                self.policy_dead_letters.0 = text(value).map(str::to_owned);
+            }
+            "effective_policy_definition.dead-letter-routing-key" => {
+                self.policy_dead_letters.1 = text(value).map(str::to_owned);
+            }
             _ => {}
         }
+    }
+
+    /// Where the queue's dead letters go. Arguments take precedence over policies, each by itself
+    /// (<https://www.rabbitmq.com/docs/dlx>).
+    pub(super) fn route(&self) -> Option<Route> {
+        let (own, policy) = (&self.own_dead_letters, &self.policy_dead_letters);
+        let exchange = own.0.as_ref().or(policy.0.as_ref())?.clone();
+        Some(Route { exchange, key: own.1.as_ref().or(policy.1.as_ref()).cloned() })
     }
 
     /// The broker counts the queue's messages.
@@ -304,6 +327,27 @@ mod tests {
             [format!("{policy}[]"), format!("{policy}{{}}"), r#""arguments":{"x-message-ttl":"5"}"#.into()]
         {
             assert_eq!(with(&none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn dead_letters_go_where_arguments_say_and_else_the_policy() {
+        let route = |rules: &str| {
+            let mut row = Reading(QueueRow::default());
+            let mut document = Document::new();
+            document.feed(format!("{{{rules}}}").as_bytes(), &mut row).unwrap();
+            document.finish(&mut row).unwrap();
+            row.0.route().map(|route| (route.exchange, route.key))
+        };
+        let own = r#""arguments":{"x-dead-letter-exchange":"dead","x-dead-letter-routing-key":"orders"}"#;
+        let policy =
+            r#""effective_policy_definition":{"dead-letter-exchange":"all","dead-letter-routing-key":"k"}"#;
+        assert_eq!(route(own), Some(("dead".into(), Some("orders".into()))));
+        assert_eq!(route(policy), Some(("all".into(), Some("k".into()))));
+        assert_eq!(route(&format!("{own},{policy}")), route(own));
+        assert_eq!(route(r#""arguments":{"x-dead-letter-exchange":""}"#), Some((String::new(), None)));
+        for none in [r#""arguments":[]"#, r#""arguments":{"x-dead-letter-exchange":5}"#] {
+            assert_eq!(route(none), None, "{none}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::answer::Failure;
 use super::backlog::{Finding, named};
+use super::dead_letters::Route;
 use super::json::{Value, Visitor};
 use super::questions::Question;
 use super::row::QueueRow;
@@ -61,6 +62,8 @@ pub(super) struct Rows<'a> {
     matches: Vec<usize>,
     /// The broker counts messages.
     pub saw_counters: bool,
+    /// Where the dead letters of wanted queues go.
+    pub routes: Vec<(String, Route)>,
 }
 
 impl<'a> Rows<'a> {
@@ -76,7 +79,13 @@ impl<'a> Rows<'a> {
             page_count: None,
             matches: vec![0; asked.question.patterns.len()],
             saw_counters: false,
+            routes: Vec::new(),
         }
+    }
+
+    /// The virtual host that was asked for.
+    pub(super) fn vhost(&self) -> &'a str {
+        self.asked.vhost
     }
 
     /// The path of a row, and what the paths of its fields begin with.
@@ -104,10 +113,11 @@ impl<'a> Rows<'a> {
         }
         self.rows = self.rows.saturating_add(1);
         check_queues(&budget, vhost, self.rows)?;
-        if (queue.is_some() || self.is_wanted(name))
-            && self.found.insert(name.to_owned(), row.finding(name, vhost, counts_messages)).is_some()
-        {
-            return Err(self.invalid(&format!("queue {} is listed twice", quote(name))));
+        if queue.is_some() || self.is_wanted(name) {
+            if self.found.insert(name.to_owned(), row.finding(name, vhost, counts_messages)).is_some() {
+                return Err(self.invalid(&format!("queue {} is listed twice", quote(name))));
+            }
+            self.routes.extend(row.route().map(|route| (name.to_owned(), route)));
         }
         match (&mut self.ends, row.name) {
             (Some((_, last)), Some(name)) => *last = name,

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::amqp::Amqp;
 use super::answer::{Failure, Findings};
+use super::dead_letters::{Book, Wanted};
 use super::http::Http;
 use super::link::Endpoint;
 use super::management::Management;
@@ -19,6 +20,7 @@ use super::reading::MOST_MATCHES;
 use super::statistics::Statistics;
 use crate::brokers::address::AddressPolicy;
 use crate::brokers::budget::Budget;
+use crate::brokers::observation::DeadLetters;
 use crate::brokers::rabbitmq::access::RabbitMqAccess;
 use crate::brokers::{Problem, SourceReason, tls};
 
@@ -33,6 +35,7 @@ pub(super) struct Transports {
     management: Option<Management>,
     amqp: Amqp,
     statistics: Statistics,
+    book: Book,
     /// The management API answered at the last poll, so that it can be asked for more than queues.
     answered: bool,
 }
@@ -91,6 +94,7 @@ impl Transports {
             management: http.map(|http| Management::new(http, MOST_MATCHES, budget)),
             amqp: Amqp::new(endpoint),
             statistics: Statistics::default(),
+            book: Book::default(),
             answered: false,
         })
     }
@@ -98,6 +102,20 @@ impl Transports {
     /// What is known of the broker's statistics.
     pub(super) fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// The dead letters of each of these objects. Asks where the management API has answered this poll.
+    pub(super) async fn dead_letters(
+        &mut self,
+        wanted: &[Wanted<'_>],
+        now: Instant,
+        deadline: Instant,
+    ) -> Vec<Vec<DeadLetters>> {
+        match &self.management {
+            Some(management) if self.answered => self.book.read(wanted, management, now, deadline).await,
+            Some(management) => self.book.last(wanted, management),
+            None => wanted.iter().map(|_| Vec::new()).collect(),
+        }
     }
 
     /// Asks about all virtual hosts.

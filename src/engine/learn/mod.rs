@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod attention;
+mod dead_letters;
 mod partition_progress;
 mod progress;
 mod saturation;
@@ -19,6 +20,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use arrivals::Arrivals;
+pub use dead_letters::DeadLetterCount;
+pub(crate) use dead_letters::{DeadLetterHistory, HOUR};
 pub use saturation::Saturated;
 pub use service::{SavedServiceRate, Scalability, ServiceRate};
 pub use waiting::Age;

@@ -105,7 +105,7 @@ fn alerting(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_examples_of_the_documents_and_the_file_of_the_chart_can_be_used() {
+fn examples_of_documents_and_chart_can_be_used() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let documents = alerting(&fs::read_to_string(root.join("docs/receivers.md")).unwrap());
     assert!(documents.len() >= 3, "only {} found", documents.len());

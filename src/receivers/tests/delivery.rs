@@ -139,7 +139,7 @@ async fn who_does_not_lead_delivers_nothing() {
 }
 
 #[tokio::test]
-async fn alerts_reach_only_receivers_that_are_named_and_allow_their_namespace() {
+async fn alerts_reach_named_receivers_that_allow_their_namespace() {
     let receivers = "receivers:
       - {name: all, default: true, webhook: {url: 'URL'}}
       - {name: team, namespaces: [shop], webhook: {url: 'URL'}}
@@ -158,7 +158,7 @@ async fn alerts_reach_only_receivers_that_are_named_and_allow_their_namespace() 
 }
 
 #[tokio::test]
-async fn a_changed_secret_is_used_for_the_next_message_and_shown_nowhere() {
+async fn a_changed_secret_is_used_at_once_and_shown_nowhere() {
     let receivers =
         "receivers: [{name: all, default: true, webhook: {urlSecretRef: {name: hook, key: url}}}]";
     let mut world = World::accepting(receivers).await;
@@ -196,7 +196,7 @@ async fn the_end_of_a_deleted_object_is_reported() {
 }
 
 #[tokio::test]
-async fn a_receiver_without_reports_of_ends_sends_none_and_acknowledges() {
+async fn a_receiver_without_reports_of_ends_acknowledges_them() {
     let receivers = "receivers: [{name: all, default: true, sendResolved: false, webhook: {url: 'URL'}}]";
     let mut world = World::accepting(receivers).await;
     let firing = notice("orders");
@@ -221,7 +221,7 @@ async fn a_receiver_that_no_longer_exists_has_nothing_to_report() {
 }
 
 #[tokio::test]
-async fn every_instance_of_an_alertmanager_gets_each_alert_and_one_that_answers_is_enough() {
+async fn each_alertmanager_gets_each_alert_and_one_answer_is_enough() {
     let receivers =
         "receivers: [{name: am, default: true, alertmanager: {urls: ['URL', 'URL/b', 'URL/down']}}]";
     let mut world = World::new(receivers, Leadership::undisputed()).await;
@@ -339,11 +339,11 @@ async fn a_receiver_that_hangs_holds_up_no_other_and_no_reconcile() {
         world.update(&notice(&format!("orders-{n}")));
     }
     let reported = async {
-        while world.bodies().await.len() < 101 {
-            tokio::task::yield_now().await;
+        while world.server.received_requests().await.unwrap().len() < 101 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(20), reported).await.expect("the other gets all");
+    timeout(Duration::from_secs(60), reported).await.expect("the other gets all");
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ fn each_form_is_what_its_service_documents() {
 }
 
 #[test]
-fn a_title_reads_well_on_a_lock_screen_and_the_text_has_what_to_do() {
+fn a_title_suits_a_lock_screen_and_the_text_has_what_to_do() {
     let message = Message::of(&notice("orders"), &[&notice("orders")], &setting());
     assert_eq!(message.title, "[Critical] eu shop/orders: backlog above 1,000");
     let expected = "What: backlog 1,001, above 1,000\n\
@@ -143,7 +143,7 @@ fn a_title_reads_well_on_a_lock_screen_and_the_text_has_what_to_do() {
 }
 
 #[test]
-fn five_hundred_objects_of_one_broker_are_one_message_that_names_ten() {
+fn objects_of_one_broker_are_one_message_that_names_ten() {
     let all: Vec<_> = (0..500).map(|n| unreadable(&format!("orders-{n:03}"))).collect();
     let all: Vec<_> = all.iter().collect();
     let message = Message::of(all[0], &all, &Setting::default());
@@ -263,7 +263,7 @@ fn names_cannot_end_a_string_or_begin_a_command() {
 }
 
 #[test]
-fn the_default_body_of_a_webhook_is_that_of_the_published_schema() {
+fn the_default_body_of_a_webhook_fits_the_schema() {
     let schema = include_str!("../../../docs/receivers.schema.json");
     let schema: Value = serde_json::from_str(schema).unwrap();
     let all: Vec<_> = (0..12).map(|n| unreadable(&format!("orders-{n}"))).collect();

@@ -61,6 +61,44 @@ async fn s3_receivers_at_refused_addresses_are_not_connected_to() {
     assert_eq!(count(&server).await, 1, "an administrator can allow it");
 }
 
+/// A name server that answers with these addresses, one after the other, none of which may be kept (RFC 1035, section 4.1).
+async fn name_server(addresses: &'static [[u8; 4]]) -> std::net::SocketAddr {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let own = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut addresses = addresses.iter();
+        let mut packet = [0; 1500];
+        while let Ok((_, from)) = socket.recv_from(&mut packet).await {
+            let name = 12 + packet[12..].iter().position(|byte| *byte == 0).unwrap();
+            let question = &packet[12..name + 5];
+            let address = addresses.as_slice().first().filter(|_| question.ends_with(&[0, 1, 0, 1]));
+            let head = [packet[0], packet[1], 0x81, 0x80, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0];
+            let mut answer = [&head[..], question].concat();
+            if let Some(address) = address {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
+                answer.extend(address);
+                addresses.next();
+            }
+            socket.send_to(&answer, from).await.unwrap();
+        }
+    });
+    own
+}
+
+#[tokio::test]
+async fn s3_a_name_is_looked_up_and_checked_at_each_attempt() {
+    let server = server(ResponseTemplate::new(200)).await;
+    let names = name_server(&[[127, 0, 0, 1], [169, 254, 169, 254], [127, 0, 0, 1]]).await;
+    let allowed = vec!["127.0.0.0/8".parse().unwrap()];
+    let addresses = AddressPolicy::new(allowed, Vec::new(), Names::with_servers(&[names]));
+    let request = request(&format!("http://receiver.example:{}/", server.address().port()));
+    send(&request, &Trust::new(None), &addresses).await.unwrap();
+    let problem = send(&request, &Trust::new(None), &addresses).await.unwrap_err();
+    assert!(problem.to_string().contains("link-local"), "{problem}");
+    send(&request, &Trust::new(None), &addresses).await.unwrap();
+    assert_eq!(count(&server).await, 2);
+}
+
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let target = server(ResponseTemplate::new(200)).await;

@@ -95,7 +95,7 @@ fn the_end_is_due_at_once_and_then_nothing() {
 }
 
 #[test]
-fn an_alert_that_is_over_before_it_was_delivered_is_not_reported() {
+fn an_alert_that_was_over_before_delivery_is_not_reported() {
     let mut world = World::new();
     world.put(notice("orders"));
     world.outbox.failed(None, 0.0, world.now);
@@ -104,7 +104,7 @@ fn an_alert_that_is_over_before_it_was_delivered_is_not_reported() {
 }
 
 #[test]
-fn a_receiver_that_has_reported_it_before_a_restart_does_not_again() {
+fn what_was_reported_before_a_restart_is_not_again() {
     let mut world = World::new();
     world.now += seconds(600);
     world.outbox.put(&arc(notice("orders")), true, seconds(600), world.now);
@@ -179,7 +179,7 @@ fn failures_in_a_row_wait_longer_and_longer_and_hold_everything() {
 }
 
 #[test]
-fn a_pause_is_shortened_at_random_but_not_below_what_the_service_asks_for() {
+fn a_pause_is_random_but_never_shorter_than_asked_for() {
     let mut world = World::new();
     assert_eq!(world.outbox.failed(None, 1.0, world.now), Duration::from_millis(800));
     assert_eq!(world.outbox.failed(Some(seconds(30)), 1.0, world.now), seconds(30));
@@ -223,7 +223,7 @@ fn an_outbox_takes_no_more_than_its_limit() {
 }
 
 #[test]
-fn an_alert_that_fires_again_while_its_end_is_on_the_way_is_reported_anew() {
+fn an_alert_that_fires_again_during_its_end_is_reported_anew() {
     let mut world = World::new();
     world.put(notice("orders"));
     world.deliver();

@@ -63,6 +63,7 @@ impl Scene {
             generation: Some(1),
             mode: Mode::Active,
             target: self.target.as_ref(),
+            draining: None,
             observed_target: None,
             assessment: &assessment,
         };

@@ -1,0 +1,391 @@
+//! The plan of a drain that has not begun, and what keeps it from beginning. Changes nothing: dry runs, and questions.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::broker;
+use super::memory::Memory;
+use super::{Subject, is_to_start};
+use crate::api::drain_status::{DrainNote, DrainPlan};
+use crate::api::queue_drain::CopyGuarantee;
+use crate::api::{DrainState, IsolationLevel, condition};
+use crate::brokers::Problem;
+use crate::brokers::kafka::admin::{Created, GroupKind, Operation, PartitionFacts, TopicFacts};
+use crate::cluster::drains::DrainError;
+use crate::controllers::claims;
+use crate::drain::distribution::Task;
+use crate::drain::manifests;
+use crate::drain::plan::{self, Inputs, note};
+use crate::drain::step::JobKind;
+use crate::plan::KafkaSource;
+
+/// How long a plan is not calculated again.
+const FRESH: Duration = Duration::from_secs(20);
+/// Most partitions of a source: what distributors are told must fit into one variable of their environment.
+const MOST_PARTITIONS: usize = 2000;
+
+/// What the broker reports of the source.
+struct Source {
+    topic: TopicFacts,
+    partitions: Vec<PartitionFacts>,
+    bytes: Option<i64>,
+    free: Option<i64>,
+    retention: Option<i64>,
+}
+
+/// The plan, if the drain has not begun.
+pub(super) async fn plan(subject: &Subject<'_>, memory: &mut Memory) -> Option<DrainPlan> {
+    if subject.journal.state != DrainState::Planned {
+        return None;
+    }
+    let generation = subject.object.metadata.generation;
+    if let Some((at, of, plan)) = &memory.planned
+        && at.elapsed() < FRESH
+        && *of == generation
+    {
+        return Some(plan.clone());
+    }
+    let plan = calculate(subject, memory).await;
+    memory.planned = Some((Instant::now(), generation, plan.clone()));
+    Some(plan)
+}
+
+async fn calculate(subject: &Subject<'_>, memory: &mut Memory) -> DrainPlan {
+    let Some((source, topic)) = subject.kafka() else {
+        let plan = DrainPlan { problems: vec![not_kafka(subject)], ..DrainPlan::default() };
+        return plan;
+    };
+    let mut problems = local_problems(subject);
+    let found = read(subject, memory, source, topic).await;
+    let facts = match found {
+        Ok(facts) => Some(facts),
+        Err(problem) => {
+            problems.push(note(&problem.reason.to_string(), problem.to_string()));
+            None
+        }
+    };
+    let mut plan = plan::plan(&inputs(subject, source, facts.as_ref()));
+    if let Some(facts) = &facts {
+        problems.extend(on_broker(subject, memory, source, facts, &plan).await);
+        problems.extend(in_cluster(subject, source, facts, &plan).await);
+        plan.temporary_topic = Some(subject.names.topic.clone());
+        plan.temporary_group = Some(subject.names.group.clone());
+    }
+    problems.truncate(16);
+    DrainPlan { problems, ..plan }
+}
+
+fn not_kafka(subject: &Subject<'_>) -> DrainNote {
+    match &subject.plan.source {
+        crate::plan::Source::RabbitMq(_) => {
+            let message = "one queue of RabbitMQ serves any number of consumers: raise maxReplicas of the QueueScaler, so \
+                           that more pods consume it; a drain helps only topics whose partitions are the limit";
+            note("ScaleOutInstead", message.to_owned())
+        }
+        crate::plan::Source::Kafka(_) => {
+            let message = "a drain is for exactly one topic; name it in a QueueScaler of its own (topics with one name)";
+            note("NotOneTopic", message.to_owned())
+        }
+    }
+}
+
+/// What is known without asking anybody.
+fn local_problems(subject: &Subject<'_>) -> Vec<DrainNote> {
+    let mut problems = Vec::new();
+    if subject.drains.image.name.is_empty() {
+        let message =
+            "the operator does not know its own image, which copies; set --drain-image (the chart does)";
+        problems.push(note("ImageUnknown", message.to_owned()));
+    }
+    let scaler = subject.scaler();
+    let target = scaler.map(claims::target);
+    if let Some(target) = &target {
+        let owner = subject.context().claims.owner(target);
+        if let Some((_, owner)) = owner.filter(|(_, name)| *name != subject.spec().queue_scaler_ref.name) {
+            let message = format!("the target belongs to the older QueueScaler {owner}; name that one");
+            problems.push(note("TargetAlreadyManaged", message));
+        }
+        if let Some(autoscaler) = subject.context().autoscalers.on(target) {
+            let message =
+                format!("the {autoscaler} scales the target too and would start it again; delete it first");
+            problems.push(note("ConflictingAutoscaler", message));
+        }
+    }
+    if subject.spec().consumer.is_none() {
+        let message = "spec.consumer is missing: the pods of the drain must be given the names of the temporary topic \
+                       and its group; set env, args or command with $(TEMP_TOPIC) and $(TEMP_GROUP), or deploymentRef";
+        problems.push(note("ConsumerNotRedirected", message.to_owned()));
+    }
+    problems
+}
+
+async fn read(
+    subject: &Subject<'_>,
+    memory: &mut Memory,
+    source: &KafkaSource,
+    topic: &str,
+) -> Result<Source, Problem> {
+    let admin = broker::admin(subject, memory).await?;
+    let facts = admin.topic(topic).await?.ok_or_else(|| {
+        let message = format!("topic {topic} does not exist");
+        Problem::new(crate::brokers::SourceReason::TopicNotFound, message)
+    })?;
+    let partitions = admin.partitions(&facts, &source.interest.group).await?;
+    let sizes = admin.log_sizes(&facts).await;
+    let settings = admin.settings(topic).await.unwrap_or_default();
+    let deletes = settings.get("cleanup.policy").is_some_and(|policy| policy.contains("delete"));
+    let retention = settings.get("retention.ms").and_then(|time| time.parse::<i64>().ok());
+    // Each partition has several copies, of which one is counted.
+    let mut bytes = std::collections::HashMap::new();
+    for (partition, size) in sizes.iter().filter_map(|size| size.partition) {
+        let known: &mut i64 = bytes.entry(partition).or_default();
+        *known = size.max(*known);
+    }
+    let of_backlog = (0..).zip(&partitions).map(|(partition, facts)| {
+        let size = i128::from(bytes.get(&partition).copied().unwrap_or(0));
+        let committed = facts.committed.unwrap_or(facts.start).clamp(facts.start, facts.end.max(facts.start));
+        let (all, open) = (facts.end - facts.start, facts.end - committed);
+        (size * i128::from(open)).checked_div(i128::from(all)).unwrap_or(0)
+    });
+    let bytes = (!bytes.is_empty()).then(|| i64::try_from(of_backlog.sum::<i128>()).unwrap_or(i64::MAX));
+    Ok(Source {
+        topic: facts,
+        partitions,
+        bytes,
+        free: sizes.iter().filter_map(|size| size.free).min(),
+        retention: retention.filter(|time| deletes && *time > 0).map(|time| time / 1000),
+    })
+}
+
+fn inputs(subject: &Subject<'_>, source: &KafkaSource, facts: Option<&Source>) -> Inputs {
+    let spec = subject.spec();
+    let scaler = subject.scaler();
+    let status = scaler.and_then(|scaler| scaler.status.as_ref());
+    let reset = source.interest.offset_reset;
+    let backlog = facts.map(|facts| {
+        let open = broker::partitions(&facts.partitions, reset);
+        open.iter().map(|it| it.end.saturating_sub(it.committed.max(it.start)).max(0)).sum()
+    });
+    let per_second = |per_minute: i64| {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let rate = per_minute as f64 / 60.0;
+        rate
+    };
+    let service = status.and_then(|status| status.service_rate.as_ref());
+    let micros = service.map(|rate| rate.microseconds_per_message).filter(|micros| *micros > 0);
+    let unhealthy = status.and_then(|status| {
+        let found = status.conditions.iter().find(|it| it.type_ == condition::CONSUMERS_HEALTHY)?;
+        (found.status == "False").then(|| (found.reason.clone(), found.message.clone()))
+    });
+    Inputs {
+        backlog,
+        bytes: facts.and_then(|facts| facts.bytes),
+        partitions: facts.and_then(|facts| i32::try_from(facts.topic.partitions()).ok()),
+        replication: facts.map(|facts| i32::from(facts.topic.replication)),
+        free_bytes: facts.and_then(|facts| facts.free),
+        arrivals: status.and_then(|status| status.arrival_rate_per_minute).map(per_second),
+        service: match micros {
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            Some(micros) => Some(1e6 / micros as f64),
+            None => service.map(|rate| per_second(rate.per_replica_per_minute)),
+        },
+        max_replicas: scaler.map_or(1, |scaler| scaler.spec.max_replicas),
+        consumers_per_replica: scaler.and_then(|scaler| scaler.spec.consumers_per_replica).unwrap_or(1),
+        parallelism: spec.parallelism,
+        replicas: spec.replicas,
+        distributors: spec.copy.distributors,
+        max_bytes: spec.copy.max_bytes_per_second,
+        retention: facts.and_then(|facts| facts.retention),
+        oldest: status.and_then(|status| status.oldest_message_age_seconds),
+        unhealthy,
+        reads_committed: source.interest.isolation == IsolationLevel::ReadCommitted,
+        exactly_once: spec.copy.guarantee == CopyGuarantee::ExactlyOnce,
+    }
+}
+
+/// Rights, the kind of the group, and whether the temporary topic can be created.
+async fn on_broker(
+    subject: &Subject<'_>,
+    memory: &mut Memory,
+    source: &KafkaSource,
+    facts: &Source,
+    plan: &DrainPlan,
+) -> Vec<DrainNote> {
+    let mut problems = Vec::new();
+    let (group, names, user) = (&source.interest.group, &subject.names, broker::user(source));
+    let grant = |operation: &str, resource: &str| {
+        format!("kafka-acls --add --allow-principal User:{user} --operation {operation} {resource}")
+    };
+    if facts.topic.partitions() > MOST_PARTITIONS {
+        let message = format!(
+            "the topic has {} partitions, and a drain is for at most {MOST_PARTITIONS}",
+            facts.topic.partitions()
+        );
+        problems.push(note("TooManyPartitions", message));
+    }
+    if !facts.topic.allows(Operation::Read) {
+        let message = format!(
+            "the user is not allowed to read topic {}; grant it: {}",
+            facts.topic.name,
+            grant("Read", &format!("--topic {}", facts.topic.name))
+        );
+        problems.push(note("AuthorizationFailed", message));
+    }
+    let exactly_once = subject.spec().copy.guarantee == CopyGuarantee::ExactlyOnce;
+    let is_to_start = is_to_start(subject);
+    let transaction = format!("queuescaler-drain-{}-check", subject.owner.uid);
+    let admin = match broker::admin(subject, memory).await {
+        Ok(admin) => admin,
+        Err(problem) => return vec![note(&problem.reason.to_string(), problem.to_string())],
+    };
+    match admin.group(group).await {
+        Err(problem) => problems.push(note(&problem.reason.to_string(), problem.to_string())),
+        Ok(found) if matches!(found.kind, GroupKind::Streams | GroupKind::Share) => {
+            let message = format!(
+                "group {group} is a {:?} group, whose state or positions a copy does not carry; scale it out instead",
+                found.kind
+            );
+            problems.push(note("GroupNotSupported", message));
+        }
+        Ok(found) if !found.allows(Operation::Read) => {
+            let message = format!(
+                "the user is not allowed to join group {group}; grant it: {}",
+                grant("Read", &format!("--group {group}"))
+            );
+            problems.push(note("AuthorizationFailed", message));
+        }
+        Ok(_) => {}
+    }
+    match admin.topic(&names.topic).await {
+        Ok(Some(_)) => {
+            let message = format!(
+                "topic {} exists and is not this drain's; it is left alone; delete it if nobody needs it, or create \
+                 another QueueDrain",
+                names.topic
+            );
+            problems.push(note("NameConflict", message));
+        }
+        Err(problem) => problems.push(note(&problem.reason.to_string(), problem.to_string())),
+        Ok(None) => {
+            let partitions = plan.temporary_partitions.unwrap_or(1);
+            let checked = match broker::new_topic(admin, &facts.topic, &names.topic, partitions).await {
+                Ok(new) => admin.create(&new, true).await,
+                Err(problem) => Err(problem),
+            };
+            match checked {
+                Ok(Created::Created | Created::Exists) => {}
+                Ok(Created::Refused { message, .. }) => {
+                    let message = format!(
+                        "topic {} cannot be created: {message}; if a right is missing, grant it: {}",
+                        names.topic,
+                        grant(
+                            "All",
+                            &format!("--topic {}.drain. --resource-pattern-type prefixed", facts.topic.name)
+                        )
+                    );
+                    problems.push(note("TopicRefused", message));
+                }
+                Err(problem) => {
+                    let message = format!(
+                        "{problem}; if a right is missing, grant it: {}",
+                        grant("DescribeConfigs", &format!("--topic {}", facts.topic.name))
+                    );
+                    problems.push(note(&problem.reason.to_string(), message));
+                }
+            }
+        }
+    }
+    if exactly_once
+        && is_to_start
+        && let Err(problem) = admin.try_transaction(&transaction).await
+    {
+        let resource = "--transactional-id queuescaler-drain- --resource-pattern-type prefixed";
+        let message = format!(
+            "transactions cannot be used: {problem}; grant them: {}; or set copy.guarantee: AtLeastOnce",
+            grant("All", resource)
+        );
+        problems.push(note("TransactionsRefused", message));
+    }
+    problems
+}
+
+/// Quotas and admission policies, by dry runs of what the run creates.
+async fn in_cluster(
+    subject: &Subject<'_>,
+    source: &KafkaSource,
+    facts: &Source,
+    plan: &DrainPlan,
+) -> Vec<DrainNote> {
+    let mut problems = Vec::new();
+    let Some(consumer) = &subject.spec().consumer else { return problems };
+    let objects = &subject.objects;
+    if let Some(prepared) = &consumer.deployment_ref {
+        match objects.deployment(&prepared.name).await {
+            Ok(Some(found)) => {
+                let replicas = found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+                if replicas != 0 {
+                    let message = format!(
+                        "Deployment {} has {replicas} replicas; set it to 0, the drain starts its pods",
+                        prepared.name
+                    );
+                    problems.push(note("DeploymentNotIdle", message));
+                }
+            }
+            Ok(None) => {
+                let message =
+                    format!("Deployment {} does not exist; create it with 0 replicas", prepared.name);
+                problems.push(note("DeploymentNotFound", message));
+            }
+            Err(error) => problems.extend(refused(&error)),
+        }
+    } else {
+        match objects.template(&subject.plan.target).await {
+            Ok(Some(template)) => {
+                let replicas = plan.replicas.unwrap_or(1);
+                let made =
+                    manifests::consumers(&subject.owner, &subject.names, &template, consumer, replicas);
+                match made {
+                    Ok(made) => {
+                        if let Err(error) = objects.create(&made, true).await {
+                            problems.extend(refused(&error));
+                        }
+                    }
+                    Err(error) => problems.push(note("ConsumerNotRedirected", error.to_string())),
+                }
+            }
+            Ok(None) => {
+                let message = "the target has no pod template that can be copied: it is no Deployment or StatefulSet, or \
+                               its pods have volumes of their own; name a Deployment in spec.consumer.deploymentRef";
+                problems.push(note("NoPodTemplate", message.to_owned()));
+            }
+            Err(error) => problems.extend(refused(&error)),
+        }
+    }
+    let snapshot = crate::api::drain_status::SnapshotStatus {
+        topic: facts.topic.name.to_string(),
+        group: source.interest.group.clone(),
+        start: vec![0; facts.topic.partitions()],
+        cut: vec![i64::MAX; facts.topic.partitions()],
+    };
+    let temporary = crate::api::drain_status::TemporaryStatus::default();
+    let told =
+        manifests::distribution(&subject.owner, Task::Copy, subject.spec(), source, &snapshot, &temporary);
+    let (names, image) = (&subject.names, &subject.drains.image);
+    if !image.name.is_empty()
+        && let Ok(job) = manifests::job(&subject.owner, JobKind::Copy, names, &told, source, 1, image)
+        && let Err(error) = objects.create(&job, true).await
+    {
+        problems.extend(refused(&error));
+    }
+    problems
+}
+
+/// A refusal as a problem. That the API server does not answer is none of the plan's.
+fn refused(error: &DrainError) -> Option<DrainNote> {
+    match error {
+        DrainError::Refused(message) => Some(note("ApiServerRefused", message.clone())),
+        DrainError::NamespaceEnds => Some(note("NamespaceEnds", error.to_string())),
+        _ => None,
+    }
+}

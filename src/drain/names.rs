@@ -1,0 +1,95 @@
+//! Names of what a drain creates. Each has a part of the `QueueDrain`'s UID, so that no two runs share anything. Pure.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+/// Longest name of a topic (`Topic.MAX_NAME_LENGTH`).
+const LONGEST_TOPIC: usize = 249;
+/// Longest name of a consumer group that is given: other clients set no limit, and status has one.
+const LONGEST_GROUP: usize = 255;
+/// Longest name of a Deployment or Job whose pods have labels with it.
+const LONGEST_WORKLOAD: usize = 63;
+/// Characters of the UID in names of topics and groups, and in those of workloads.
+const OF_TOPIC: usize = 8;
+const OF_WORKLOAD: usize = 5;
+
+/// The names of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The topic whose backlog is drained.
+    pub source_topic: String,
+    /// The consumer group whose backlog it is.
+    pub source_group: String,
+    /// The temporary topic.
+    pub topic: String,
+    /// Its consumer group.
+    pub group: String,
+    /// The Deployment that consumes it.
+    pub deployment: String,
+    /// The Job that copies.
+    pub copy: String,
+    /// The Job that verifies.
+    pub verify: String,
+}
+
+impl Names {
+    /// The names of the drain with this name and UID.
+    #[must_use]
+    pub fn of(drain: &str, uid: &str, topic: &str, group: &str, target: &str) -> Self {
+        let id = |length| uid.chars().filter(char::is_ascii_alphanumeric).take(length).collect::<String>();
+        let (long, short) = (id(OF_TOPIC), id(OF_WORKLOAD));
+        let workload =
+            |name: &str, suffix: &str| joined(name, &format!("-{suffix}-{short}"), LONGEST_WORKLOAD);
+        Self {
+            source_topic: topic.to_owned(),
+            source_group: group.to_owned(),
+            topic: joined(topic, &format!(".drain.{long}"), LONGEST_TOPIC),
+            group: joined(group, &format!(".drain.{long}"), LONGEST_GROUP),
+            deployment: workload(target, "drain"),
+            copy: workload(drain, "copy"),
+            verify: workload(drain, "verify"),
+        }
+    }
+}
+
+/// Both, the first one cut so that they fit.
+fn joined(name: &str, suffix: &str, longest: usize) -> String {
+    let room = longest.saturating_sub(suffix.len());
+    let mut end = room.min(name.len());
+    while !name.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    let cut = name.get(..end).unwrap_or_default().trim_end_matches(['-', '.']);
+    format!("{cut}{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "0f9c2b1e-7d50-4c3e-9a53-1f6f0d1a2b3c";
+
+    #[test]
+    fn names_have_a_part_of_the_uid() {
+        let names = Names::of("orders-now", UID, "orders", "billing", "orders-consumer");
+        let expected = Names {
+            source_topic: "orders".into(),
+            source_group: "billing".into(),
+            topic: "orders.drain.0f9c2b1e".into(),
+            group: "billing.drain.0f9c2b1e".into(),
+            deployment: "orders-consumer-drain-0f9c2".into(),
+            copy: "orders-now-copy-0f9c2".into(),
+            verify: "orders-now-verify-0f9c2".into(),
+        };
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_different() {
+        let long = "a".repeat(300);
+        let names = Names::of(&long, UID, &long, &"ä".repeat(200), &format!("{}-{long}", "b".repeat(46)));
+        assert_eq!(names.topic.len(), LONGEST_TOPIC);
+        assert!(names.group.len() <= LONGEST_GROUP && names.group.ends_with(".drain.0f9c2b1e"));
+        assert!(names.deployment.len() <= LONGEST_WORKLOAD && !names.deployment.contains("--"));
+        assert_ne!(names.copy, names.verify);
+    }
+}

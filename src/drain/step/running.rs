@@ -1,0 +1,376 @@
+//! The steps of a run that goes on: what each does, and when it is over.
+
+use super::super::seen::{GroupSeen, JobSeen, Part, PartitionSeen, TargetSeen, TemporarySeen};
+use super::{Decision, Effect, JobKind, Record, Scene, Suspended};
+use crate::api::drain_status::{OriginalStatus, SnapshotStatus, TemporaryStatus, VerificationStatus};
+use crate::api::{DesiredState, DrainStep};
+
+impl Scene<'_> {
+    pub(super) fn running(&self) -> Decision {
+        match self.journal.step {
+            // A run is never running in these.
+            DrainStep::Planned | DrainStep::Finished => self.wait("nothing to do"),
+            DrainStep::Locking => self.locking(),
+            DrainStep::Quiescing => self.quiescing(),
+            DrainStep::Snapshotting => self.snapshotting(),
+            DrainStep::Provisioning => self.provisioning(),
+            DrainStep::Copying => self.copying(),
+            DrainStep::Verifying => self.verifying(),
+            DrainStep::Draining => self.draining(),
+            DrainStep::Restoring => self.restoring(),
+            DrainStep::Retaining => self.retaining(),
+        }
+    }
+
+    fn locking(&self) -> Decision {
+        if !self.seen.has_finalizer {
+            return self.wait("keeps the QueueDrain until its end").with_effects(vec![Effect::AddFinalizer]);
+        }
+        if self.seen.other_run.is_some() {
+            return self.abort("AnotherDrain", self.waits_for_other());
+        }
+        let Some(TargetSeen { uid, replicas, .. }) = &self.seen.target else {
+            return self.abort("TargetNotFound", "the target of the QueueScaler does not exist".into());
+        };
+        let original = OriginalStatus { replicas: *replicas, uid: uid.clone() };
+        self.go(DrainStep::Quiescing, "the target is scaled to 0")
+            .with_records(vec![Record::Original(original)])
+    }
+
+    fn quiescing(&self) -> Decision {
+        let Some(target) = self.own_target() else {
+            return self.abort("TargetNotFound", "the target was deleted".into());
+        };
+        let hold = self.hold_target();
+        let group = match &self.seen.group {
+            Part::Known(group) => group,
+            Part::Unknown(why) => return self.late(&format!("the group cannot be read: {why}"), hold),
+            Part::NotAsked => return self.wait("the group is read").with_effects(hold),
+        };
+        let GroupSeen { members, is_empty, state } = group;
+        if target.replicas == 0 && target.pods == 0 && *is_empty {
+            return self.go(DrainStep::Snapshotting, "the offsets to copy are read");
+        }
+        let message = format!(
+            "waits until the target's {} pods end and its group has no members ({members}, {state})",
+            target.pods
+        );
+        self.late(&message, hold)
+    }
+
+    /// Waits, and aborts when that takes too long: nothing was copied, and the target can have its replicas back.
+    fn late(&self, message: &str, effects: Vec<Effect>) -> Decision {
+        if self.in_step() < self.options.quiesce_timeout {
+            return self.wait(message).with_effects(effects);
+        }
+        let seconds = self.options.quiesce_timeout.as_secs();
+        let message = format!(
+            "not within {seconds} s: {message}; end whoever else consumes in this group, or raise quiesceTimeoutSeconds"
+        );
+        self.abort("GroupNotEmpty", message)
+    }
+
+    fn snapshotting(&self) -> Decision {
+        let hold = self.hold_target();
+        match (&self.seen.source, &self.seen.temporary) {
+            (Part::Known(source), Part::Known(temporary)) => {
+                if temporary.is_some() {
+                    return self.abort("NameConflict", self.conflict());
+                }
+                let snapshot = self.snapshot(source);
+                if snapshot.total() == 0 {
+                    return self
+                        .abort("NothingToDrain", "the backlog is empty; the target comes back".into());
+                }
+                let partitions = i32::try_from(source.len()).unwrap_or(i32::MAX);
+                let temporary = TemporaryStatus {
+                    topic: self.names.topic.clone(),
+                    group: self.names.group.clone(),
+                    partitions: partitions.saturating_mul(self.planned.parallelism),
+                    topic_id: None,
+                    max_message_bytes: None,
+                    deployment: self.names.deployment.clone(),
+                    replicas: self.planned.replicas,
+                };
+                self.go(DrainStep::Provisioning, "the temporary topic is created")
+                    .with_records(vec![Record::Snapshot(snapshot, temporary)])
+            }
+            (Part::Unknown(why), _) | (_, Part::Unknown(why)) => {
+                self.late(&format!("the offsets cannot be read: {why}"), hold)
+            }
+            _ => self.wait("the offsets are read").with_effects(hold),
+        }
+    }
+
+    fn snapshot(&self, source: &[PartitionSeen]) -> SnapshotStatus {
+        let start = |partition: &PartitionSeen| partition.committed.max(partition.start);
+        SnapshotStatus {
+            topic: self.names.source_topic.clone(),
+            group: self.names.source_group.clone(),
+            start: source.iter().map(start).collect(),
+            // A group that read uncommitted records can be beyond the last that is committed.
+            cut: source.iter().map(|partition| partition.end.max(start(partition))).collect(),
+        }
+    }
+
+    pub(super) fn conflict(&self) -> String {
+        format!(
+            "topic {} exists and is not this drain's; it is left alone; delete it if nobody needs it, and create \
+             another QueueDrain",
+            self.names.topic
+        )
+    }
+
+    fn provisioning(&self) -> Decision {
+        let hold = self.hold_target();
+        match &self.seen.temporary {
+            Part::Known(None) => {
+                let mut effects = hold;
+                effects.push(Effect::CreateTopic);
+                self.late("creates the temporary topic", effects)
+            }
+            Part::Known(Some(TemporarySeen { differs: Some(differs), .. })) => {
+                self.abort("NameConflict", format!("{} ({differs})", self.conflict()))
+            }
+            Part::Known(Some(found)) if !found.is_unused() => self.abort("NameConflict", self.conflict()),
+            Part::Known(Some(TemporarySeen { missing_right: Some(missing), .. })) => {
+                self.abort("AuthorizationFailed", missing.clone())
+            }
+            Part::Known(Some(found)) => self
+                .go(DrainStep::Copying, "the backlog is copied and consumed")
+                .with_records(vec![Record::Created(found.id.clone(), found.max_message_bytes)]),
+            Part::Unknown(why) => self.late(&format!("the temporary topic cannot be read: {why}"), hold),
+            Part::NotAsked => self.wait("the temporary topic is read").with_effects(hold),
+        }
+    }
+
+    fn copying(&self) -> Decision {
+        let mut effects = self.hold_target();
+        if let Some(gone) = self.topic_is_gone() {
+            return gone;
+        }
+        match &self.seen.copy {
+            JobSeen::Failed(why) => {
+                let message = format!(
+                    "the distributors gave up: {why}; fix the cause, then queuescaler drain resume, or abort"
+                );
+                return self.halt("CopyFailed", message);
+            }
+            JobSeen::Complete(_) => match self.is_copied() {
+                Part::Known(true) => {
+                    return self.go(DrainStep::Verifying, "each message is looked up in the temporary topic");
+                }
+                Part::Known(false) => {
+                    let message = "the distributors ended although messages are not copied; queuescaler drain resume \
+                                   starts them again";
+                    return self.halt("CopyIncomplete", message.into());
+                }
+                Part::Unknown(_) | Part::NotAsked => effects.push(self.consume()),
+            },
+            JobSeen::Absent | JobSeen::Active { .. } => {
+                effects.extend([Effect::Job(JobKind::Copy, Suspended::No), self.consume()]);
+            }
+            // As after a halt: a new one takes its place.
+            JobSeen::Ending => effects.push(self.consume()),
+        }
+        let message = trouble(&self.seen.copy).unwrap_or_else(|| "copies and consumes".to_owned());
+        self.wait(&message).with_effects(effects)
+    }
+
+    /// Whether the group has reached the cut everywhere.
+    fn is_copied(&self) -> Part<bool> {
+        match (&self.seen.source, &self.journal.snapshot) {
+            (Part::Known(source), Some(snapshot)) => {
+                let reached = |(partition, cut): (&PartitionSeen, &i64)| partition.committed >= *cut;
+                let all = source.len() == snapshot.cut.len() && source.iter().zip(&snapshot.cut).all(reached);
+                Part::Known(all)
+            }
+            (Part::Unknown(why), _) => Part::Unknown(why.clone()),
+            _ => Part::NotAsked,
+        }
+    }
+
+    /// Deleted by a person: what was in it and not consumed is lost, which no step repairs.
+    pub(super) fn topic_is_gone(&self) -> Option<Decision> {
+        let known = self.journal.temporary.as_ref()?.topic_id.as_ref()?;
+        let is_it = match &self.seen.temporary {
+            Part::Known(Some(found)) => found.id == *known,
+            Part::Known(None) => false,
+            Part::Unknown(_) | Part::NotAsked => true,
+        };
+        (!is_it).then(|| {
+            let message = format!(
+                "the temporary topic {} was deleted or replaced by somebody else; messages in it that were not consumed \
+                 are lost, unless the source still retains them from the offsets of status.snapshot on; abort to \
+                 restore the target",
+                self.names.topic
+            );
+            self.halt("TemporaryTopicGone", message)
+        })
+    }
+
+    fn verifying(&self) -> Decision {
+        if let Some(gone) = self.topic_is_gone() {
+            return gone;
+        }
+        let mut effects = self.hold_target();
+        let mut records = Vec::new();
+        if self.options.concurrent {
+            match self.give_back() {
+                Some(Ok(effect)) => effects = vec![effect],
+                Some(Err(record)) => records.push(record),
+                None => {}
+            }
+        }
+        effects.push(self.consume());
+        if !matches!(self.seen.copy, JobSeen::Absent | JobSeen::Ending) {
+            effects.push(Effect::DeleteJob(JobKind::Copy));
+        }
+        match &self.seen.verify {
+            JobSeen::Failed(why) => {
+                let message = format!(
+                    "not every message could be proven to be in the temporary topic: {why}; nothing is deleted; fix the \
+                     cause, then queuescaler drain resume"
+                );
+                return self.halt("VerificationFailed", message);
+            }
+            JobSeen::Complete(outcome) => {
+                let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+                let proof = VerificationStatus {
+                    verified: count(outcome.verified),
+                    repaired: count(outcome.repaired),
+                    duplicates: count(outcome.duplicates),
+                    expired: count(outcome.expired),
+                };
+                records.push(Record::Verified(proof));
+                return self
+                    .go(DrainStep::Draining, "every message is in the temporary topic; the rest is consumed")
+                    .with_records(records);
+            }
+            JobSeen::Absent | JobSeen::Active { .. } => {
+                effects.push(Effect::Job(JobKind::Verify, Suspended::No));
+            }
+            JobSeen::Ending => {}
+        }
+        let message = trouble(&self.seen.verify).unwrap_or_else(|| "verifies and consumes".to_owned());
+        self.wait(&message).with_effects(effects).with_records(records)
+    }
+
+    pub(super) fn draining(&self) -> Decision {
+        if let Some(gone) = self.topic_is_gone() {
+            return gone;
+        }
+        let mut effects = self.hold_target();
+        let mut records = Vec::new();
+        if self.options.concurrent {
+            match self.give_back() {
+                Some(Ok(effect)) => effects = vec![effect],
+                Some(Err(record)) => records.push(record),
+                None => {}
+            }
+        }
+        effects.extend(self.without_jobs());
+        let message = match &self.seen.temporary {
+            Part::Known(Some(TemporarySeen { drained: Some(true), .. })) => {
+                return self
+                    .go(DrainStep::Restoring, "the temporary topic is consumed; the target comes back")
+                    .with_records(records);
+            }
+            Part::Unknown(why) => format!("consumes; whether all is consumed cannot be read: {why}"),
+            _ => "consumes the rest".to_owned(),
+        };
+        effects.push(self.consume());
+        let trouble = self.seen.consumers.as_ref().and_then(|consumers| consumers.trouble.as_ref());
+        let message =
+            trouble.map_or(message, |trouble| format!("the pods of the drain are unhealthy: {trouble}"));
+        self.wait(&message).with_effects(effects).with_records(records)
+    }
+
+    pub(super) fn without_jobs(&self) -> Vec<Effect> {
+        let jobs = [(JobKind::Copy, &self.seen.copy), (JobKind::Verify, &self.seen.verify)];
+        let there = jobs.into_iter().filter(|(_, job)| !matches!(job, JobSeen::Absent | JobSeen::Ending));
+        there.map(|(kind, _)| Effect::DeleteJob(kind)).collect()
+    }
+
+    pub(super) fn restoring(&self) -> Decision {
+        let mut effects = self.without_jobs();
+        // First these, so that nobody reads the same messages beside the target.
+        if let Some(consumers) = self.seen.consumers.as_ref().filter(|it| it.replicas != 0 || it.pods != 0) {
+            if consumers.replicas != 0 {
+                effects.push(Effect::ScaleConsumers(0));
+            }
+            effects.extend(self.hold_target());
+            return self.wait("waits until the pods of the drain have ended").with_effects(effects);
+        }
+        match self.give_back() {
+            Some(Ok(effect)) => {
+                effects.push(effect);
+                self.wait("the target gets its replicas back").with_effects(effects)
+            }
+            Some(Err(record)) => self.wait("the target has its replicas back").with_records(vec![record]),
+            None => self.go(DrainStep::Retaining, "the empty temporary topic is kept for a while"),
+        }
+    }
+
+    pub(super) fn retaining(&self) -> Decision {
+        let mut effects = self.without_jobs();
+        let is_left = self.seen.consumers.is_some() && !self.options.prepared;
+        if is_left {
+            effects.push(Effect::DeleteConsumers);
+        }
+        if is_left || self.seen.copy != JobSeen::Absent || self.seen.verify != JobSeen::Absent {
+            return self.wait("removes the Jobs and the pods of the drain").with_effects(effects);
+        }
+        let kept = self.options.retain.saturating_sub(self.in_step());
+        if !kept.is_zero() && self.wanted() != DesiredState::Aborted {
+            let message = format!("keeps the empty topic {} until retainSeconds are over", self.names.topic);
+            let again = kept.min(super::LATER);
+            return self.stay(&message, again).with_effects(effects);
+        }
+        let known = self.journal.temporary.as_ref().and_then(|temporary| temporary.topic_id.as_ref());
+        match &self.seen.temporary {
+            Part::Known(Some(found)) if known.is_some_and(|known| *known != found.id) => {
+                // Another topic of the same name: not this run's to delete.
+                self.end()
+            }
+            Part::Known(Some(TemporarySeen { drained: Some(true), .. })) => {
+                effects.push(Effect::DeleteTopic);
+                self.wait("deletes the temporary topic").with_effects(effects)
+            }
+            // It is never deleted before it is empty, and nobody is left who could empty it.
+            Part::Known(Some(_)) if self.seen.namespace_ends => self.end(),
+            Part::Known(Some(TemporarySeen { drained: Some(false), .. })) => self.not_empty(),
+            Part::Known(None) => match &self.seen.temporary_group {
+                Part::Known(None) => self.end(),
+                Part::Known(Some(_)) => {
+                    effects.push(Effect::DeleteGroup);
+                    self.wait("deletes the group of the temporary topic").with_effects(effects)
+                }
+                Part::Unknown(why) => {
+                    self.stay(&format!("cannot be cleaned up yet: {why}"), super::LATER).with_effects(effects)
+                }
+                Part::NotAsked => self.wait("the group is read").with_effects(effects),
+            },
+            Part::Unknown(why) => {
+                self.stay(&format!("cannot be cleaned up yet: {why}"), super::LATER).with_effects(effects)
+            }
+            _ => self.wait("the temporary topic is read").with_effects(effects),
+        }
+    }
+
+    fn not_empty(&self) -> Decision {
+        let message = format!(
+            "topic {} has messages that its group {} has not processed; it is kept; consume or copy them, then \
+             queuescaler drain resume",
+            self.names.topic, self.names.group
+        );
+        self.halt("NotDrained", message)
+    }
+}
+
+fn trouble(job: &JobSeen) -> Option<String> {
+    match job {
+        JobSeen::Active { trouble, .. } => trouble.clone(),
+        _ => None,
+    }
+}

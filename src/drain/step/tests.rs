@@ -1,0 +1,453 @@
+//! Tables of single steps, and runs in a small world that does what it is told, with crashes, pauses and aborts at random.
+
+use proptest::prelude::*;
+
+use super::super::distribution::Outcome;
+use super::super::report::{self, Facts};
+use super::super::seen::{GroupSeen, PartitionSeen, TargetSeen, TemporarySeen};
+use super::*;
+use crate::api::QueueDrainStatus;
+
+const UID: &str = "0f9c2b1e-7d50";
+const ORIGINAL: i32 = 3;
+/// Messages in each of two partitions.
+const BACKLOG: i64 = 100;
+
+/// A cluster and a broker that do what effects say, a part of it each second.
+#[derive(Clone, Debug)]
+struct World {
+    now: i64,
+    status: QueueDrainStatus,
+    options: Options,
+    deleting: bool,
+    finalizer: bool,
+    gone: bool,
+    target: i32,
+    pods: i32,
+    committed: [i64; 2],
+    stranger: bool,
+    topic: Option<Topic>,
+    topic_before: bool,
+    group: bool,
+    copy: Option<Work>,
+    verify: Option<Work>,
+    consumers: Option<(i32, i32)>,
+    refusal: Option<(String, String)>,
+    /// Messages that were consumed by the target and by the pods of the run.
+    consumed_by_target: i64,
+    deleted_with: Vec<i64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Topic {
+    written: i64,
+    consumed: i64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Work {
+    Active { suspended: bool },
+    Done,
+    Failed,
+    Ending,
+}
+
+impl World {
+    fn new(options: Options) -> Self {
+        Self {
+            now: 1000,
+            status: QueueDrainStatus::default(),
+            options,
+            deleting: false,
+            finalizer: false,
+            gone: false,
+            target: ORIGINAL,
+            pods: ORIGINAL,
+            committed: [0, 0],
+            stranger: false,
+            topic: None,
+            topic_before: false,
+            group: false,
+            copy: None,
+            verify: None,
+            consumers: None,
+            refusal: None,
+            consumed_by_target: 0,
+            deleted_with: Vec::new(),
+        }
+    }
+
+    fn journal(&self) -> Journal {
+        report::journal(&self.status)
+    }
+
+    fn at(&self) -> Timestamp {
+        Timestamp::from_second(self.now).unwrap()
+    }
+
+    fn seen(&self) -> Seen {
+        let members = u32::from(self.stranger)
+            + u32::try_from(self.pods).unwrap()
+            + u32::from(self.copy == Some(Work::Active { suspended: false }));
+        let group = GroupSeen { members, is_empty: members == 0, state: "Stable".into() };
+        let partition = |committed| PartitionSeen { start: 0, end: BACKLOG, committed };
+        let job = |work: &Option<Work>| match work {
+            None => JobSeen::Absent,
+            Some(Work::Active { suspended }) => JobSeen::Active { suspended: *suspended, trouble: None },
+            Some(Work::Done) => JobSeen::Complete(Outcome { verified: 200, ..Outcome::default() }),
+            Some(Work::Failed) => JobSeen::Failed("no way".into()),
+            Some(Work::Ending) => JobSeen::Ending,
+        };
+        let temporary = self.topic.as_ref().map(|topic| TemporarySeen {
+            id: "id".into(),
+            differs: self.topic_before.then(|| "3 partitions".to_owned()),
+            partitions: vec![PartitionSeen { start: 0, end: topic.written, committed: topic.consumed }],
+            drained: Some(topic.consumed >= topic.written),
+            missing_right: None,
+            max_message_bytes: None,
+        });
+        Seen {
+            deleting: self.deleting,
+            namespace_ends: false,
+            has_finalizer: self.finalizer,
+            other_run: None,
+            problems: Part::Known(Vec::new()),
+            target: Some(TargetSeen {
+                uid: UID.into(),
+                replicas: self.target,
+                pods: self.pods,
+                ready: self.pods,
+                trouble: None,
+            }),
+            group: Part::Known(group),
+            source: Part::Known(self.committed.map(partition).to_vec()),
+            temporary: Part::Known(temporary),
+            temporary_group: Part::Known(self.group.then(GroupSeen::default)),
+            copy: job(&self.copy),
+            verify: job(&self.verify),
+            consumers: self.consumers.map(|(replicas, pods)| TargetSeen {
+                uid: String::new(),
+                replicas,
+                pods,
+                ready: pods,
+                trouble: None,
+            }),
+            refusal: self.refusal.clone(),
+        }
+    }
+
+    fn decide(&self) -> Decision {
+        let names = Names::of("now", UID, "orders", "billing", "consumer");
+        let planned = Planned { replicas: 8, parallelism: 10 };
+        next(&self.journal(), &self.options, &self.seen(), &names, planned, self.at()).unwrap()
+    }
+
+    /// One reconcile, which ends before its effects if there is a crash.
+    fn reconcile(&mut self, crash: bool) -> Decision {
+        let decision = self.decide();
+        if decision.changes(&self.journal()) {
+            self.status = report::status(&self.status, &decision, Facts::default(), self.at());
+        } else if !crash {
+            for effect in decision.effects.clone() {
+                self.perform(effect);
+            }
+        }
+        decision
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        let journal = self.journal();
+        match effect {
+            Effect::AddFinalizer => self.finalizer = true,
+            Effect::RemoveFinalizer => {
+                self.finalizer = false;
+                self.gone = self.deleting;
+            }
+            Effect::ScaleTarget(replicas) => {
+                assert!(journal.owns_target(), "the target is not the run's: {journal:?}");
+                if replicas > 0 && !self.options.concurrent && !self.options.unordered {
+                    let unread = self.topic.as_ref().map_or(0, |topic| topic.written - topic.consumed);
+                    assert_eq!(
+                        unread * i64::from(!self.topic_before),
+                        0,
+                        "older messages of a key are not consumed"
+                    );
+                }
+                self.target = replicas;
+            }
+            Effect::CreateTopic => {
+                self.topic.get_or_insert_default();
+            }
+            Effect::Job(kind, suspended) => {
+                assert_eq!(self.target * i32::from(!self.options.concurrent), 0, "the target runs");
+                let work = self.job(kind);
+                let suspended = suspended == Suspended::Yes;
+                match work {
+                    None => *work = Some(Work::Active { suspended }),
+                    Some(Work::Active { suspended: was }) => *was = suspended,
+                    Some(_) => {}
+                }
+            }
+            Effect::DeleteJob(kind) => *self.job(kind) = Some(Work::Ending),
+            Effect::Consumers(replicas) => {
+                assert!(replicas >= 1);
+                let pods = self.consumers.map_or(0, |(_, pods)| pods);
+                self.consumers = Some((replicas, pods));
+            }
+            Effect::ScaleConsumers(replicas) => {
+                self.consumers.iter_mut().for_each(|(wanted, _)| *wanted = replicas);
+            }
+            Effect::DeleteConsumers => self.consumers = None,
+            Effect::DeleteTopic => {
+                let topic = self.topic.take().unwrap();
+                assert!(!self.topic_before, "that topic is somebody else's");
+                self.deleted_with.push(topic.written - topic.consumed);
+            }
+            Effect::DeleteGroup => self.group = false,
+            Effect::DeleteObject => self.gone = true,
+        }
+    }
+
+    fn job(&mut self, kind: JobKind) -> &mut Option<Work> {
+        match kind {
+            JobKind::Copy => &mut self.copy,
+            JobKind::Verify => &mut self.verify,
+        }
+    }
+
+    /// Two seconds go by.
+    fn tick(&mut self) {
+        self.now += 2;
+        self.pods = self.target;
+        if self.pods > 0 {
+            for committed in &mut self.committed {
+                let step = (BACKLOG - *committed).min(1);
+                *committed += step;
+                self.consumed_by_target += step;
+            }
+        }
+        if let Some((replicas, pods)) = &mut self.consumers {
+            *pods = *replicas;
+            if let Some(topic) = &mut self.topic {
+                topic.consumed = topic.written.min(topic.consumed + i64::from(*pods));
+                self.group = true;
+            }
+        }
+        if self.copy == Some(Work::Active { suspended: false }) {
+            let topic = self.topic.as_mut().unwrap();
+            for committed in &mut self.committed {
+                let step = (BACKLOG - *committed).min(15);
+                *committed += step;
+                topic.written += step;
+            }
+            if self.committed == [BACKLOG; 2] {
+                self.copy = Some(Work::Done);
+            }
+        }
+        for work in [&mut self.copy, &mut self.verify] {
+            if *work == Some(Work::Ending) {
+                *work = None;
+            }
+        }
+        if self.verify == Some(Work::Active { suspended: false }) {
+            self.verify = Some(Work::Done);
+        }
+    }
+
+    /// Until nothing changes any more.
+    fn run(&mut self) -> DrainState {
+        for _ in 0..2000 {
+            self.reconcile(false);
+            self.tick();
+            if self.journal().step == DrainStep::Finished && !self.finalizer {
+                break;
+            }
+        }
+        self.journal().state
+    }
+
+    fn assert_restored(&self) {
+        assert_eq!(self.target, ORIGINAL);
+        assert!(self.copy.is_none() && self.verify.is_none() && self.consumers.is_none(), "{self:?}");
+        assert!(self.deleted_with.iter().all(|unread| *unread == 0), "{:?}", self.deleted_with);
+    }
+}
+
+fn options() -> Options {
+    Options {
+        desired: DesiredState::Running,
+        unordered: false,
+        concurrent: false,
+        quiesce_timeout: Duration::from_secs(60),
+        ramp_up: Duration::from_secs(10),
+        retain: Duration::from_secs(20),
+        ttl: None,
+        prepared: false,
+        replicas: None,
+    }
+}
+
+#[test]
+fn a_run_copies_proves_consumes_and_restores() {
+    let mut world = World::new(options());
+    let mut steps = Vec::new();
+    for _ in 0..400 {
+        world.reconcile(false);
+        if steps.last() != Some(&world.journal().step) {
+            steps.push(world.journal().step);
+        }
+        world.tick();
+    }
+    assert_eq!(steps, DrainStep::ALL[1..]);
+    assert_eq!(world.journal().state, DrainState::Succeeded);
+    assert_eq!(world.status.verification.unwrap().verified, 200);
+    assert!(world.topic.is_none() && !world.group && !world.finalizer);
+    assert_eq!(world.deleted_with, [0]);
+    world.assert_restored();
+}
+
+#[test]
+fn d17_a_member_that_stays_aborts_the_run_before_the_snapshot() {
+    let mut world = World::new(options());
+    world.stranger = true;
+    assert_eq!(world.run(), DrainState::Aborted);
+    assert_eq!(world.status.reason.as_deref(), Some("GroupNotEmpty"));
+    assert_eq!((world.status.snapshot.clone(), world.topic.is_none()), (None, true));
+    world.assert_restored();
+}
+
+#[test]
+fn d13_a_topic_of_somebody_else_is_left_alone() {
+    let mut world = World::new(options());
+    world.topic = Some(Topic { written: 7, consumed: 0 });
+    world.topic_before = true;
+    assert_eq!(world.run(), DrainState::Aborted);
+    assert_eq!(world.status.reason.as_deref(), Some("NameConflict"));
+    assert_eq!(world.topic.clone().unwrap().written, 7);
+    world.assert_restored();
+}
+
+#[test]
+fn an_empty_backlog_is_not_drained() {
+    let mut world = World::new(options());
+    world.committed = [BACKLOG; 2];
+    assert_eq!(world.run(), DrainState::Aborted);
+    assert_eq!(world.status.reason.as_deref(), Some("NothingToDrain"));
+    world.assert_restored();
+}
+
+#[test]
+fn a_copy_that_fails_halts_and_resumes_through_a_pause() {
+    let mut world = World::new(options());
+    while world.journal().step != DrainStep::Copying || world.copy.is_none() {
+        world.reconcile(false);
+        world.tick();
+    }
+    world.copy = Some(Work::Failed);
+    for _ in 0..5 {
+        world.reconcile(false);
+        world.tick();
+    }
+    assert_eq!((world.journal().state, world.journal().step), (DrainState::Halted, DrainStep::Copying));
+    assert_eq!(world.status.reason.as_deref(), Some("CopyFailed"));
+    assert!(world.topic.is_some() && world.target == 0, "nothing is deleted");
+    world.options.desired = DesiredState::Paused;
+    for _ in 0..4 {
+        world.reconcile(false);
+        world.tick();
+    }
+    assert_eq!((world.journal().state, world.copy.clone()), (DrainState::Paused, None));
+    world.options.desired = DesiredState::Running;
+    assert_eq!(world.run(), DrainState::Succeeded);
+    world.assert_restored();
+}
+
+#[test]
+fn whoever_scales_the_target_meanwhile_is_undone() {
+    let mut world = World::new(options());
+    while world.journal().step != DrainStep::Draining {
+        world.reconcile(false);
+        world.tick();
+    }
+    world.target = 9;
+    world.reconcile(false);
+    assert_eq!(world.target, 0);
+}
+
+#[test]
+fn with_live_concurrent_the_target_is_back_before_the_rest_is_consumed() {
+    let mut world = World::new(Options { concurrent: true, unordered: true, ..options() });
+    while world.journal().step != DrainStep::Draining {
+        world.reconcile(false);
+        world.tick();
+    }
+    for _ in 0..3 {
+        world.reconcile(false);
+        world.tick();
+    }
+    assert_eq!((world.target, world.journal().owns_target()), (ORIGINAL, false));
+    world.target = 5; // The engine has scaled it since.
+    assert_eq!(world.run(), DrainState::Succeeded);
+    assert_eq!(world.target, 5);
+}
+
+#[test]
+fn a_plan_changes_nothing() {
+    let mut world = World::new(Options { desired: DesiredState::Planned, ..options() });
+    let before = format!("{world:?}");
+    let decision = world.reconcile(false);
+    assert!(decision.effects.is_empty() && !decision.changes(&world.journal()));
+    assert_eq!(format!("{world:?}"), before);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever a person does, and wherever the operator crashes: the target comes back, nothing that was not consumed is
+    /// deleted, and every message was consumed by somebody or is still in the source.
+    #[test]
+    fn every_run_ends_and_restores(
+        unordered in any::<bool>(),
+        concurrent in any::<bool>(),
+        actions in proptest::collection::vec((0..40_usize, 0..5_u8), 0..6),
+        crashes in proptest::collection::vec(any::<bool>(), 300),
+    ) {
+        let concurrent = concurrent && unordered;
+        let mut world = World::new(Options { unordered, concurrent, ..options() });
+        let mut actions = actions.into_iter();
+        let mut next_action = actions.next();
+        for crash in crashes {
+            if let Some((wait, what)) = next_action {
+                if wait == 0 {
+                    world.options.desired = match what {
+                        0 => DesiredState::Paused,
+                        1 => DesiredState::Aborted,
+                        2 => DesiredState::Planned,
+                        _ => DesiredState::Running,
+                    };
+                    next_action = actions.next();
+                } else {
+                    next_action = Some((wait - 1, what));
+                }
+            }
+            world.reconcile(crash);
+            world.tick();
+            let journal = world.journal();
+            if journal.owns_target() && journal.original.is_some() && world.copy.is_some() {
+                prop_assert!(world.pods == 0 || world.options.concurrent || unordered, "{world:?}");
+            }
+        }
+        // In the end somebody finishes it, one way or the other.
+        if world.options.desired != DesiredState::Aborted {
+            world.options.desired = DesiredState::Running;
+        }
+        let end = world.run();
+        prop_assert!(matches!(end, DrainState::Succeeded | DrainState::Aborted), "{world:?}");
+        if world.status.started_at.is_some() {
+            prop_assert_eq!(world.target, ORIGINAL);
+        }
+        prop_assert!(world.deleted_with.iter().all(|unread| *unread == 0));
+        prop_assert!(world.topic.is_none(), "{world:?}");
+        prop_assert!(world.copy.is_none() && world.verify.is_none() && world.consumers.is_none());
+    }
+}
