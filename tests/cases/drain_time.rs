@@ -22,6 +22,7 @@ async fn consumers(name: &str) -> Option<(KafkaConsumers, Followed)> {
     let mut consumers = KafkaConsumers::start(name, 6).await?;
     consumers.deploy(3, &[("RATE", &RATE.to_string())]).await;
     consumers.orders.until_ready(3).await;
+    // What of it each partition has left when the rate is known differs, and so do the replicas that are enough: 5 or 6.
     consumers.backlog(2880, 6).await;
     let counts = consumers.orders.bench.follow(ORDERS).await;
     Some((consumers, counts))
@@ -41,7 +42,8 @@ async fn drain_time_kafka_learns_the_rate_and_clears_in_time() {
     let took = gone - seen;
     println!("the backlog was gone after {took:?}");
     assert!(took <= Duration::from_secs(TARGET * 120 / 100), "{took:?} instead of {TARGET} s");
-    assert_eq!(counts.until(3).await, [3, 6, 3], "up in one step, and back");
+    let counts = counts.until(3).await;
+    assert!(matches!(counts[..], [3, 5..=6, 3]), "up in one step, and back: {counts:?}");
 }
 
 #[tokio::test]
@@ -59,7 +61,7 @@ async fn drain_time_keeps_the_rate_over_a_restart() {
     let bench = &mut consumers.orders.bench;
     bench.operator = Some(bench.start_operator("two"));
     // A probe would be content with the three: there are less than 3,000 messages left.
-    assert_eq!(counts.until(6).await, [3, 6]);
+    assert!(counts.until_other(3).await > 4);
     let scaled =
         |object: &QueueScaler| object.status.as_ref().is_some_and(|status| status.last_scale.is_some());
     let object = bench.until(ORDERS, "a scale in its status", scaled).await;
@@ -77,7 +79,7 @@ async fn drain_time_keeps_rate_and_replicas_in_a_rolling_update() {
     consumers.scale(json!({"targetSeconds": 120}), json!({"minReplicas": 3, "maxReplicas": 6})).await;
     let orders = &consumers.orders;
     let learned = orders.until_learned().await;
-    counts.until(6).await;
+    counts.until_other(3).await;
     orders.roll_out("RELEASE", "2").await;
     let guessed = |object: &QueueScaler| rate(object).is_some_and(|rate| rate.samples == 1);
     let object = orders.bench.until(ORDERS, "one measurement to go by", guessed).await;
@@ -85,5 +87,9 @@ async fn drain_time_keeps_rate_and_replicas_in_a_rolling_update() {
     is_near(guess, RATE);
     assert_eq!((guess.basis, &guess.pod_template_hash), (RateBasis::Learned, &learned.pod_template_hash));
     orders.until_gone(USUAL).await;
-    assert_eq!(counts.until(3).await, [3, 6, 3], "nothing is lowered before the backlog is gone");
+    let counts = counts.until(3).await;
+    assert!(
+        counts.is_sorted_by(|one, next| one < next || *next == 3),
+        "nothing is lowered before the backlog is gone: {counts:?}"
+    );
 }
