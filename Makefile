@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint unit real bench generate images sbom pin-images
+.PHONY: help demo down test lint unit real bench soak generate images sbom pin-images
 
 UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile docs examples fields generated kafka_reader_faults \
   kafka_reader_probes kafka_reader_footprint kafka_reader_memory kafka_reader_tls language monitoring name_lookups \
@@ -31,6 +31,9 @@ unit: ## Run the tests that need nothing but this machine: the inner loop
 
 real: ## Run the tests on the real parts
 	@tests/real
+
+soak: ## Run 100 drains under faults of all kinds, each by its own seed (about an hour)
+	@QS_SOAK_RUNS=$${QS_SOAK_RUNS:-100} tests/real d2_faults_of_all_kinds
 
 sbom: ## Write the list of crates in the operator's program (CycloneDX)
 	@supply-chain/sbom

@@ -6,7 +6,7 @@ use std::time::Duration;
 use queuescaler::api::QueueScaler;
 use serde_json::{Value, json};
 
-use crate::support::api_proxy::{ApiProxy, Fault, Line};
+use crate::support::api_proxy::{ApiProxy, Fault, Hold, Line};
 use crate::support::bench::kubectl;
 use crate::support::scaled::Scaled;
 
@@ -95,10 +95,10 @@ async fn a_write_whose_answer_is_lost_is_not_repeated() {
     let Some((mut scaled, proxy)) = through_proxy("lost-answer").await else { return };
     scaled.deployment("orders").await;
     scaled.bench.until_reason("orders", "Idle").await;
-    proxy.fault(Fault::HoldAfter);
+    proxy.hold_scales(Hold::After);
     scaled.backlog(300).await;
-    proxy.held().await;
-    proxy.fault(Fault::None);
+    proxy.held(1).await;
+    proxy.hold(|_, _, _| None);
     scaled.bench.until_replicas("orders", 3).await;
     let remembered = |object: &QueueScaler| {
         let last = object.status.as_ref().and_then(|status| status.last_scale.as_ref());

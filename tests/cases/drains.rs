@@ -15,27 +15,32 @@ use crate::support::bench::{Bench, condition, spec_replicas};
 use crate::support::consumers::ORDERS;
 use crate::support::kafka_consumers::KafkaConsumers;
 
-const DRAIN: &str = "now";
+pub const DRAIN: &str = "now";
 /// Messages in each of the three partitions.
 const EACH: usize = 2000;
-const MESSAGES: i64 = 6000;
+pub const MESSAGES: i64 = 6000;
 /// Messages of 1 KiB besides, where a test needs them, and bytes per second at which they take most of a minute.
 const LARGE: i32 = 120;
 const SLOWLY: i64 = 3072;
 /// Longer than a whole run takes.
-const RUN: Duration = Duration::from_secs(240);
+pub const RUN: Duration = Duration::from_secs(240);
 
 /// Two slow consumers of three partitions with a backlog, and a QueueScaler that holds them at two.
 async fn slow_consumers(name: &str) -> Option<KafkaConsumers> {
     let mut consumers = KafkaConsumers::start(name, 3).await?;
     consumers.backlog(EACH * 3, 3).await;
+    deploy_slow(&consumers).await;
+    Some(consumers)
+}
+
+/// Starts the slow consumers of what is in the topic.
+pub async fn deploy_slow(consumers: &KafkaConsumers) {
     consumers.deploy(2, &[("RATE", "5"), ("KAFKA_ISOLATION_LEVEL", "read-committed")]).await;
     consumers.orders.until_ready(2).await;
     let rate = json!({"serviceRate": {"perReplicaPerMinute": 300}});
     let fields = json!({"minReplicas": 2, "maxReplicas": 2});
     consumers.scale(rate, fields).await;
     consumers.orders.until_backlog(MESSAGES / 2).await;
-    Some(consumers)
 }
 
 /// The same with some large messages at the end of each partition, so that copying them can be made slow.
@@ -49,7 +54,7 @@ async fn slow_consumers_of_large(name: &str) -> Option<KafkaConsumers> {
 }
 
 /// The drain with these fields of its specification on top.
-async fn drain(bench: &Bench, fields: Value) {
+pub async fn drain(bench: &Bench, fields: Value) {
     let mut spec = json!({
         "queueScalerRef": {"name": ORDERS}, "parallelism": 4, "replicas": 4, "rampUpSeconds": 0,
         "retainSeconds": 0,
@@ -65,13 +70,13 @@ async fn drain(bench: &Bench, fields: Value) {
     bench.apply::<QueueDrain>(DRAIN, object).await;
 }
 
-async fn desire(bench: &Bench, state: &str) {
+pub async fn desire(bench: &Bench, state: &str) {
     let patch = json!({"spec": {"desiredState": state}});
     let drains = bench.api::<QueueDrain>();
     drains.patch(DRAIN, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
-fn status(object: &QueueDrain) -> QueueDrainStatus {
+pub fn status(object: &QueueDrain) -> QueueDrainStatus {
     object.status.clone().unwrap_or_default()
 }
 
@@ -86,13 +91,13 @@ async fn until_step(bench: &Bench, step: DrainStep) -> QueueDrainStatus {
 }
 
 /// The plan, once it names the temporary topic.
-async fn until_planned(bench: &Bench) -> QueueDrainStatus {
+pub async fn until_planned(bench: &Bench) -> QueueDrainStatus {
     let wanted = |object: &QueueDrain| status(object).plan.is_some_and(|plan| plan.temporary_topic.is_some());
     status(&bench.until(DRAIN, "a plan", wanted).await)
 }
 
 /// The target has its replicas back and is its QueueScaler's again, and nothing of the run is left but the object.
-async fn assert_restored(consumers: &mut KafkaConsumers, status: &QueueDrainStatus) {
+pub async fn assert_restored(consumers: &mut KafkaConsumers, status: &QueueDrainStatus) {
     let bench = &consumers.orders.bench;
     assert_eq!(bench.replicas(ORDERS).await, 2);
     let free = |object: &QueueScaler| {

@@ -25,6 +25,8 @@ mod cluster_refusals;
 mod cluster_targets;
 mod cluster_watches;
 mod cluster_writers;
+mod drain_faults;
+mod drain_kills;
 mod drain_time;
 mod drain_time_limits;
 mod drain_time_rabbitmq;

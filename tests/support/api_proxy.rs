@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
@@ -41,13 +41,21 @@ pub enum Fault {
     None,
     /// Somebody changes the target right before each of so many writes arrives: the API server itself refuses them.
     Conflicts(usize),
-    /// They do not arrive, and are not answered.
-    HoldBefore,
-    /// They arrive, and are not answered.
-    HoldAfter,
     /// So many are answered with 429 and `Retry-After`: [`RETRY_AFTER`], and do not arrive.
     Shed(usize),
 }
+
+/// When a write is held, whose writer never gets an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It does not arrive.
+    Before,
+    /// It arrives.
+    After,
+}
+
+/// Says of a write by its method, address and body whether it is held.
+type Which = Box<dyn FnMut(&Method, &Uri, &Value) -> Option<Hold> + Send>;
 
 /// Seconds that the proxy asks to wait when it sheds load.
 pub const RETRY_AFTER: u64 = 7;
@@ -75,6 +83,10 @@ impl Write {
     }
 }
 
+fn is_scale(method: &Method, path: &str) -> bool {
+    method == Method::PUT && path.ends_with("/scale")
+}
+
 fn is_lease(path: &str) -> bool {
     path.contains("/leases")
 }
@@ -91,6 +103,7 @@ struct Shared {
     administrator: Client,
     line: watch::Sender<Line>,
     fault: Mutex<Fault>,
+    hold: Mutex<Option<Which>>,
     held: watch::Sender<usize>,
     /// The end of the path of what is read late.
     late: Mutex<Option<&'static str>>,
@@ -149,6 +162,7 @@ impl ApiProxy {
                 administrator: Client::try_from(administrator).unwrap(),
                 line: watch::Sender::new(Line::Up),
                 fault: Mutex::new(Fault::None),
+                hold: Mutex::default(),
                 held: watch::Sender::new(0),
                 late: Mutex::default(),
                 unwatched: Mutex::default(),
@@ -226,9 +240,19 @@ impl ApiProxy {
         *self.shared.slow_status.lock().unwrap() = by;
     }
 
-    /// Waits until a write of replicas is held.
-    pub async fn held(&self) {
-        self.shared.held.subscribe().wait_for(|held| *held > 0).await.unwrap();
+    /// Asks from now on of each write but that of the lease whether it is held.
+    pub fn hold(&self, which: impl FnMut(&Method, &Uri, &Value) -> Option<Hold> + Send + 'static) {
+        *self.shared.hold.lock().unwrap() = Some(Box::new(which));
+    }
+
+    /// Holds all writes of replicas from now on.
+    pub fn hold_scales(&self, hold: Hold) {
+        self.hold(move |method, uri, _| is_scale(method, uri.path()).then_some(hold));
+    }
+
+    /// Waits until so many writes were held.
+    pub async fn held(&self, count: usize) {
+        self.shared.held.subscribe().wait_for(|held| *held >= count).await.unwrap();
     }
 
     /// Everything written so far but the lease. Waits for what is under way: its effect is seen at the API server before
@@ -363,18 +387,20 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         tokio::time::sleep(by).await;
     }
     let at = Instant::now();
-    let scale = method == Method::PUT && path.ends_with("/scale");
-    let fault = if scale { shared.next_fault() } else { Fault::None };
+    let hold = shared.holds(&method, &parts.uri, &body);
+    if hold == Some(Hold::Before) {
+        shared.hold().await;
+    }
+    let fault = if is_scale(&method, &path) { shared.next_fault() } else { Fault::None };
     match fault {
         Fault::Conflicts(_) => shared.touch(&path).await,
-        Fault::HoldBefore => shared.hold().await,
         Fault::Shed(_) => {
             let body = serde_json::from_slice(&body).unwrap_or_default();
             shared.wrote(Write { method, path, body, status: 429, at });
             return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", RETRY_AFTER.to_string())])
                 .into_response();
         }
-        Fault::None | Fault::HoldAfter => {}
+        Fault::None => {}
     }
     let under_way = (method != Method::GET && !is_lease(&path)).then(|| UnderWay::begin(&shared));
     let request = axum::http::Request::from_parts(parts, kube::client::Body::from(body.to_vec()));
@@ -391,7 +417,7 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         shared.wrote(Write { method, path, body, status, at });
     }
     drop(under_way);
-    if fault == Fault::HoldAfter {
+    if hold == Some(Hold::After) {
         shared.hold().await;
     }
     answer
@@ -408,6 +434,14 @@ impl Shared {
             other => other,
         };
         now
+    }
+
+    fn holds(&self, method: &Method, uri: &Uri, body: &[u8]) -> Option<Hold> {
+        if method == Method::GET || is_lease(uri.path()) {
+            return None;
+        }
+        let mut hold = self.hold.lock().unwrap();
+        hold.as_mut()?(method, uri, &serde_json::from_slice(body).unwrap_or_default())
     }
 
     /// Whether the watch with this path is to be answered as expired, which happens once.
