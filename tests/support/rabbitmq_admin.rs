@@ -23,6 +23,7 @@ use queuescaler::brokers::{Problem, Reading};
 use queuescaler::plan::{NamePattern, NameSelector, RabbitMqInterest};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::skip::skipped;
@@ -82,7 +83,7 @@ impl Broker {
 
     /// A fresh virtual host, of which nothing of an earlier run is left.
     pub async fn fresh_vhost(&self, name: &str) -> Vhost {
-        let vhost = Vhost { broker: self.clone(), name: name.to_owned() };
+        let vhost = Vhost { broker: self.clone(), name: name.to_owned(), publisher: Mutex::default() };
         vhost.delete().await;
         self.call(Method::PUT, &format!("/vhosts/{}", escape(name)), json!({})).await;
         self.grant(&vhost, &self.user).await;
@@ -166,6 +167,10 @@ fn run(testbed: &str, arguments: &[&str]) -> String {
 pub struct Vhost {
     pub broker: Broker,
     pub name: String,
+    /// Stays open, as a producer's does. What a channel published shortly before it was closed is lost from the broker's
+    /// statistics now and then: every two minutes it forgets the counters of channels that are gone
+    /// (`rabbit_core_metrics_gc`), whether they were added up or not.
+    publisher: Mutex<Option<(lapin::Connection, lapin::Channel)>>,
 }
 
 impl Vhost {
@@ -224,9 +229,16 @@ impl Vhost {
     }
 
     async fn publish_as(&self, queue: &str, count: usize, properties: BasicProperties) {
-        let connection = self.connect().await;
-        let channel = connection.create_channel().await.unwrap();
-        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let mut publisher = self.publisher.lock().await;
+        let channel = match publisher.take().filter(|(connection, _)| connection.status().connected()) {
+            Some(kept) => &publisher.insert(kept).1,
+            None => {
+                let connection = self.connect().await;
+                let channel = connection.create_channel().await.unwrap();
+                channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+                &publisher.insert((connection, channel)).1
+            }
+        };
         let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let mut confirms = Vec::new();
         for _ in 0..count {
@@ -237,7 +249,6 @@ impl Vhost {
         for confirm in confirms {
             assert_eq!(confirm.await.unwrap(), Confirmation::Ack(None), "publish to {queue}");
         }
-        connection.close(200, "done".into()).await.unwrap();
     }
 
     pub async fn delete_queue(&self, queue: &str) {
