@@ -138,10 +138,10 @@ async fn run(seed: u64) -> bool {
     let mut consumers = KafkaConsumers { orders, queue: KafkaQueue::on(cluster.bootstrap(), 3).await };
     let history = write(&consumers);
     drains::deploy_slow(&consumers).await;
-    let bench = &mut consumers.orders.bench;
-    let mut direct = bench.operator.take().unwrap();
+    let mut direct = consumers.orders.bench.operator.take().unwrap();
     direct.signal("TERM");
     assert_eq!(direct.wait(Duration::from_secs(10)), Some(0));
+    let bench = &consumers.orders.bench;
     let proxy = ApiProxy::start(bench, "victim");
     let mut victim = Victim { operator: Victim::operator(bench, &proxy), proxy, cluster };
 

@@ -157,10 +157,10 @@ async fn d2_an_operator_killed_around_each_write_loses_nothing() {
     let history = write(&consumers);
     drains::deploy_slow(&consumers).await;
 
-    let bench = &mut consumers.orders.bench;
-    let mut immortal = bench.operator.take().unwrap();
+    let mut immortal = consumers.orders.bench.operator.take().unwrap();
     immortal.signal("TERM");
     assert_eq!(immortal.wait(Duration::from_secs(10)), Some(0));
+    let bench = &consumers.orders.bench;
     let mut mortal = Mortal::start(bench);
     // The topic is kept until it was compared with what producers wrote.
     drains::drain(bench, json!({"desiredState": "Running", "retainSeconds": 3600})).await;
