@@ -174,7 +174,7 @@ async fn d2_an_operator_killed_around_each_write_loses_nothing() {
         status(object).state == Some(DrainState::Succeeded) && object.finalizers().is_empty()
     };
     let done = status(&mortal.until(bench, "its end", gone).await);
-    let proof = done.verification.clone().unwrap();
+    let proof = done.verification.unwrap();
     assert_eq!((proof.verified, proof.repaired, proof.duplicates), (total, 0, 0));
     let tries = mortal.tries.lock().unwrap().clone();
     println!("{} kills in {tries:#?}", mortal.kills);
