@@ -56,9 +56,9 @@ fn schedule(seed: u64) -> Vec<(u64, Fault)> {
         2 => Just(Fault::KillConsumers),
         2 => (1_u64..8).prop_map(Fault::KillBroker),
     ];
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&(seed + 1).to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::XorShift, &bytes);
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     prop::collection::vec((0_u64..9000, fault), 4..9).new_tree(&mut runner).unwrap().current()
 }

@@ -21,9 +21,8 @@ use crate::support::drain::topics;
 use crate::support::kafka_consumers::KafkaConsumers;
 use crate::support::operator::Operator;
 
-/// All writes of a drain from its plan to its end but those of numbers, in the order of the run.
-const WRITES: [&str; 23] = [
-    "status Planned/Planned",
+/// All writes of a drain from its start to its end but those of numbers, in the order of the run.
+const WRITES: [&str; 22] = [
     "status Running/Locking",
     "add the finalizer",
     "status Running/Quiescing",
