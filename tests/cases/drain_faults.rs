@@ -19,6 +19,7 @@ use crate::drains::{self, DRAIN, desire, status};
 use crate::support::api_proxy::{ApiProxy, Line};
 use crate::support::bench::Bench;
 use crate::support::consumers::Consumers;
+use crate::support::kafka_admin::KafkaAdmin;
 use crate::support::kafka_cluster::KafkaCluster;
 use crate::support::kafka_consumers::KafkaConsumers;
 use crate::support::kafka_queue::KafkaQueue;
@@ -170,6 +171,8 @@ async fn run(seed: u64) -> bool {
     println!("run {seed}: {proof:?}");
     assert_eq!((proof.verified, proof.duplicates), (total, 0));
     consumers.orders.bench.operator = Some(victim.operator);
+    // Its connections ended with the broker.
+    consumers.queue.admin = KafkaAdmin::new(&consumers.queue.bootstrap);
     drains::assert_restored(&mut consumers, &status(&done)).await;
     true
 }
