@@ -106,7 +106,9 @@ pub(in crate::alerts) fn next_step_of_built_in(alert: BuiltInAlert) -> &'static 
         }
         BuiltInAlert::HotPartition => "spread the keys over more partitions, or make processing faster",
         BuiltInAlert::DownstreamSaturated => "make the shared dependency (database, API) faster",
-        BuiltInAlert::PartitionBound => "add partitions, or make the consumer faster",
+        BuiltInAlert::PartitionBound => {
+            "drain a deep backlog (queuescaler drain), add partitions for later, or make the consumer faster"
+        }
         BuiltInAlert::TargetNotScalable => "the condition TargetScalable has the reason and the way out",
         BuiltInAlert::PodsNotReady => "kubectl get pods shows whether they are Pending or fail",
         BuiltInAlert::QuotaExceeded => "raise the namespace's quota, or lower maxReplicas",
