@@ -154,6 +154,15 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             "exactly one of kafka, rabbitmq",
         ),
         (
+            rabbitmq(),
+            vec![
+                (format!("{r}/deadLetterQueues"), json!(["orders.dead"])),
+                (format!("{r}/managementUrl"), Value::Null),
+            ],
+            "spec.source.rabbitmq.deadLetterQueues",
+            "deadLetterQueues needs managementUrl",
+        ),
+        (
             kafka(),
             vec![("/spec/source/kafka".into(), Value::Null)],
             "spec.source",

@@ -271,6 +271,8 @@ async fn a_paused_drain_stops_and_goes_on() {
         .await;
     let bench = &consumers.orders.bench;
     let temporary = until_step(bench, DrainStep::Copying).await.temporary.unwrap();
+    let begun = |deployment: &Deployment| spec_replicas(deployment) > 0;
+    bench.until(&temporary.deployment, "pods", begun).await;
     desire(bench, "Paused").await;
     until_state(bench, DrainState::Paused).await;
     let stopped = |deployment: &Deployment| spec_replicas(deployment) == 0;
