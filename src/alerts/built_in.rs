@@ -149,8 +149,9 @@ fn dead_letters(subject: &Subject<'_>, now: Timestamp) -> Level {
     let is_recent =
         |at: Timestamp| Duration::try_from(now.duration_since(at)).is_ok_and(|ago| ago < HOUR) || at > now;
     let recent = found.iter().filter_map(|it| it.last_arrival).any(is_recent);
+    let is_known = of_backlog(subject).is_some() && found.iter().all(|it| it.problem.is_none());
     // What was last known of them holds for the hour; that none came does not.
-    if recent || of_backlog(subject).is_some() { Level::of(recent) } else { Level::Unknown }
+    if recent || is_known { Level::of(recent) } else { Level::Unknown }
 }
 
 fn of_backlog<'a>(subject: &Subject<'a>) -> Option<&'a AssessedReading> {

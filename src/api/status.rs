@@ -90,17 +90,24 @@ pub struct QueueScalerStatus {
 pub struct DeadLettersStatus {
     /// The topic or queue.
     pub name: String,
-    /// Messages in it. Of a topic: those that its log still has, whether or not somebody has read them. 0: also where it
-    /// does not exist.
-    pub messages: i64,
+    /// Messages in it. Of a topic: those that its log still has, whether or not somebody has read them. Absent: not known,
+    /// and reason and message say why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<i64>,
     /// Messages that came within the last hour, since the start of the operator at the earliest.
     pub last_hour: i64,
-    /// Since when messages wait in it, or were first seen to. Absent: none does.
+    /// Since when messages wait in it, or were first seen to. Absent: none does, or it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// When one last came. Absent: none was seen to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_arrival: Option<Time>,
+    /// Why the number of messages is not known, as one CamelCase word: a reason of the condition SourceObserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same as a sentence, with what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// The workload, as last read.

@@ -101,11 +101,18 @@ pub struct Backlog {
     pub notes: Vec<Note>,
 }
 
-/// A topic or a queue of dead letters. One that does not exist has none.
+/// A topic or a queue of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetters {
     /// Its name, which went through [`quote`].
     pub name: Arc<str>,
+    /// Its numbers, or why they are not known: that it does not exist is no zero, because its name can be wrong.
+    pub counts: Result<DeadLetterCounts, Problem>,
+}
+
+/// The numbers of a topic or a queue of dead letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterCounts {
     /// Messages in it: of a topic, those that its log still has.
     pub waiting: u64,
     /// A counter that grows by one with every message that arrives. Absent where the broker does not report it. Only its
@@ -485,6 +492,14 @@ pub enum SourceReason {
     CredentialsUnavailable,
     /// The broker reports more than the administrator lets the operator read.
     BudgetExceeded,
+}
+
+impl SourceReason {
+    /// The thing that is read does not exist.
+    #[must_use]
+    pub fn is_absence(self) -> bool {
+        matches!(self, Self::TopicNotFound | Self::QueueNotFound | Self::VhostNotFound)
+    }
 }
 
 impl fmt::Display for SourceReason {

@@ -10,8 +10,8 @@ use crate::api::condition::{
 use crate::brokers::Note;
 use crate::engine::{AssessedReading, Decision, ScaleEvent};
 
-use super::alerts;
 use super::conditions::{ALERT_FIRING, SPEC_INVALID};
+use super::{alerts, dead_letters};
 
 /// Something that users see as an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,8 @@ pub fn events(
         transition(earlier, now)
     });
     let alerts = alerts::events(&before.alerts, &after.alerts);
-    turned.chain(new_reading.into_iter().flat_map(of_reading)).chain(alerts).collect()
+    let dead_letters = dead_letters::events(&before.dead_letters, &after.dead_letters);
+    turned.chain(new_reading.into_iter().flat_map(of_reading)).chain(alerts).chain(dead_letters).collect()
 }
 
 /// An event for a condition that turned. `Ready` repeats others, so that it speaks only for an invalid specification.

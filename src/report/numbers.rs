@@ -107,8 +107,12 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         .filter(|alert| alert.state != AlertState::Pending || !alert.notified.is_empty())
         .map(|alert| (&alert.name, alert.state, alert.severity, &alert.notified))
         .collect();
-    // That messages came to be dead letters is a state; how many is a number.
-    let dead_letters: Vec<_> = dead_letters.iter().map(|it| (&it.name, it.messages > 0)).collect();
+    // That messages came to be dead letters is a state; how many is a number. After an hour without any, status is exact,
+    // by which a restart sees what came meanwhile.
+    let dead_letters: Vec<_> = dead_letters
+        .iter()
+        .map(|it| (&it.name, it.messages.map(|messages| messages > 0), it.last_hour > 0, &it.reason))
+        .collect();
     (
         observed_generation,
         target,
@@ -143,13 +147,13 @@ fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 9] {
         useful,
         ready,
         sum(status, |it| it.messages),
-        sum(status, |it| it.last_hour),
+        sum(status, |it| Some(it.last_hour)),
     ]
 }
 
-/// A number of all places of dead letters. Absent: there are none.
-fn sum(status: &QueueScalerStatus, number: impl Fn(&DeadLettersStatus) -> i64) -> Option<i64> {
-    status.dead_letters.iter().map(number).reduce(i64::saturating_add)
+/// A number of all places of dead letters where it is known. Absent: there are none.
+fn sum(status: &QueueScalerStatus, number: impl Fn(&DeadLettersStatus) -> Option<i64>) -> Option<i64> {
+    status.dead_letters.iter().filter_map(number).reduce(i64::saturating_add)
 }
 
 /// Whether another message is the oldest: whether its arrival moved by half of its age.

@@ -125,10 +125,14 @@ pub(in crate::alerts) fn next_step_of_built_in(alert: BuiltInAlert) -> &'static 
 pub(in crate::alerts) fn dead_letters(found: &[DeadLetterCount]) -> Option<String> {
     let of = |it: &DeadLetterCount| {
         let since = it.since.map(|since| format!(" (the first since {since:.0})")).unwrap_or_default();
-        let (came, waiting) = (thousands(it.last_hour), thousands(it.waiting));
-        format!("{}: {came} came within the last hour, {waiting} wait{since}", it.name)
+        let waiting = it.waiting.map_or_else(
+            || "how many wait is unknown".to_owned(),
+            |waiting| format!("{} wait{since}", thousands(waiting)),
+        );
+        format!("{}: {} came within the last hour, {waiting}", it.name, thousands(it.last_hour))
     };
-    let found: Vec<_> = found.iter().filter(|it| it.waiting > 0 || it.last_hour > 0).map(of).collect();
+    let is_any = |it: &&DeadLetterCount| it.waiting.is_some_and(|waiting| waiting > 0) || it.last_hour > 0;
+    let found: Vec<_> = found.iter().filter(is_any).map(of).collect();
     (!found.is_empty()).then(|| found.join("; "))
 }
 

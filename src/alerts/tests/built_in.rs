@@ -73,10 +73,11 @@ fn break_it(alert: BuiltInAlert, world: &mut World) {
         A::DeadLetters => {
             world.assessment.dead_letters = vec![DeadLetterCount {
                 name: "orders.dead".into(),
-                waiting: 7,
+                waiting: Some(7),
                 last_hour: 2,
                 since: Some(world.now),
                 last_arrival: Some(world.now),
+                problem: None,
             }];
         }
         _ => {}
@@ -180,6 +181,24 @@ fn dead_letters_that_only_wait_are_no_alert() {
     assert_eq!(world.alert("DeadLetters"), Some(AlertState::Firing));
     world.polls(100);
     assert_eq!(world.alert("DeadLetters"), None, "none came for an hour");
+}
+
+#[test]
+fn unknown_dead_letters_fire_no_alert_and_resolve_none() {
+    let mut world = well();
+    break_it(BuiltInAlert::DeadLetters, &mut world);
+    world.polls(10);
+    let absent = Problem::new(SourceReason::TopicNotFound, "topic orders.dead does not exist");
+    let place = &mut world.assessment.dead_letters[0];
+    (place.waiting, place.problem) = (None, Some(absent));
+    world.polls(7200);
+    assert_eq!(world.alert("DeadLetters"), Some(AlertState::Firing));
+    let mut world = well();
+    break_it(BuiltInAlert::DeadLetters, &mut world);
+    let place = &mut world.assessment.dead_letters[0];
+    (place.last_hour, place.last_arrival, place.waiting) = (0, None, None);
+    world.polls(10);
+    assert_eq!(world.alert("DeadLetters"), None);
 }
 
 #[test]

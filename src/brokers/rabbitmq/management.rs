@@ -117,17 +117,18 @@ impl Management {
         }
     }
 
-    /// One queue, of which a reading needs nothing. None: it is not known.
-    pub(super) async fn queue(&self, vhost: &str, name: &str, deadline: Instant) -> Option<Finding> {
+    /// One queue, of which a reading needs nothing.
+    pub(super) async fn queue(&self, vhost: &str, name: &str, deadline: Instant) -> Result<Finding, Problem> {
         if !fits_in_a_path(vhost) || !fits_in_a_path(name) {
-            return None;
+            let message = format!("the management API has no URL for {}", named(name, vhost));
+            return Err(Problem::new(SourceReason::ManagementUnavailable, message));
         }
         let question = Question::default();
         let path = format!("{}/{}?columns={COLUMNS}", queues_of(vhost), escape(name));
         let asked = Asked { queue: Some(name), ..self.asked(vhost, &question) };
         let answer = self.get(&path, LARGEST_QUEUE, asked, Shape::Queue, deadline).await;
-        let rows = answer.ok()?;
-        Some(rows.and_then(|mut rows| rows.found.remove(name)).unwrap_or(Finding::Missing))
+        let rows = answer.map_err(Failure::problem)?;
+        Ok(rows.and_then(|mut rows| rows.found.remove(name)).unwrap_or(Finding::Missing))
     }
 
     /// Answers the question about one virtual host.
