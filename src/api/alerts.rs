@@ -106,7 +106,7 @@ pub struct BuiltInAlerts {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = BuiltInAlert::ALL.len()), extend("x-kubernetes-list-type" = "set"))]
     pub disabled: Vec<BuiltInAlert>,
-    /// Severities that differ from the default of an alert. At most 17.
+    /// Severities that differ from the default of an alert. At most 18.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = BuiltInAlert::ALL.len()), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["alert"]))]
     pub severity_overrides: Vec<SeverityOverride>,
@@ -158,6 +158,8 @@ pub enum BuiltInAlert {
     BacklogExpired,
     /// Messages are about to be deleted before they are processed.
     BacklogExpiring,
+    /// A queue is close to its length limit: what comes beyond it is dropped or refused.
+    LengthLimit,
     /// Consumers skipped messages of new partitions.
     MessagesSkipped,
     /// A transaction that does not end hides messages from consumers.
@@ -168,7 +170,7 @@ pub enum BuiltInAlert {
 
 impl BuiltInAlert {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SourceUnreadable,
         Self::Stalled,
         Self::NoConsumers,
@@ -183,6 +185,7 @@ impl BuiltInAlert {
         Self::QuotaExceeded,
         Self::BacklogExpired,
         Self::BacklogExpiring,
+        Self::LengthLimit,
         Self::MessagesSkipped,
         Self::HangingTransaction,
         Self::DeadLetters,
@@ -206,6 +209,7 @@ impl BuiltInAlert {
             Self::QuotaExceeded => "QuotaExceeded",
             Self::BacklogExpired => "BacklogExpired",
             Self::BacklogExpiring => "BacklogExpiring",
+            Self::LengthLimit => "LengthLimit",
             Self::MessagesSkipped => "MessagesSkipped",
             Self::HangingTransaction => "HangingTransaction",
             Self::DeadLetters => "DeadLetters",

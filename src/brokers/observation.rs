@@ -381,6 +381,13 @@ pub enum Note {
         /// Messages lost.
         messages: u64,
     },
+    /// Queues are close to their length limit, or have reached it: what comes beyond it is dropped or refused.
+    LengthLimit {
+        /// The first of them.
+        queues: Vec<FullQueue>,
+        /// How many there are.
+        count: u32,
+    },
     /// A transaction is open for longer than brokers allow, and consumers that read only what is committed cannot go on
     /// beyond its first record, however many they are.
     HangingTransaction {
@@ -426,6 +433,34 @@ pub enum Note {
     /// The broker does not count messages that arrive and are processed (RabbitMQ's `rates_mode = none`), so that no
     /// rate is ever known.
     MessagesNotCounted,
+}
+
+/// A queue that has nine tenths of what it takes, or more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullQueue {
+    /// Its name, which went through [`quote`].
+    pub name: String,
+    /// Messages that are ready, or the bytes of their bodies.
+    pub length: u64,
+    /// How many it takes.
+    pub limit: u64,
+    /// Both are bytes.
+    pub in_bytes: bool,
+    /// What happens beyond the limit.
+    pub overflow: Overflow,
+}
+
+/// What a broker does with messages beyond the length limit of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The oldest are dropped.
+    Drop,
+    /// The oldest become dead letters.
+    DropToDeadLetters,
+    /// New ones are refused, which only publishers with confirms learn of.
+    Refuse,
+    /// New ones are refused, and become dead letters.
+    RefuseToDeadLetters,
 }
 
 /// Why a reading is not complete: a reason for the condition, and a sentence.

@@ -16,6 +16,7 @@ mod support;
 mod admission;
 mod alerts_dead_letters;
 mod alerts_delivery;
+mod alerts_losses;
 mod alerts_prometheus;
 mod alerts_receivers;
 mod alerts_states;

@@ -85,6 +85,7 @@ pub(in crate::alerts) fn title_of_built_in(alert: BuiltInAlert) -> &'static str 
         BuiltInAlert::QuotaExceeded => "pods exceed a quota",
         BuiltInAlert::BacklogExpired => "unprocessed messages were deleted",
         BuiltInAlert::BacklogExpiring => "unprocessed messages are about to be deleted",
+        BuiltInAlert::LengthLimit => "a queue is close to its length limit",
         BuiltInAlert::MessagesSkipped => "consumers skipped messages",
         BuiltInAlert::HangingTransaction => "a transaction blocks consumers",
         BuiltInAlert::DeadLetters => "messages become dead letters",
@@ -112,6 +113,9 @@ pub(in crate::alerts) fn next_step_of_built_in(alert: BuiltInAlert) -> &'static 
         BuiltInAlert::QuotaExceeded => "raise the namespace's quota, or lower maxReplicas",
         BuiltInAlert::BacklogExpired | BuiltInAlert::BacklogExpiring => {
             "raise the retention now, then process faster: raise maxReplicas"
+        }
+        BuiltInAlert::LengthLimit => {
+            "raise the queue's length limit now, then process faster: raise maxReplicas"
         }
         BuiltInAlert::MessagesSkipped => "process the named offsets by other means while the log has them",
         BuiltInAlert::HangingTransaction => "kafka-transactions.sh find-hanging, then abort",

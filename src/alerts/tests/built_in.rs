@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::{BuiltInAlert, Severity};
 use crate::brokers::Note;
+use crate::brokers::observation::{FullQueue, Overflow};
 use crate::engine::{
     DeadLetterCount, Expiring, Finding, Hot, Limit, MissingPods, Reason, StuckCause, StuckPartition,
 };
@@ -44,6 +45,16 @@ fn break_it(alert: BuiltInAlert, world: &mut World) {
     let note = match alert {
         A::BacklogExpired => Some(Note::BacklogExpired { messages: 7 }),
         A::MessagesSkipped => Some(Note::MessagesSkipped { named: vec!["orders-0".into()], messages: 7 }),
+        A::LengthLimit => Some(Note::LengthLimit {
+            queues: vec![FullQueue {
+                name: "orders".into(),
+                length: 95,
+                limit: 100,
+                in_bytes: false,
+                overflow: Overflow::Drop,
+            }],
+            count: 1,
+        }),
         A::HangingTransaction => {
             Some(Note::HangingTransaction { topic: "orders".into(), partition: 0, offset: 7 })
         }

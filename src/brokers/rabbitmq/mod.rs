@@ -11,6 +11,7 @@ mod dead_letters;
 mod history;
 mod http;
 mod json;
+mod length_limit;
 mod link;
 mod management;
 mod pause;
