@@ -89,6 +89,7 @@
 //! 5. Passwords and keys are `secrecy` types; no reference leaves the object's namespace, and none is a file path.
 //! 6. While a drain owns a workload nobody else scales it; a temporary topic is deleted only after it is proven empty.
 //! 7. One malformed object, one dead broker or one slow receiver affects nobody else.
+//! 8. Reading changes nothing on a broker. Only a drain, and the probe of an object that asks for it, write to one.
 
 pub mod alerts;
 pub mod api;

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::AlertStatus;
 use super::lenient::{known_items, or_absent, or_default};
+use super::{AlertStatus, ProbeStatus};
 
 /// What the operator read and decided. Numbers are written again when they change by a tenth (the arrival of the oldest
 /// message: by half of its age), or to or from zero. Metrics have the exact numbers.
@@ -66,6 +66,9 @@ pub struct QueueScalerStatus {
     #[serde(default, deserialize_with = "known_items", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub dead_letters: Vec<DeadLettersStatus>,
+    /// Delay as consumers see it, which spec.probe measures. Absent: nothing is sent.
+    #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeStatus>,
     /// The current decision, also if the replicas stay.
     #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionStatus>,

@@ -97,8 +97,23 @@ pub struct Backlog {
     pub statistics_interval: Option<Duration>,
     /// Where messages go that consumers gave up on, as far as it could be read. They are no part of the backlog.
     pub dead_letters: Vec<DeadLetters>,
+    /// What delay probes measured. Absent: none is sent.
+    pub probe: Option<ProbedDelay>,
     /// What the user should know besides the number.
     pub notes: Vec<Note>,
+}
+
+/// The delay as consumers see it: how long a message that is sent now takes until they are done with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbedDelay {
+    /// Of the slowest partition or queue. Absent: nothing was measured yet, or not for long.
+    pub delay: Option<Duration>,
+    /// The probe is not processed yet: the delay is what it has waited so far.
+    pub is_lower_bound: bool,
+    /// The slowest, as topic-number or name of the queue. Present with the delay.
+    pub slowest: Option<Arc<str>>,
+    /// Why probes cannot be sent.
+    pub problem: Option<Problem>,
 }
 
 /// A topic or a queue of dead letters.

@@ -141,7 +141,7 @@ fn log(object: &QueueScaler, event: &Event) {
 }
 
 fn sample(subject: &Subject<'_>, plan: &Plan, status: &QueueScalerStatus) -> Sample {
-    let Assessment { reading, decision, dead_letters, .. } = subject.assessment;
+    let Assessment { reading, decision, dead_letters, probe, .. } = subject.assessment;
     let workload = subject.observed_target;
     let bounds = plan.scaling.bounds;
     let replicas = [
@@ -157,6 +157,7 @@ fn sample(subject: &Subject<'_>, plan: &Plan, status: &QueueScalerStatus) -> Sam
         arrival_rate: subject.assessment.arrival_rate,
         service_rate: subject.assessment.service_rate.map(|rate| rate.per_second),
         estimated_drain: subject.assessment.estimated_drain,
+        probe_delay: probe.as_ref().and_then(|probe| probe.delay).map(|delay| delay.as_secs_f64()),
         dead_letters: dead_letters.iter().filter_map(|it| it.waiting).reduce(u64::saturating_add),
         dead_letters_last_hour: dead_letters.iter().map(|it| it.last_hour).reduce(u64::saturating_add),
         dead_letters_unknown: dead_letters

@@ -11,7 +11,7 @@ use crate::brokers::Note;
 use crate::engine::{AssessedReading, Decision, ScaleEvent};
 
 use super::conditions::{ALERT_FIRING, SPEC_INVALID};
-use super::{alerts, dead_letters};
+use super::{alerts, dead_letters, probe};
 
 /// Something that users see as an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,9 @@ pub fn events(
     });
     let alerts = alerts::events(&before.alerts, &after.alerts);
     let dead_letters = dead_letters::events(&before.dead_letters, &after.dead_letters);
-    turned.chain(new_reading.into_iter().flat_map(of_reading)).chain(alerts).chain(dead_letters).collect()
+    let probe = probe::events(before.probe.as_ref(), after.probe.as_ref());
+    let found = new_reading.into_iter().flat_map(of_reading);
+    turned.chain(found).chain(alerts).chain(dead_letters).chain(probe).collect()
 }
 
 /// An event for a condition that turned. `Ready` repeats others, so that it speaks only for an invalid specification.

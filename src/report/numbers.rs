@@ -26,6 +26,9 @@ const AT_LEAST: &str = "more than ";
 /// The shortest commit interval that status keeps.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(20);
 
+/// Delays of probes below this many seconds are compared as if they were this long.
+const SHORTEST_DELAY: i64 = 20;
+
 /// Uncertainty of a service rate, in percent, below which it makes no difference.
 const LEAST_UNCERTAINTY: i32 = 3;
 
@@ -49,6 +52,7 @@ pub fn change(before: &QueueScalerStatus, after: &QueueScalerStatus) -> Change {
         || arrived_otherwise(before, after)
         || moved(interval(before), interval(after), HALF)
         || moved(uncertainty(before), uncertainty(after), HALF)
+        || moved(probe_delay(before), probe_delay(after), HALF)
         || explanations(before) != explanations(after)
         || pending(before) != pending(after)
     {
@@ -67,6 +71,12 @@ fn interval(status: &QueueScalerStatus) -> Option<i64> {
 fn uncertainty(status: &QueueScalerStatus) -> Option<i64> {
     let percent = status.service_rate.as_ref()?.uncertainty_percent?;
     Some(i64::from(percent.max(LEAST_UNCERTAINTY)))
+}
+
+/// The delay that probes measured, to compare by: below this it is that of polls and commits.
+fn probe_delay(status: &QueueScalerStatus) -> Option<i64> {
+    let seconds = status.probe.as_ref()?.delay_seconds?;
+    Some(seconds.max(SHORTEST_DELAY))
 }
 
 /// What is so, without numbers and without the times and messages of conditions.
@@ -88,6 +98,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         estimated_drain_seconds: _,
         partitions,
         dead_letters,
+        probe,
         decision,
         last_scale,
         alerts,
@@ -123,7 +134,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         partitions,
         decision,
         last_scale,
-        (alerts, conditions, dead_letters),
+        (alerts, conditions, dead_letters, probe.as_ref().map(|probe| &probe.reason)),
     )
 }
 

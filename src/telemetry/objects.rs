@@ -31,6 +31,8 @@ pub struct Sample {
     pub dead_letters_last_hour: Option<u64>,
     /// Places of them that cannot be read or do not exist. Absent: there is no place for them.
     pub dead_letters_unknown: Option<u64>,
+    /// Seconds that consumers take for a message, as probes measured it. Absent: none is sent, or it is not known.
+    pub probe_delay: Option<f64>,
     /// By kind: current, ready, desired, min, max.
     pub replicas: Vec<(&'static str, i32)>,
     /// By type: True, False or Unknown.
@@ -119,6 +121,11 @@ impl Collector for ObjectMetrics {
             "dead_letters_unknown",
             "Topics or queues of dead letters that do not exist or cannot be read, so that dead_letters lacks them",
             |sample| series(sample.dead_letters_unknown),
+        )?;
+        exposition.gauge(
+            "probe_delay_seconds",
+            "Seconds that consumers take for a message that is sent now, of the slowest partition, as spec.probe measures it",
+            |sample| series(sample.probe_delay),
         )?;
         exposition.gauge("replicas", "Replicas of the target, by kind", |sample| {
             sample

@@ -184,6 +184,16 @@ impl Consumers {
         Process::start(&self.worker, &[&["produce", "kafka"], &arguments[..]].concat())
     }
 
+    /// A consumer that is a process of this machine, which a test can freeze.
+    pub fn consumer(bootstrap: &str, topic: &str, group: &str) -> Option<Process> {
+        let Some(worker) = variable("QS_WORKER") else {
+            skipped("QS_WORKER names no program made from examples/worker");
+            return None;
+        };
+        let arguments = ["consume", "kafka", "--bootstrap", bootstrap, "--topic", topic, "--group", group];
+        Some(Process::start(&worker, &arguments))
+    }
+
     /// A database at this address that grants so many permits per second, and where it listens.
     pub fn database(&self, host: &str, rate: u32) -> (Process, String) {
         self.database_at(&format!("{host}:0"), rate)

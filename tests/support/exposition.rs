@@ -25,6 +25,7 @@ pub fn exposition() -> String {
             dead_letters: Some(1),
             dead_letters_last_hour: Some(1),
             dead_letters_unknown: Some(0),
+            probe_delay: Some(1.0),
             replicas: ["current", "ready", "desired", "min", "max"].map(|kind| (kind, 1)).to_vec(),
             conditions: condition::ALL
                 .into_iter()

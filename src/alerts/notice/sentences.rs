@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::api::BuiltInAlert;
+use crate::brokers::observation::ProbedDelay;
 use crate::engine::explain::words::{count, count_is, thousands};
 use crate::engine::{AssessedReading, Assessment, DeadLetterCount};
 use crate::plan::Measure;
@@ -16,6 +17,9 @@ pub(in crate::alerts) fn title_of_measure(measure: Measure) -> String {
         Measure::EstimatedDrainAbove(time) => format!("backlog takes longer than {} to clear", seconds(time)),
         Measure::ConsumersBelow(consumers) => format!("fewer than {}", count(consumers, "consumer")),
         Measure::AtMaxReplicas => "more than maxReplicas are needed".to_owned(),
+        Measure::ProbeDelayAbove(delay) => {
+            format!("consumers take longer than {} for a message", seconds(delay))
+        }
     }
 }
 
@@ -48,6 +52,19 @@ pub(in crate::alerts) fn of_measure(measure: Measure, assessment: &Assessment) -
             format!("{consumers}, fewer than {}; {backlog}", thousands(threshold))
         }
         Measure::AtMaxReplicas => assessment.decision.as_ref()?.message(),
+        Measure::ProbeDelayAbove(threshold) => {
+            let ProbedDelay { delay, is_lower_bound, slowest, .. } = assessment.probe.as_ref()?;
+            let place = slowest.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+            let (delay, threshold) = (seconds((*delay)?), seconds(threshold));
+            match is_lower_bound {
+                true => {
+                    format!("a probe{place} is not processed for {delay}, longer than {threshold}; {backlog}")
+                }
+                false => {
+                    format!("consumers took {delay} for a probe{place}, longer than {threshold}; {backlog}")
+                }
+            }
+        }
     })
 }
 
@@ -61,6 +78,9 @@ pub(in crate::alerts) fn next_step_of_measure(measure: Measure) -> &'static str 
         }
         Measure::ConsumersBelow(_) => {
             "look at the consumers' pods and logs: they do not run, or cannot connect"
+        }
+        Measure::ProbeDelayAbove(_) => {
+            "if the backlog is small, look at the consumers of the named partition; else raise maxReplicas"
         }
         Measure::AtMaxReplicas => {
             "raise maxReplicas (and the partitions) if the database can take it, or make the consumer faster"

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::api::{BuiltInAlert, Severity};
-use crate::brokers::Note;
 use crate::brokers::observation::{FullQueue, Overflow};
+use crate::brokers::{Note, Problem, SourceReason};
 use crate::engine::{
     DeadLetterCount, Expiring, Finding, Hot, Limit, MissingPods, Reason, StuckCause, StuckPartition,
 };

@@ -371,7 +371,7 @@ async fn a_receiver_asks_for_a_pause_and_gets_it() {
 /// An API server that has the Deployment `queuescaler`, and passes on the events that it gets.
 fn api_server() -> (OwnDeployment, mpsc::UnboundedReceiver<Value>) {
     let (got, events) = mpsc::unbounded_channel();
-    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+    let service = tower::service_fn(move |request: ::http::Request<kube::client::Body>| {
         let got = got.clone();
         async move {
             let path = request.uri().path().to_owned();
@@ -386,7 +386,7 @@ fn api_server() -> (OwnDeployment, mpsc::UnboundedReceiver<Value>) {
                 event
             };
             let answer = kube::client::Body::from(answer.to_string().into_bytes());
-            Ok::<_, std::convert::Infallible>(http::Response::new(answer))
+            Ok::<_, std::convert::Infallible>(::http::Response::new(answer))
         }
     });
     let client = kube::Client::new(service, "system");
