@@ -39,7 +39,8 @@ use super::{AlertRule, Behavior, BuiltInAlerts, Policy, Probe, QueueScalerStatus
 #[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas must not be above maxReplicas").field_path(".minReplicas"))]
 #[x_kube(validation = Rule::new("!has(self.fallback) || self.fallback.replicas <= self.maxReplicas").message("fallback.replicas must not be above maxReplicas").field_path(".fallback.replicas"))]
 #[x_kube(validation = Rule::new("!has(self.probe) || self.minReplicas >= 1").message("probe needs minReplicas of 1 or more, because its messages would start and keep replicas").field_path(".probe"))]
-#[x_kube(validation = Rule::new("!has(self.probe) || has(self.source.kafka)").message("probe needs source.kafka: queues of RabbitMQ are not probed").field_path(".probe"))]
+#[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.rabbitmq) || has(self.source.rabbitmq.queues)").message("probe needs source.rabbitmq.queues, because it writes only to queues that are named").field_path(".probe"))]
+#[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.rabbitmq) || has(self.source.rabbitmq.managementUrl)").message("probe needs source.rabbitmq.managementUrl, because AMQP does not count acknowledgements").field_path(".probe"))]
 #[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.kafka) || has(self.source.kafka.topics)").message("probe needs source.kafka.topics, because it writes only to topics that are named").field_path(".probe"))]
 #[x_kube(validation = Rule::new("has(self.probe) || !has(self.alerts) || !self.alerts.exists(rule, has(rule.probeDelayAboveSeconds))").message("probeDelayAboveSeconds needs spec.probe, which measures the delay").field_path(".alerts"))]
 #[serde(rename_all = "camelCase")]
@@ -97,7 +98,7 @@ pub struct QueueScalerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
 
-    /// Sends small messages to the topics that the workload consumes, and measures how long the consumers take for them.
+    /// Sends small messages to the topics or queues that the workload consumes, and measures how long the consumers take for them.
     /// Consumers must ignore messages with the header x-queuescaler-probe. Not with minReplicas 0. DryRun and Paused send
     /// none. Default: none is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -94,7 +94,7 @@ pub struct DeadLettersStatus {
     /// The topic or queue.
     pub name: String,
     /// Messages in it. Of a topic: those that its log still has, whether or not somebody has read them. Absent: not known,
-    /// and reason and message say why.
+    /// and reason and message show why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<i64>,
     /// Messages that came within the last hour, since the start of the operator at the earliest.

@@ -24,8 +24,17 @@ pub(super) fn validate(spec: &QueueScalerSpec, source: &mut Source) -> Result<()
             }
             kafka.interest.probe = period;
         }
-        Source::RabbitMq(_) => {
-            return Err(Invalid::new(field, "needs source.kafka: queues of RabbitMQ are not probed"));
+        Source::RabbitMq(rabbitmq) => {
+            if matches!(rabbitmq.interest.queues, NameSelector::Pattern(_)) {
+                let problem = "needs source.rabbitmq.queues, because it writes only to queues that are named";
+                return Err(Invalid::new(field, problem));
+            }
+            if rabbitmq.management_url.is_none() {
+                let problem =
+                    "needs source.rabbitmq.managementUrl, because AMQP does not count acknowledgements";
+                return Err(Invalid::new(field, problem));
+            }
+            rabbitmq.interest.probe = period;
         }
     }
     Ok(())

@@ -43,7 +43,7 @@ impl Source {
     pub fn without_probe(mut self) -> Self {
         match &mut self {
             Self::Kafka(kafka) => kafka.interest.probe = None,
-            Self::RabbitMq(_) => {}
+            Self::RabbitMq(rabbitmq) => rabbitmq.interest.probe = None,
         }
         self
     }
@@ -133,6 +133,8 @@ pub struct RabbitMqInterest {
     pub queues: NameSelector,
     /// Queues of dead letters, sorted, without repetition, besides those that are found.
     pub dead_letters: Vec<String>,
+    /// Time between two delay probes of a queue. Absent: none is sent.
+    pub probe: Option<Duration>,
 }
 
 /// SASL mechanism and the Secret with the credentials.
@@ -340,6 +342,8 @@ fn validate_rabbitmq(given: &api::RabbitMq, namespace: &str) -> Result<RabbitMqS
             vhost: given.vhost.clone(),
             queues,
             dead_letters: sorted(given.dead_letter_queues.as_deref()),
+            // plan::probe adds it.
+            probe: None,
         },
     })
 }

@@ -499,7 +499,7 @@ fn an_invalid_field_reads_as_a_sentence() {
 fn probe_of(spec: Value) -> Option<Duration> {
     match plan_of(spec).unwrap().source {
         Source::Kafka(kafka) => kafka.interest.probe,
-        Source::RabbitMq(_) => None,
+        Source::RabbitMq(rabbitmq) => rabbitmq.interest.probe,
     }
 }
 
@@ -528,6 +528,15 @@ fn a_probe_that_cannot_be_is_refused_with_the_way_out() {
     kafka.insert("topicPattern".into(), json!("o.*"));
     let problem = "needs source.kafka.topics, because it writes only to topics that are named";
     refused(pattern, "spec.probe", problem);
-    let problem = "needs source.kafka: queues of RabbitMQ are not probed";
-    refused(with(rabbitmq(), "/probe", json!({})), "spec.probe", problem);
+    let mut queues = with(rabbitmq(), "/probe", json!({}));
+    let problem = "needs source.rabbitmq.managementUrl, because AMQP does not count acknowledgements";
+    refused(queues.clone(), "spec.probe", problem);
+    let fields = queues["source"]["rabbitmq"].as_object_mut().unwrap();
+    fields.insert("managementUrl".into(), json!("http://rabbitmq:15672"));
+    assert_eq!(probe_of(queues.clone()), Some(Duration::from_secs(60)));
+    let fields = queues["source"]["rabbitmq"].as_object_mut().unwrap();
+    fields.remove("queues");
+    fields.insert("queuePattern".into(), json!("o.*"));
+    let problem = "needs source.rabbitmq.queues, because it writes only to queues that are named";
+    refused(queues, "spec.probe", problem);
 }

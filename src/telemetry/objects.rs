@@ -124,7 +124,7 @@ impl Collector for ObjectMetrics {
         )?;
         exposition.gauge(
             "probe_delay_seconds",
-            "Seconds that consumers take for a message that is sent now, of the slowest partition, as spec.probe measures it",
+            "Seconds that consumers take for a message that is sent now, of the slowest partition or queue, as spec.probe measures it",
             |sample| series(sample.probe_delay),
         )?;
         exposition.gauge("replicas", "Replicas of the target, by kind", |sample| {

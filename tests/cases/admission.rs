@@ -328,9 +328,19 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
         ),
         (
             rabbitmq(),
-            vec![("/spec/probe".into(), json!({}))],
+            vec![
+                ("/spec/probe".into(), json!({})),
+                (format!("{r}/queues"), Value::Null),
+                (format!("{r}/queuePattern"), json!("o.*")),
+            ],
             "spec.probe",
-            "queues of RabbitMQ are not probed",
+            "it writes only to queues that are named",
+        ),
+        (
+            rabbitmq(),
+            vec![("/spec/probe".into(), json!({})), (format!("{r}/managementUrl"), Value::Null)],
+            "spec.probe",
+            "AMQP does not count acknowledgements",
         ),
         (
             kafka(),

@@ -10,6 +10,7 @@ use crate::support::bench::Bench;
 use crate::support::consumers::Consumers;
 use crate::support::kafka_queue::KafkaQueue;
 use crate::support::kafka_secured::Secured;
+use crate::support::rabbitmq_admin::Broker;
 use crate::support::receivers::{Receivers, webhook};
 use crate::support::sink::Sink;
 use crate::support::spec::per_replica;
@@ -124,4 +125,50 @@ async fn a16_a_probe_is_sent_where_the_user_may_write_and_wants_it() {
     bench.until_condition("orders", "SourceObserved", "True", "Observed").await;
     bench.warned("orders", &["ProbeFailed"]).await;
     bench.is_sound(&[&secured.password[0]]).await;
+}
+
+#[tokio::test]
+async fn a17_a_probe_measures_the_delay_of_a_rabbitmq_consumer() {
+    let Some(broker) = Broker::from_env() else { return };
+    let Some(mut bench) = Bench::without_operator("a17").await else { return };
+    let vhost = broker.fresh_vhost(&bench.namespace).await;
+    vhost.declare("orders", "quorum").await;
+    vhost.declare("parked", "classic").await;
+    let Some(consumer) = Consumers::rabbitmq_consumer(&vhost, "orders") else { return };
+    let sink = Sink::start();
+    let receivers = Receivers::new(json!([webhook("oncall", &sink.url())]));
+    let operator = receivers.operator(&bench, "one", &[]);
+    bench.secret("rabbitmq", &broker.user, &broker.password).await;
+    let (host, port) = &broker.amqp;
+    let source = json!({"rabbitmq": {
+        "host": host, "amqpPort": port, "managementUrl": broker.management, "vhost": vhost.name,
+        "queues": ["orders"], "credentialsSecretRef": {"name": "rabbitmq"},
+    }});
+    bench.deployment("orders", 1).await;
+    bench.queue_scaler("orders", per_replica(100, source, fields(25))).await;
+
+    // Of a queue whose statistics are renewed every 5 s.
+    let measured = |object: &QueueScaler| delay(object).is_some_and(|it| it.1 == AgeBasis::Exact);
+    let object = bench.until_within(PATIENCE, "orders", "a measured delay", measured).await;
+    let (seconds, _) = delay(&object).unwrap();
+    assert!(seconds <= 15, "two statistics intervals and two polls: {seconds} s");
+    assert_eq!(probe(&object).unwrap().slowest.as_deref(), Some("orders"));
+
+    consumer.signal("STOP");
+    bench.until_alert("orders", "slow", AlertState::Firing, &["oncall"]).await;
+    let waits =
+        |object: &QueueScaler| delay(object).is_some_and(|it| it.0 >= 40 && it.1 == AgeBasis::AtLeast);
+    let object = bench.until_within(PATIENCE, "orders", "a delay of 40 s", waits).await;
+    assert_eq!(object.status.unwrap().backlog, Some(1), "one probe is under way in a queue");
+    assert!(operator.metric("queuescaler_probe_delay_seconds{").await >= 40.0);
+
+    consumer.signal("CONT");
+    let well = |object: &QueueScaler| delay(object).is_some_and(|it| it.0 < 20);
+    bench.until_within(PATIENCE, "orders", "a short delay", well).await;
+    bench.until_no_alert("orders", "slow").await;
+    assert_eq!(sink.until_accepted(2).await, ["firing orders", "resolved orders"]);
+    assert_eq!(vhost.numbers("parked").await["messages"], json!(0), "what is not named gets none");
+    bench.operator = Some(operator);
+    bench.is_sound(&[&broker.password]).await;
+    vhost.delete().await;
 }

@@ -30,6 +30,8 @@ impl Release {
         let release = Self { name, namespace, installed: true };
         let (repository, tag) = image.rsplit_once(':').unwrap();
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/queuescaler");
+        let images = format!("image.repository={repository},image.tag={tag},image.pullPolicy=Never");
+        let selector = format!("watchLabelSelector=installed={}", release.namespace);
         let install = [
             "install",
             &release.name,
@@ -37,9 +39,9 @@ impl Release {
             "--namespace",
             &release.namespace,
             "--set",
-            &format!("image.repository={repository},image.tag={tag},image.pullPolicy=Never"),
+            &images,
             "--set",
-            &format!("watchLabelSelector=installed={}", release.namespace),
+            &selector,
             // The definition is in the cluster already, from the tests that install nothing.
             "--take-ownership",
             "--force-conflicts",
@@ -47,7 +49,7 @@ impl Release {
             "--timeout",
             "180s",
         ];
-        helm(&[&install, arguments].concat());
+        helm(&[&install[..], arguments].concat());
         release
     }
 

@@ -80,7 +80,7 @@ pub(in crate::alerts) fn next_step_of_measure(measure: Measure) -> &'static str 
             "look at the consumers' pods and logs: they do not run, or cannot connect"
         }
         Measure::ProbeDelayAbove(_) => {
-            "if the backlog is small, look at the consumers of the named partition; else raise maxReplicas"
+            "if the backlog is small, look at the consumers of what is named; else raise maxReplicas"
         }
         Measure::AtMaxReplicas => {
             "raise maxReplicas (and the partitions) if the database can take it, or make the consumer faster"

@@ -14,13 +14,7 @@ use kafka_protocol::records::{
 
 use super::super::connection::Call;
 use super::super::wire::{Fields, Malformed};
-
-/// Header that every probe has: its id.
-pub(super) const ID: &str = "x-queuescaler-probe";
-/// Header with the time of sending, RFC 3339.
-pub(super) const SENT_AT: &str = "x-queuescaler-sent-at";
-/// The body, for consumers that parse every message as JSON before they look at its headers.
-pub(super) const BODY: &str = r#"{"queuescaler":"probe"}"#;
+use crate::brokers::probe_message::{BODY, ID, SENT_AT};
 
 /// All replicas that are in sync have to have it: what consumers can read.
 const ALL: i16 = -1;

@@ -16,6 +16,7 @@ use super::produce::{Produce, batch};
 use super::tracks::Sent;
 use crate::api::IsolationLevel;
 use crate::brokers::observation::quote;
+use crate::brokers::probe_message::new_id;
 use crate::brokers::{Problem, SourceReason};
 
 /// Batches that wait, one of each consumer group at most.
@@ -24,8 +25,6 @@ const WAITING: usize = 256;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Time for the replicas to have a record, in milliseconds.
 const REPLICATED_WITHIN: i32 = 3000;
-/// Random bytes of an id.
-const ID_BYTES: usize = 8;
 
 const INVALID_RECORD: i16 = 87;
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
@@ -102,7 +101,7 @@ async fn produce(
     let mut topics = Topics::default();
     topics.refresh(&names, cluster, poll).await?;
     let now = Timestamp::now();
-    let batch = batch(&id(), &format!("{now:.3}"), now.as_millisecond()).map_err(|error| {
+    let batch = batch(&new_id(), &format!("{now:.3}"), now.as_millisecond()).map_err(|error| {
         Problem::new(SourceReason::ResponseInvalid, format!("a probe cannot be written: {error}"))
     })?;
     let mut work: HashMap<i32, HashMap<Arc<str>, Vec<i32>>> = HashMap::new();
@@ -181,14 +180,6 @@ fn refusal(topic: &str, error: i16) -> Problem {
     }
 }
 
-/// An id that no other probe has.
-fn id() -> String {
-    let mut bytes = [0; ID_BYTES];
-    // Without randomness the header is what matters.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,10 +191,5 @@ mod tests {
         assert!(refusal("orders", INVALID_RECORD).message.contains("compacted"));
         assert_eq!(refusal("orders", 19).reason, SourceReason::BrokerUnreachable);
         assert!(refusal("orders", 6).message.starts_with("a probe for topic orders is refused: "));
-    }
-
-    #[test]
-    fn ids_differ() {
-        assert!(id() != id() && id().len() == 2 * ID_BYTES);
     }
 }
