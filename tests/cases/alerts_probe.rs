@@ -11,7 +11,7 @@ use crate::support::consumers::Consumers;
 use crate::support::kafka_queue::KafkaQueue;
 use crate::support::kafka_secured::Secured;
 use crate::support::rabbitmq_admin::Broker;
-use crate::support::receivers::{Receivers, webhook};
+use crate::support::receivers::{Receivers, alert, webhook};
 use crate::support::sink::Sink;
 use crate::support::spec::per_replica;
 
@@ -74,7 +74,8 @@ async fn a15_a_probe_measures_the_delay_of_a_real_consumer() {
     consumer.signal("CONT");
     let well = |object: &QueueScaler| delay(object).is_some_and(|it| it.0 < 15);
     bench.until_within(PATIENCE, "orders", "a short delay", well).await;
-    bench.until_no_alert("orders", "slow").await;
+    let over = |object: &QueueScaler| alert(object, "slow").is_none();
+    bench.until_within(PATIENCE, "orders", "the end of the alert", over).await;
     assert_eq!(sink.until_accepted(2).await, ["firing orders", "resolved orders"]);
     bench.operator = Some(operator);
     bench.is_sound(&[]).await;
@@ -165,7 +166,8 @@ async fn a17_a_probe_measures_the_delay_of_a_rabbitmq_consumer() {
     consumer.signal("CONT");
     let well = |object: &QueueScaler| delay(object).is_some_and(|it| it.0 < 20);
     bench.until_within(PATIENCE, "orders", "a short delay", well).await;
-    bench.until_no_alert("orders", "slow").await;
+    let over = |object: &QueueScaler| alert(object, "slow").is_none();
+    bench.until_within(PATIENCE, "orders", "the end of the alert", over).await;
     assert_eq!(sink.until_accepted(2).await, ["firing orders", "resolved orders"]);
     assert_eq!(vhost.numbers("parked").await["messages"], json!(0), "what is not named gets none");
     bench.operator = Some(operator);

@@ -30,9 +30,15 @@ const INVALID_RECORD: i16 = 87;
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 const NOT_ENOUGH_REPLICAS: [i16; 2] = [19, 20];
 
+/// A partition.
+type Place = (Arc<str>, usize);
+
+/// Where a probe is in the log, or why it is in none.
+type Offset = Result<u64, Arc<Problem>>;
+
 /// Probes of one consumer group.
 struct Batch {
-    partitions: Vec<(Arc<str>, usize)>,
+    partitions: Vec<Place>,
     answer: oneshot::Sender<Vec<Sent>>,
 }
 
@@ -49,7 +55,7 @@ impl Sender {
     }
 
     /// Has probes sent to these partitions. Absent: too many wait already, or the task is gone.
-    pub(super) fn send(&self, partitions: Vec<(Arc<str>, usize)>) -> Option<oneshot::Receiver<Vec<Sent>>> {
+    pub(super) fn send(&self, partitions: Vec<Place>) -> Option<oneshot::Receiver<Vec<Sent>>> {
         let (answer, answered) = oneshot::channel();
         match self.0.try_send(Batch { partitions, answer }) {
             Ok(()) => Some(answered),
@@ -71,7 +77,7 @@ async fn run(mut cluster: Cluster, mut batches: mpsc::Receiver<Batch>) {
     }
 }
 
-async fn send(partitions: &[(Arc<str>, usize)], cluster: &mut Cluster) -> Vec<Sent> {
+async fn send(partitions: &[Place], cluster: &mut Cluster) -> Vec<Sent> {
     let mut poll = Poll::new(Instant::now() + DEADLINE);
     let at = Instant::now();
     let offsets = match produce(partitions, cluster, &mut poll).await {
@@ -82,21 +88,19 @@ async fn send(partitions: &[(Arc<str>, usize)], cluster: &mut Cluster) -> Vec<Se
         }
     };
     cluster.finish(poll, true);
-    let sent = |((topic, partition), offset): (&(Arc<str>, usize), Result<u64, Arc<Problem>>)| Sent {
-        topic: Arc::clone(topic),
-        partition: *partition,
-        at,
-        offset,
+    let sent = |(place, offset): (&Place, Offset)| {
+        let (topic, partition) = place.clone();
+        Sent { topic, partition, at, offset }
     };
     partitions.iter().zip(offsets).map(sent).collect()
 }
 
 /// The offset of each probe, or why it has none.
 async fn produce(
-    partitions: &[(Arc<str>, usize)],
+    partitions: &[Place],
     cluster: &mut Cluster,
     poll: &mut Poll,
-) -> Result<Vec<Result<u64, Arc<Problem>>>, Problem> {
+) -> Result<Vec<Offset>, Problem> {
     let names: BTreeSet<_> = partitions.iter().map(|(topic, _)| Arc::clone(topic)).collect();
     let mut topics = Topics::default();
     topics.refresh(&names, cluster, poll).await?;
@@ -130,7 +134,7 @@ async fn produce(
             Err(problem) => _ = failed.insert(answered.node, problem),
         }
     }
-    let offset = |(topic, partition): &(Arc<str>, usize)| {
+    let offset = |(topic, partition): &Place| {
         let index = i32::try_from(*partition).unwrap_or(i32::MAX);
         match written.get(&(Arc::clone(topic), index)) {
             Some(Ok(offset)) => u64::try_from(*offset).map_err(|_| Arc::new(refusal(topic, 0))),
