@@ -100,6 +100,10 @@ pub struct RunArgs {
     /// Receivers of alerts
     #[command(flatten)]
     pub receivers: FileArgs,
+    /// Name of the operator's own Deployment, in the namespace of the lease, which gets events about alerts that could not
+    /// be delivered [default: none; they are only logged and counted]
+    #[arg(long, env = "QUEUESCALER_DEPLOYMENT", value_name = "NAME")]
+    pub deployment: Option<String>,
     /// Emergency drains
     #[command(flatten)]
     pub drains: DrainArgs,

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`api`] | what users write and read: types, schema, admission rules | no |
 //! | [`plan`] | from a raw specification to a checked plan; the only reader of raw specifications | no |
-//! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, TLS, refused addresses | yes, but `observation` and `kafka::backlog` |
+//! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, TLS, refused addresses; sends the probes of objects that ask for them | yes, but `observation` and `kafka::backlog` |
 //! | [`engine`] | from a reading to an assessment: `learn`, `diagnose`, `size`, `limit` (the gates, which hold replicas back); see its own page | no |
 //! | [`simulation`] | a model of a queue and its consumers, to try the engine on without any; nothing of the operator uses it | no, but its [`command`](simulation::command)s |
 //! | [`workload`] | a workload as Kubernetes shows it | no |
@@ -89,6 +89,7 @@
 //! 5. Passwords and keys are `secrecy` types; no reference leaves the object's namespace, and none is a file path.
 //! 6. While a drain owns a workload nobody else scales it; a temporary topic is deleted only after it is proven empty.
 //! 7. One malformed object, one dead broker or one slow receiver affects nobody else.
+//! 8. Reading changes nothing on a broker. Only a drain, and the probe of an object that asks for it, write to one.
 
 pub mod alerts;
 pub mod api;

@@ -21,6 +21,7 @@ use crate::cluster::client::{self, Clients};
 use crate::cluster::drains as cluster_drains;
 use crate::cluster::events::Events;
 use crate::cluster::lease::{self, Election};
+use crate::cluster::own_deployment::OwnDeployment;
 use crate::cluster::scope::Scope;
 use crate::cluster::secrets::SecretCache;
 use crate::cluster::watches::Watches;
@@ -55,6 +56,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         allow_addresses,
         status_writes_per_second,
         receivers,
+        deployment,
         drains,
         budget,
     } = args;
@@ -81,6 +83,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let Clients { main: client, short, lease } =
         client::connect(config).context("cannot make a client for the API server")?;
     let identity = identity.unwrap_or_else(own_name);
+    let own_namespace = namespace.clone();
     let election = Election {
         namespace,
         name: lease_name,
@@ -111,7 +114,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         Arc::clone(&metrics),
         scales.clone(),
     );
-    let notifier = Notifier::start(receivers, addresses.clone(), leadership.clone(), Arc::clone(&metrics));
+    let own = deployment
+        .filter(|name| !name.is_empty())
+        .map(|name| OwnDeployment::new(short.clone(), events.clone(), own_namespace, name));
+    let notifier =
+        Notifier::start(receivers, addresses.clone(), leadership.clone(), Arc::clone(&metrics), own);
     let drains_are_defined = !drains.enabled || cluster_drains::are_defined(&client).await;
     if !drains_are_defined {
         tracing::warn!(

@@ -44,7 +44,7 @@ fn variants(path: &str, name: &str) -> Words {
 
 /// Words of code in the literals of a source file.
 fn literals(path: &str) -> Words {
-    let others = words(&["True", "False", "Unknown", "Observe", "Decide", "Scale", "Alert"]);
+    let others = words(&["True", "False", "Unknown", "Observe", "Decide", "Scale", "Alert", "Probe"]);
     &found(r#""([A-Z][a-z]+[A-Za-z]*)""#, &source(path)) - &others
 }
 
@@ -144,6 +144,8 @@ fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
     // Those that repeat a condition's reason are not listed once more.
     let mut events = literals("src/report/events.rs");
     events.extend(literals("src/report/alerts.rs"));
+    events.extend(literals("src/report/dead_letters.rs"));
+    events.extend(literals("src/report/probe.rs"));
     events.extend(literals("src/controllers/act.rs"));
     assert_same(&events, &rows(section(&page, "## Events")), "the events");
 }
@@ -214,6 +216,7 @@ fn every_alert_of_a_queue_scaler_is_explained_with_its_severity_and_time_and_no_
         Measure::EstimatedDrainAbove(Duration::ZERO),
         Measure::ConsumersBelow(0),
         Measure::AtMaxReplicas,
+        Measure::ProbeDelayAbove(Duration::ZERO),
     ];
     let rules = found(r"(?m)^### (\w+)$", section(&page, "## Rules"));
     assert_same(&words(&measures.map(Measure::field)), &rules, "the rules of docs/alerts.md");

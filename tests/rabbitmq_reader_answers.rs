@@ -7,11 +7,12 @@ mod fake_amqp;
 #[path = "support/fake_management.rs"]
 mod fake_management;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fake_management::{access, queue, queues, read, reader, watched};
 use queuescaler::brokers::{Reading, SourceReason};
-use queuescaler::plan::{NamePattern, NameSelector};
+use queuescaler::plan::{NamePattern, NameSelector, RabbitMqInterest};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use wiremock::matchers::{any, path, path_regex, query_param, query_param_is_missing};
@@ -255,13 +256,35 @@ async fn dead_letters_cost_few_requests_and_fail_nothing() {
         let (mut reader, mut watched) = (reader(&server.uri()), queues(&["orders"]));
         for _ in 0..10 {
             let Ok(Reading::Known(backlog)) = read(&mut reader, &mut watched).await else { panic!() };
+            let found = backlog.dead_letters.iter();
             let found: Vec<_> =
-                backlog.dead_letters.iter().map(|it| (it.name.to_string(), it.waiting)).collect();
+                found.map(|it| (it.name.to_string(), it.counts.as_ref().unwrap().waiting)).collect();
             let expected: Vec<_> =
                 expected.iter().map(|(name, waiting)| ((*name).to_owned(), *waiting)).collect();
             assert_eq!((found, backlog.messages), (expected, 3), "{exchange}");
         }
         assert_eq!(asked(&server, "/bindings/source").await, 1, "{exchange}");
         assert_eq!(asked(&server, "orders.dead").await, expected.len(), "{exchange}");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_queue_that_is_missing_or_closed_is_not_empty() {
+    let missing = ResponseTemplate::new(404).set_body_json(json!({"error": "Object Not Found"}));
+    let closed = ResponseTemplate::new(403).set_body_json(json!({"error": "not_authorized"}));
+    for (answer, reason) in
+        [(missing, SourceReason::QueueNotFound), (closed, SourceReason::AuthorizationFailed)]
+    {
+        let server = MockServer::start().await;
+        let at = |end: &str| path_regex(format!("{end}$"));
+        let orders = ResponseTemplate::new(200).set_body_json(queue("/", "orders", 3));
+        Mock::given(at("/queues/%2F/orders")).respond_with(orders).mount(&server).await;
+        Mock::given(at("/queues/%2F/daed")).respond_with(answer).mount(&server).await;
+        let (mut reader, mut watched) = (reader(&server.uri()), queues(&["orders"]));
+        let interest = RabbitMqInterest { dead_letters: vec!["daed".into()], ..(*watched.interest).clone() };
+        watched.interest = Arc::new(interest);
+        let Ok(Reading::Known(backlog)) = read(&mut reader, &mut watched).await else { panic!() };
+        assert_eq!((backlog.messages, backlog.dead_letters.len()), (3, 1));
+        assert_eq!(backlog.dead_letters[0].counts.as_ref().unwrap_err().reason, reason);
     }
 }

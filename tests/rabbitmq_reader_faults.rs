@@ -63,7 +63,7 @@ fn queues(names: &[&str]) -> Watched<RabbitMqInterest, Memory> {
 }
 
 fn watched(queues: NameSelector) -> Watched<RabbitMqInterest, Memory> {
-    let interest = RabbitMqInterest { vhost: "/".into(), queues, dead_letters: Vec::new() };
+    let interest = RabbitMqInterest { vhost: "/".into(), queues, dead_letters: Vec::new(), probe: None };
     Watched { interest: Arc::new(interest), memory: Memory::default() }
 }
 

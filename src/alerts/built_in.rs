@@ -24,7 +24,9 @@ pub fn defaults(alert: BuiltInAlert) -> (Severity, Duration) {
     use BuiltInAlert::*;
     let (severity, seconds) = match alert {
         Stalled | NoConsumers => (Severity::Critical, 60),
-        BacklogExpired | BacklogExpiring | MessagesSkipped | HangingTransaction => (Severity::Critical, 0),
+        BacklogExpired | BacklogExpiring | LengthLimit | MessagesSkipped | HangingTransaction => {
+            (Severity::Critical, 0)
+        }
         DeadLetters => (Severity::Warning, 0),
         QuotaExceeded => (Severity::Warning, 60),
         PoisonMessage | PodStuck => (Severity::Warning, 120),
@@ -55,6 +57,7 @@ pub(super) fn level(alert: BuiltInAlert, plan: &ScalingPlan, subject: &Subject<'
         PodsNotReady => pods(subject, |reason| reason != QuotaExceeded.name()),
         QuotaExceeded => pods(subject, |reason| reason == QuotaExceeded.name()),
         BacklogExpired => backlog(subject, |note| matches!(note, Note::BacklogExpired { .. })),
+        LengthLimit => backlog(subject, |note| matches!(note, Note::LengthLimit { .. })),
         MessagesSkipped => backlog(subject, |note| matches!(note, Note::MessagesSkipped { .. })),
         HangingTransaction => backlog(subject, |note| matches!(note, Note::HangingTransaction { .. })),
         DeadLetters => dead_letters(subject, now),
@@ -74,7 +77,7 @@ pub(super) fn sentence(alert: BuiltInAlert, subject: &Subject<'_>) -> Option<Str
         PartitionBound => decision.as_ref().map(|decision| decision.message()),
         TargetNotScalable => subject.target.err().map(|problem| problem.message.clone()),
         PodsNotReady | QuotaExceeded => subject.pod_trouble().map(|(_, message)| message),
-        BacklogExpired | BacklogExpiring | MessagesSkipped | HangingTransaction => {
+        BacklogExpired | BacklogExpiring | LengthLimit | MessagesSkipped | HangingTransaction => {
             let found = subject.losses().into_iter();
             found.filter(|(reason, _)| *reason == alert.name()).map(|(_, message)| message).next()
         }
@@ -149,8 +152,9 @@ fn dead_letters(subject: &Subject<'_>, now: Timestamp) -> Level {
     let is_recent =
         |at: Timestamp| Duration::try_from(now.duration_since(at)).is_ok_and(|ago| ago < HOUR) || at > now;
     let recent = found.iter().filter_map(|it| it.last_arrival).any(is_recent);
+    let is_known = of_backlog(subject).is_some() && found.iter().all(|it| it.problem.is_none());
     // What was last known of them holds for the hour; that none came does not.
-    if recent || of_backlog(subject).is_some() { Level::of(recent) } else { Level::Unknown }
+    if recent || is_known { Level::of(recent) } else { Level::Unknown }
 }
 
 fn of_backlog<'a>(subject: &Subject<'a>) -> Option<&'a AssessedReading> {

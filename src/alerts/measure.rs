@@ -31,6 +31,7 @@ pub(super) fn level(measure: Measure, assessment: &Assessment) -> Level {
             None => Level::Unknown,
         },
         Measure::AtMaxReplicas => assessment.decision.as_ref().map_or(Level::Unknown, at_max),
+        Measure::ProbeDelayAbove(threshold) => probe(threshold, reading, assessment),
     }
 }
 
@@ -72,6 +73,15 @@ fn age(threshold: Duration, reading: &AssessedReading, assessment: &Assessment) 
             if age.basis == AgeBasis::AtLeast { level.of_lower_bound() } else { level }
         }
     }
+}
+
+/// A delay that is a lower bound shows that it is too long, and not that it is back.
+fn probe(threshold: Duration, reading: &AssessedReading, assessment: &Assessment) -> Level {
+    let Some((probe, delay)) = assessment.probe.as_ref().and_then(|probe| Some((probe, probe.delay?))) else {
+        return Level::Unknown;
+    };
+    let level = above_seconds(delay.as_secs_f64(), threshold);
+    if probe.is_lower_bound || !is_complete(reading) { level.of_lower_bound() } else { level }
 }
 
 /// Whether more than `maxReplicas` are needed.

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::rules::exactly_one_of;
 
 /// The fields of a rule of which exactly one is set: what it measures.
-pub(crate) const MEASURES: [&str; 5] = [
+pub(crate) const MEASURES: [&str; 6] = [
     "backlogAbove",
     "oldestMessageAgeAboveSeconds",
     "estimatedDrainAboveSeconds",
     "consumersBelow",
     "atMaxReplicas",
+    "probeDelayAboveSeconds",
 ];
 
 /// One alert rule: a measure with its threshold, how long it must last, and who is notified.
@@ -46,6 +47,11 @@ pub struct AlertRule {
     /// More than maxReplicas are needed. Written as {}. A rule has exactly one measure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_max_replicas: Option<AtMaxReplicas>,
+    /// The probe (spec.probe, which it needs) measures a longer delay than this, in seconds: consumers take longer for a
+    /// message that is sent now. 1 to 2592000. Over after it is at most 90 % of it. A rule has exactly one measure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub probe_delay_above_seconds: Option<i32>,
     /// Seconds that the measure must last before the alert fires. 0 to 86400. The alert is resolved after the measure was
     /// back for the same time, at least 60 and at most 600 s. Default 60.
     #[serde(default = "sixty")]
@@ -106,7 +112,7 @@ pub struct BuiltInAlerts {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = BuiltInAlert::ALL.len()), extend("x-kubernetes-list-type" = "set"))]
     pub disabled: Vec<BuiltInAlert>,
-    /// Severities that differ from the default of an alert. At most 17.
+    /// Severities that differ from the default of an alert. At most 18.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = BuiltInAlert::ALL.len()), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["alert"]))]
     pub severity_overrides: Vec<SeverityOverride>,
@@ -158,6 +164,8 @@ pub enum BuiltInAlert {
     BacklogExpired,
     /// Messages are about to be deleted before they are processed.
     BacklogExpiring,
+    /// A queue is close to its length limit: what comes beyond it is dropped or refused.
+    LengthLimit,
     /// Consumers skipped messages of new partitions.
     MessagesSkipped,
     /// A transaction that does not end hides messages from consumers.
@@ -168,7 +176,7 @@ pub enum BuiltInAlert {
 
 impl BuiltInAlert {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SourceUnreadable,
         Self::Stalled,
         Self::NoConsumers,
@@ -183,6 +191,7 @@ impl BuiltInAlert {
         Self::QuotaExceeded,
         Self::BacklogExpired,
         Self::BacklogExpiring,
+        Self::LengthLimit,
         Self::MessagesSkipped,
         Self::HangingTransaction,
         Self::DeadLetters,
@@ -206,6 +215,7 @@ impl BuiltInAlert {
             Self::QuotaExceeded => "QuotaExceeded",
             Self::BacklogExpired => "BacklogExpired",
             Self::BacklogExpiring => "BacklogExpiring",
+            Self::LengthLimit => "LengthLimit",
             Self::MessagesSkipped => "MessagesSkipped",
             Self::HangingTransaction => "HangingTransaction",
             Self::DeadLetters => "DeadLetters",

@@ -13,6 +13,7 @@ pub mod definition;
 pub mod drain_status;
 mod lenient;
 pub mod policy;
+pub mod probe;
 pub mod queue_drain;
 pub mod queue_scaler;
 pub(crate) mod rules;
@@ -26,6 +27,7 @@ pub use alerts::{
 pub use behavior::{Behavior, Ratio, ScalingPolicy, ScalingPolicyType, ScalingRules, SelectPolicy};
 pub use drain_status::{DrainState, DrainStep, QueueDrainStatus};
 pub use policy::{BacklogPerReplica, DrainTime, Policy, ServiceRateHint, StepRule, Steps};
+pub use probe::{Probe, ProbeStatus};
 pub use queue_drain::{DesiredState, QueueDrain, QueueDrainSpec};
 pub use queue_scaler::{Fallback, Mode, QueueScaler, QueueScalerSpec, ScaleTargetRef};
 pub use source::{

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AlertRule, Behavior, BuiltInAlerts, Policy, QueueScalerStatus, Source};
+use super::{AlertRule, Behavior, BuiltInAlerts, Policy, Probe, QueueScalerStatus, Source};
 
 /// Scales one consumer workload by the backlog of the queue that it reads.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -38,6 +38,11 @@ use super::{AlertRule, Behavior, BuiltInAlerts, Policy, QueueScalerStatus, Sourc
 )]
 #[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas must not be above maxReplicas").field_path(".minReplicas"))]
 #[x_kube(validation = Rule::new("!has(self.fallback) || self.fallback.replicas <= self.maxReplicas").message("fallback.replicas must not be above maxReplicas").field_path(".fallback.replicas"))]
+#[x_kube(validation = Rule::new("!has(self.probe) || self.minReplicas >= 1").message("probe needs minReplicas of 1 or more, because its messages would start and keep replicas").field_path(".probe"))]
+#[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.rabbitmq) || has(self.source.rabbitmq.queues)").message("probe needs source.rabbitmq.queues, because it writes only to queues that are named").field_path(".probe"))]
+#[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.rabbitmq) || has(self.source.rabbitmq.managementUrl)").message("probe needs source.rabbitmq.managementUrl, because AMQP does not count acknowledgements").field_path(".probe"))]
+#[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.kafka) || has(self.source.kafka.topics)").message("probe needs source.kafka.topics, because it writes only to topics that are named").field_path(".probe"))]
+#[x_kube(validation = Rule::new("has(self.probe) || !has(self.alerts) || !self.alerts.exists(rule, has(rule.probeDelayAboveSeconds))").message("probeDelayAboveSeconds needs spec.probe, which measures the delay").field_path(".alerts"))]
 #[serde(rename_all = "camelCase")]
 pub struct QueueScalerSpec {
     /// The workload to scale, in the same namespace: a Deployment, a StatefulSet, or any other resource with
@@ -92,6 +97,12 @@ pub struct QueueScalerSpec {
     /// Replicas while the backlog cannot be read for several polls. Default: none; the replicas stay as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+
+    /// Sends small messages to the topics or queues that the workload consumes, and measures how long the consumers take for them.
+    /// Consumers must ignore messages with the header x-queuescaler-probe. Not with minReplicas 0. DryRun and Paused send
+    /// none. Default: none is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
 
     /// Alert rules about the backlog, its age, the time to clear it, the consumers and the maximum. At most 16. The built-in
     /// alerts about the health of source, consumers and workload need no rule.

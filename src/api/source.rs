@@ -52,7 +52,7 @@ pub struct Kafka {
     pub topic_exclude_pattern: Option<String>,
     /// Topics that consumers, or Kafka Connect or Streams, send messages to that they cannot process: how many there are
     /// and how many come is reported, and the built-in alert DeadLetters fires when some come. They are never consumed, and
-    /// are no part of the backlog. A topic that does not exist yet has none. At most 16. Default: none.
+    /// are no part of the backlog. A topic that does not exist is reported (DeadLettersUnknown). At most 16. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 249), regex(pattern = r"^[A-Za-z0-9._-]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub dead_letter_topics: Option<Vec<String>>,
@@ -160,7 +160,8 @@ pub struct RabbitMq {
     pub queue_exclude_pattern: Option<String>,
     /// Queues of dead letters, besides those that the dead-letter exchanges of the queues lead to, which are found: how many
     /// messages there are and how many come is reported, and the built-in alert DeadLetters fires when some come. They are
-    /// never consumed, and are no part of the backlog. Needs managementUrl. At most 16. Default: those that are found.
+    /// never consumed, and are no part of the backlog. A queue that does not exist is reported (DeadLettersUnknown). Needs
+    /// managementUrl. At most 16. Default: those that are found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 255)), extend("x-kubernetes-list-type" = "set"))]
     pub dead_letter_queues: Option<Vec<String>>,

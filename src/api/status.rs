@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::AlertStatus;
 use super::lenient::{known_items, or_absent, or_default};
+use super::{AlertStatus, ProbeStatus};
 
 /// What the operator read and decided. Numbers are written again when they change by a tenth (the arrival of the oldest
 /// message: by half of its age), or to or from zero. Metrics have the exact numbers.
@@ -66,6 +66,9 @@ pub struct QueueScalerStatus {
     #[serde(default, deserialize_with = "known_items", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub dead_letters: Vec<DeadLettersStatus>,
+    /// Delay as consumers see it, which spec.probe measures. Absent: nothing is sent.
+    #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeStatus>,
     /// The current decision, also if the replicas stay.
     #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionStatus>,
@@ -90,17 +93,24 @@ pub struct QueueScalerStatus {
 pub struct DeadLettersStatus {
     /// The topic or queue.
     pub name: String,
-    /// Messages in it. Of a topic: those that its log still has, whether or not somebody has read them. 0: also where it
-    /// does not exist.
-    pub messages: i64,
+    /// Messages in it. Of a topic: those that its log still has, whether or not somebody has read them. Absent: not known,
+    /// and reason and message show why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<i64>,
     /// Messages that came within the last hour, since the start of the operator at the earliest.
     pub last_hour: i64,
-    /// Since when messages wait in it, or were first seen to. Absent: none does.
+    /// Since when messages wait in it, or were first seen to. Absent: none does, or it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// When one last came. Absent: none was seen to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_arrival: Option<Time>,
+    /// Why the number of messages is not known, as one CamelCase word: a reason of the condition SourceObserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same as a sentence, with what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// The workload, as last read.

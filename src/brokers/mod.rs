@@ -11,6 +11,7 @@ pub(crate) mod guarded;
 pub mod kafka;
 pub mod names;
 pub mod observation;
+mod probe_message;
 pub mod rabbitmq;
 pub mod reader;
 mod session;

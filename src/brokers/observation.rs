@@ -97,15 +97,37 @@ pub struct Backlog {
     pub statistics_interval: Option<Duration>,
     /// Where messages go that consumers gave up on, as far as it could be read. They are no part of the backlog.
     pub dead_letters: Vec<DeadLetters>,
+    /// What delay probes measured. Absent: none is sent.
+    pub probe: Option<ProbedDelay>,
     /// What the user should know besides the number.
     pub notes: Vec<Note>,
 }
 
-/// A topic or a queue of dead letters. One that does not exist has none.
+/// The delay as consumers see it: how long a message that is sent now takes until they are done with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbedDelay {
+    /// Of the slowest partition or queue. Absent: nothing was measured yet, or not for long.
+    pub delay: Option<Duration>,
+    /// The probe is not processed yet: the delay is what it has waited so far.
+    pub is_lower_bound: bool,
+    /// The slowest, as topic-number or name of the queue. Present with the delay.
+    pub slowest: Option<Arc<str>>,
+    /// Why probes cannot be sent.
+    pub problem: Option<Problem>,
+}
+
+/// A topic or a queue of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetters {
     /// Its name, which went through [`quote`].
     pub name: Arc<str>,
+    /// Its numbers, or why they are not known: that it does not exist is no zero, because its name can be wrong.
+    pub counts: Result<DeadLetterCounts, Problem>,
+}
+
+/// The numbers of a topic or a queue of dead letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterCounts {
     /// Messages in it: of a topic, those that its log still has.
     pub waiting: u64,
     /// A counter that grows by one with every message that arrives. Absent where the broker does not report it. Only its
@@ -374,6 +396,13 @@ pub enum Note {
         /// Messages lost.
         messages: u64,
     },
+    /// Queues are close to their length limit, or have reached it: what comes beyond it is dropped or refused.
+    LengthLimit {
+        /// The first of them.
+        queues: Vec<FullQueue>,
+        /// How many there are.
+        count: u32,
+    },
     /// A transaction is open for longer than brokers allow, and consumers that read only what is committed cannot go on
     /// beyond its first record, however many they are.
     HangingTransaction {
@@ -419,6 +448,34 @@ pub enum Note {
     /// The broker does not count messages that arrive and are processed (RabbitMQ's `rates_mode = none`), so that no
     /// rate is ever known.
     MessagesNotCounted,
+}
+
+/// A queue that has nine tenths of what it takes, or more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullQueue {
+    /// Its name, which went through [`quote`].
+    pub name: String,
+    /// Messages that are ready, or the bytes of their bodies.
+    pub length: u64,
+    /// How many it takes.
+    pub limit: u64,
+    /// Both are bytes.
+    pub in_bytes: bool,
+    /// What happens beyond the limit.
+    pub overflow: Overflow,
+}
+
+/// What a broker does with messages beyond the length limit of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The oldest are dropped.
+    Drop,
+    /// The oldest become dead letters.
+    DropToDeadLetters,
+    /// New ones are refused, which only publishers with confirms learn of.
+    Refuse,
+    /// New ones are refused, and become dead letters.
+    RefuseToDeadLetters,
 }
 
 /// Why a reading is not complete: a reason for the condition, and a sentence.
@@ -485,6 +542,14 @@ pub enum SourceReason {
     CredentialsUnavailable,
     /// The broker reports more than the administrator lets the operator read.
     BudgetExceeded,
+}
+
+impl SourceReason {
+    /// The thing that is read does not exist.
+    #[must_use]
+    pub fn is_absence(self) -> bool {
+        matches!(self, Self::TopicNotFound | Self::QueueNotFound | Self::VhostNotFound)
+    }
 }
 
 impl fmt::Display for SourceReason {

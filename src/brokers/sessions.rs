@@ -200,6 +200,7 @@ mod tests {
             vhost: "/".into(),
             queues: NameSelector::Names(vec!["orders".into()]),
             dead_letters: Vec::new(),
+            probe: None,
         };
         let subscribe = |wake| {
             let period = Duration::from_secs(5);

@@ -8,6 +8,7 @@ mod deadline;
 pub mod drains;
 pub mod events;
 pub mod lease;
+pub mod own_deployment;
 pub mod scale;
 pub mod scope;
 mod secret_cache;

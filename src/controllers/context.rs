@@ -221,6 +221,7 @@ mod tests {
                 AddressPolicy::default(),
                 leadership.clone(),
                 Arc::clone(&metrics),
+                None,
             ),
             scales: ScalesInFlight::default(),
             leadership,

@@ -56,8 +56,13 @@ pub(super) async fn reconcile(
     let (sessions, wake) = (&context.shared.sessions, context.waker(key));
     let period = plan.scaling.poll_period;
     let recalled = report::recalled(&memory.status);
-    let observation =
-        memory.watching.observe(&plan.source, period, &secrets, sessions, &wake, recalled).await;
+    let draining = target::drained_by(key, context);
+    // A drain copies and counts the messages of the source: none is added.
+    let source = match &draining {
+        Some(_) => &plan.source.clone().without_probe(),
+        None => &plan.source,
+    };
+    let observation = memory.watching.observe(source, period, &secrets, sessions, &wake, recalled).await;
     let observation = observation.as_deref();
 
     let found = target::find(object, &plan, memory, context).await;
@@ -87,7 +92,6 @@ pub(super) async fn reconcile(
     }
     // Everything else that is wrong comes first.
     let problem = problem.or_else(|| target::conflicting_writer(memory, context));
-    let draining = target::drained_by(key, context);
     let subject = Subject {
         draining: draining.as_deref(),
         generation: object.metadata.generation,

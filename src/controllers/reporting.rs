@@ -141,7 +141,7 @@ fn log(object: &QueueScaler, event: &Event) {
 }
 
 fn sample(subject: &Subject<'_>, plan: &Plan, status: &QueueScalerStatus) -> Sample {
-    let Assessment { reading, decision, .. } = subject.assessment;
+    let Assessment { reading, decision, dead_letters, probe, .. } = subject.assessment;
     let workload = subject.observed_target;
     let bounds = plan.scaling.bounds;
     let replicas = [
@@ -157,12 +157,13 @@ fn sample(subject: &Subject<'_>, plan: &Plan, status: &QueueScalerStatus) -> Sam
         arrival_rate: subject.assessment.arrival_rate,
         service_rate: subject.assessment.service_rate.map(|rate| rate.per_second),
         estimated_drain: subject.assessment.estimated_drain,
-        dead_letters: subject
-            .assessment
-            .dead_letters
+        probe_delay: probe.as_ref().and_then(|probe| probe.delay).map(|delay| delay.as_secs_f64()),
+        dead_letters: dead_letters.iter().filter_map(|it| it.waiting).reduce(u64::saturating_add),
+        dead_letters_last_hour: dead_letters.iter().map(|it| it.last_hour).reduce(u64::saturating_add),
+        dead_letters_unknown: dead_letters
             .iter()
-            .map(|it| (it.waiting, it.last_hour))
-            .reduce(|a, b| (a.0.saturating_add(b.0), a.1.saturating_add(b.1))),
+            .map(|it| u64::from(it.problem.is_some()))
+            .reduce(u64::saturating_add),
         replicas: replicas.into_iter().filter_map(|(kind, count)| Some((kind, count?))).collect(),
         conditions: series(status),
         quality: match reading.as_ref().map(AssessedReading::quality) {

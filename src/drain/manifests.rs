@@ -460,6 +460,7 @@ mod tests {
                 isolation: IsolationLevel::ReadUncommitted,
                 offset_reset: OffsetReset::Latest,
                 dead_letters: Vec::new(),
+                probe: None,
             },
         }
     }

@@ -10,7 +10,7 @@ use super::learn::{Age, DeadLetterCount, Saturated, ServiceRate};
 use super::size::drain_time::estimated_drain;
 use super::{Decision, State, Target};
 use crate::api::status::Quality;
-use crate::brokers::observation::{Backlog, Note, Observation, Problem};
+use crate::brokers::observation::{Backlog, Note, Observation, ProbedDelay, Problem};
 use crate::plan::ScalingPlan;
 
 /// Everything that one reconcile found out, as a plain value.
@@ -38,6 +38,8 @@ pub struct Assessment {
     pub missing_pods: Option<MissingPods>,
     /// Dead letters, by topic or queue.
     pub dead_letters: Vec<DeadLetterCount>,
+    /// What delay probes measured. Absent: none is sent, or the backlog is not known.
+    pub probe: Option<ProbedDelay>,
     /// Messages that the broker will delete before they are processed.
     pub expiring: Option<Expiring>,
     /// What to do with the target. Absent: the target is not there, or not for the operator to scale.
@@ -115,6 +117,7 @@ impl Assessment {
             consumers_are_new: state.knows_consumers_briefly(),
             missing_pods: state.missing_pods(),
             dead_letters: state.dead_letters.counts(now),
+            probe: backlog.and_then(|backlog| backlog.probe.clone()),
             expiring: backlog.and_then(|backlog| diagnose::expiring(&state.rates, backlog, estimated_drain)),
             decision,
         }

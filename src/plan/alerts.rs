@@ -60,19 +60,22 @@ pub enum Measure {
     ConsumersBelow(u32),
     /// More than `maxReplicas` are needed.
     AtMaxReplicas,
+    /// The probe measures a longer delay than this, 1 s or more.
+    ProbeDelayAbove(Duration),
 }
 
 impl Measure {
     /// The field that asks for it.
     #[must_use]
     pub fn field(self) -> &'static str {
-        let [backlog, age, drain, consumers, at_max] = MEASURES;
+        let [backlog, age, drain, consumers, at_max, probe] = MEASURES;
         match self {
             Self::BacklogAbove(_) => backlog,
             Self::OldestMessageAgeAbove(_) => age,
             Self::EstimatedDrainAbove(_) => drain,
             Self::ConsumersBelow(_) => consumers,
             Self::AtMaxReplicas => at_max,
+            Self::ProbeDelayAbove(_) => probe,
         }
     }
 }
@@ -87,6 +90,10 @@ pub(super) fn validate(spec: &QueueScalerSpec) -> Result<AlertPlan, Invalid> {
         if rules.iter().any(|other| other.name == rule.name) {
             let problem = format!("is {} a second time, each rule needs a name of its own", rule.name);
             return Err(Invalid::new(format!("spec.alerts[{index}].name"), problem));
+        }
+        if matches!(rule.measure, Measure::ProbeDelayAbove(_)) && spec.probe.is_none() {
+            let problem = "needs spec.probe, which measures the delay";
+            return Err(Invalid::new(format!("spec.alerts[{index}].{}", rule.measure.field()), problem));
         }
         rules.push(rule);
     }
@@ -109,6 +116,7 @@ fn rule(index: usize, given: &api::AlertRule) -> Result<AlertRule, Invalid> {
         estimated_drain_above_seconds,
         consumers_below,
         at_max_replicas,
+        probe_delay_above_seconds,
         for_seconds,
         severity,
         receivers,
@@ -118,7 +126,7 @@ fn rule(index: usize, given: &api::AlertRule) -> Result<AlertRule, Invalid> {
     if name.is_empty() || !name.chars().all(is_name) {
         return Err(Invalid::new(field(".name"), "must be lower-case letters, digits and dashes"));
     }
-    let [backlog, age, drain, consumers, at_max] = MEASURES;
+    let [backlog, age, drain, consumers, at_max, probe] = MEASURES;
     let time = |given: &Option<i32>, name: &str| {
         given.map(|given| seconds(given, LONGEST, &field(&format!(".{name}"))))
     };
@@ -144,6 +152,7 @@ fn rule(index: usize, given: &api::AlertRule) -> Result<AlertRule, Invalid> {
             ),
             (consumers, fewest.map(|given| given.map(Measure::ConsumersBelow))),
             (at_max, at_max_replicas.map(|_| Ok(Measure::AtMaxReplicas))),
+            (probe, time(probe_delay_above_seconds, probe).map(|given| given.map(Measure::ProbeDelayAbove))),
         ],
     )?;
     Ok(AlertRule {

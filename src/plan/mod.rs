@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod alerts;
+mod probe;
 mod scaling;
 mod source;
 #[cfg(test)]
@@ -61,7 +62,8 @@ impl Invalid {
 /// # Errors
 /// The first field that cannot be used.
 pub fn validate(object: &QueueScaler, namespace: &str) -> Result<Plan, Invalid> {
-    let source = source::validate(&object.spec.source, namespace)?;
+    let mut source = source::validate(&object.spec.source, namespace)?;
+    probe::validate(&object.spec, &mut source)?;
     let scaling = scaling::validate(&object.spec, &source)?;
     let alerts = alerts::validate(&object.spec)?;
     Ok(Plan { target: object.spec.scale_target_ref.clone(), source, scaling, alerts })

@@ -38,6 +38,16 @@ impl Source {
         }
     }
 
+    /// The same, to which nothing is sent.
+    #[must_use]
+    pub fn without_probe(mut self) -> Self {
+        match &mut self {
+            Self::Kafka(kafka) => kafka.interest.probe = None,
+            Self::RabbitMq(rabbitmq) => rabbitmq.interest.probe = None,
+        }
+        self
+    }
+
     /// How consumers share the messages unless a reading shows otherwise (Kafka's share groups).
     #[must_use]
     pub fn sharing(&self) -> Sharing {
@@ -93,6 +103,8 @@ pub struct KafkaInterest {
     pub offset_reset: OffsetReset,
     /// Topics of dead letters, sorted, without repetition.
     pub dead_letters: Vec<String>,
+    /// Time between two delay probes of a partition. Absent: none is sent.
+    pub probe: Option<Duration>,
 }
 
 /// A RabbitMQ broker and what is read of it.
@@ -121,6 +133,8 @@ pub struct RabbitMqInterest {
     pub queues: NameSelector,
     /// Queues of dead letters, sorted, without repetition, besides those that are found.
     pub dead_letters: Vec<String>,
+    /// Time between two delay probes of a queue. Absent: none is sent.
+    pub probe: Option<Duration>,
 }
 
 /// SASL mechanism and the Secret with the credentials.
@@ -285,6 +299,8 @@ fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, In
             isolation: given.isolation_level,
             offset_reset: given.offset_reset,
             dead_letters: sorted(given.dead_letter_topics.as_deref()),
+            // plan::probe adds it.
+            probe: None,
         },
     })
 }
@@ -326,6 +342,8 @@ fn validate_rabbitmq(given: &api::RabbitMq, namespace: &str) -> Result<RabbitMqS
             vhost: given.vhost.clone(),
             queues,
             dead_letters: sorted(given.dead_letter_queues.as_deref()),
+            // plan::probe adds it.
+            probe: None,
         },
     })
 }

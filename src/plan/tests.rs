@@ -494,3 +494,49 @@ fn an_invalid_field_reads_as_a_sentence() {
     let invalid = plan_of(with(kafka(), "/maxReplicas", json!(0))).unwrap_err();
     assert_eq!(invalid.to_string(), "spec.maxReplicas: is 0, must be 1 or more");
 }
+
+/// The time between two probes of a partition. Absent: none is sent.
+fn probe_of(spec: Value) -> Option<Duration> {
+    match plan_of(spec).unwrap().source {
+        Source::Kafka(kafka) => kafka.interest.probe,
+        Source::RabbitMq(rabbitmq) => rabbitmq.interest.probe,
+    }
+}
+
+#[test]
+fn a_probe_is_sent_by_an_active_object_only() {
+    assert_eq!(probe_of(kafka()), None);
+    assert_eq!(probe_of(with(kafka(), "/probe", json!({}))), Some(Duration::from_secs(60)));
+    let often = with(kafka(), "/probe", json!({"periodSeconds": 10}));
+    assert_eq!(probe_of(often.clone()), Some(Duration::from_secs(10)));
+    for mode in ["DryRun", "Paused"] {
+        assert_eq!(probe_of(with(often.clone(), "/mode", json!(mode))), None, "{mode}");
+    }
+    let source = plan_of(often).unwrap().source.without_probe();
+    assert_eq!(source, plan_of(kafka()).unwrap().source);
+}
+
+#[test]
+fn a_probe_that_cannot_be_is_refused_with_the_way_out() {
+    let probe = |spec| with(spec, "/probe", json!({"periodSeconds": 9}));
+    refused(probe(kafka()), "spec.probe.periodSeconds", "is 9, must be from 10 to 86400 seconds");
+    let problem = "needs minReplicas of 1 or more, because its messages would start and keep replicas";
+    refused(with(probe(kafka()), "/minReplicas", json!(0)), "spec.probe", problem);
+    let mut pattern = with(kafka(), "/probe", json!({}));
+    let kafka = pattern["source"]["kafka"].as_object_mut().unwrap();
+    kafka.remove("topics");
+    kafka.insert("topicPattern".into(), json!("o.*"));
+    let problem = "needs source.kafka.topics, because it writes only to topics that are named";
+    refused(pattern, "spec.probe", problem);
+    let mut queues = with(rabbitmq(), "/probe", json!({}));
+    let problem = "needs source.rabbitmq.managementUrl, because AMQP does not count acknowledgements";
+    refused(queues.clone(), "spec.probe", problem);
+    let fields = queues["source"]["rabbitmq"].as_object_mut().unwrap();
+    fields.insert("managementUrl".into(), json!("http://rabbitmq:15672"));
+    assert_eq!(probe_of(queues.clone()), Some(Duration::from_secs(60)));
+    let fields = queues["source"]["rabbitmq"].as_object_mut().unwrap();
+    fields.remove("queues");
+    fields.insert("queuePattern".into(), json!("o.*"));
+    let problem = "needs source.rabbitmq.queues, because it writes only to queues that are named";
+    refused(queues, "spec.probe", problem);
+}

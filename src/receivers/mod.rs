@@ -26,6 +26,7 @@
 pub mod command;
 pub mod config;
 mod delivery;
+mod drops;
 mod files;
 pub mod forms;
 mod http;

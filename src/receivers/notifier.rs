@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::command::FileArgs;
 use super::config::{Receiver, ReceiversFile};
 use super::delivery::{self, Lane};
+use super::drops::{self, Drops};
 use super::files::Files;
 use super::message::Setting;
 use super::outbox::{Outbox, Pace};
@@ -19,6 +20,7 @@ use crate::alerts::{Notice, NoticeState};
 use crate::brokers::Wake;
 use crate::brokers::address::AddressPolicy;
 use crate::cluster::lease::Leadership;
+use crate::cluster::own_deployment::OwnDeployment;
 use crate::telemetry::metrics::Metrics;
 
 /// How often the file of receivers is read, for changes. Tests do not wait for it.
@@ -56,6 +58,7 @@ pub(super) struct Inner {
     pub(super) addresses: AddressPolicy,
     pub(super) leadership: Leadership,
     pub(super) metrics: Arc<Metrics>,
+    drops: Arc<Drops>,
     state: Mutex<State>,
 }
 
@@ -94,18 +97,24 @@ struct Object {
 impl Notifier {
     /// Notifies the receivers of this file, as long as the runtime runs. Without a file: nobody.
     ///
-    /// A file that cannot be used is logged and is no reason not to scale: there are no receivers until it can.
+    /// A file that cannot be used is logged and is no reason not to scale: there are no receivers until it can. Alerts that
+    /// are dropped are events about `own`, if it is known.
     #[must_use]
     pub fn start(
         file: FileArgs,
         addresses: AddressPolicy,
         leadership: Leadership,
         metrics: Arc<Metrics>,
+        own: Option<OwnDeployment>,
     ) -> Self {
         let files = file.files();
         let has_files = files.is_some();
         let state = Mutex::new(State { known: !has_files, ..State::default() });
-        let inner = Arc::new(Inner { files, addresses, leadership, metrics, state });
+        let drops = Arc::<Drops>::default();
+        if let Some(own) = own {
+            tokio::spawn(drops::report(Arc::clone(&drops), own));
+        }
+        let inner = Arc::new(Inner { files, addresses, leadership, metrics, drops, state });
         if has_files {
             tokio::spawn(follow(Arc::clone(&inner)));
         }
@@ -203,7 +212,9 @@ impl Inner {
     /// Counts alerts that a receiver has no room for.
     fn dropped(&self, receiver: &str, count: usize) {
         if count > 0 {
-            self.metrics.notifications(receiver, "dropped", u64::try_from(count).unwrap_or(u64::MAX));
+            let number = u64::try_from(count).unwrap_or(u64::MAX);
+            self.metrics.notifications(receiver, "dropped", number);
+            self.drops.add(receiver, number);
             tracing::warn!(receiver, count, "too many alerts wait for a receiver, new ones are dropped");
         }
     }

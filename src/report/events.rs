@@ -10,8 +10,8 @@ use crate::api::condition::{
 use crate::brokers::Note;
 use crate::engine::{AssessedReading, Decision, ScaleEvent};
 
-use super::alerts;
 use super::conditions::{ALERT_FIRING, SPEC_INVALID};
+use super::{alerts, dead_letters, probe};
 
 /// Something that users see as an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,10 @@ pub fn events(
         transition(earlier, now)
     });
     let alerts = alerts::events(&before.alerts, &after.alerts);
-    turned.chain(new_reading.into_iter().flat_map(of_reading)).chain(alerts).collect()
+    let dead_letters = dead_letters::events(&before.dead_letters, &after.dead_letters);
+    let probe = probe::events(before.probe.as_ref(), after.probe.as_ref());
+    let found = new_reading.into_iter().flat_map(of_reading);
+    turned.chain(found).chain(alerts).chain(dead_letters).chain(probe).collect()
 }
 
 /// An event for a condition that turned. `Ready` repeats others, so that it speaks only for an invalid specification.

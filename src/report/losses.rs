@@ -1,12 +1,13 @@
 //! What the condition `BacklogHealthy` says of messages that are lost, will be, or cannot be reached.
 
 use crate::brokers::Note;
-use crate::brokers::observation::quote;
+use crate::brokers::observation::{FullQueue, Overflow, quote};
 use crate::engine::Expiring;
+use crate::engine::explain::words::thousands;
 
 /// All that was found, the worst first: a reason and a sentence.
 pub(super) fn found(notes: &[Note], soon: Option<&Expiring>) -> Vec<(&'static str, String)> {
-    let found = [expired(notes), skipped(notes), hanging(notes), soon.map(expiring)];
+    let found = [expired(notes), skipped(notes), length_limit(notes), hanging(notes), soon.map(expiring)];
     found.into_iter().flatten().collect()
 }
 
@@ -38,6 +39,39 @@ fn skipped(notes: &[Note]) -> Option<(&'static str, String)> {
         quote(&places)
     );
     Some(("MessagesSkipped", message))
+}
+
+/// Messages are dropped or refused, or will be with the next ones.
+fn length_limit(notes: &[Note]) -> Option<(&'static str, String)> {
+    let full = |note: &Note| match note {
+        Note::LengthLimit { queues, count } => Some((queues.clone(), *count)),
+        _ => None,
+    };
+    let (queues, count) = notes.iter().find_map(full)?;
+    let named = queues.iter().map(|queue| {
+        let FullQueue { name, length, limit, in_bytes, overflow } = queue;
+        let unit = if *in_bytes { "bytes" } else { "messages" };
+        let beyond = match overflow {
+            Overflow::Drop => "RabbitMQ drops the oldest message for each that comes",
+            Overflow::DropToDeadLetters => "the oldest message becomes a dead letter for each that comes",
+            Overflow::Refuse => "new messages are refused, which publishers without confirms do not see",
+            Overflow::RefuseToDeadLetters => "new messages are refused and become dead letters",
+        };
+        // Not the exact number, which would be written again with each poll.
+        let percent = u128::from(*length) * 100 / u128::from(*limit).max(1);
+        let limit = thousands(*limit);
+        format!("queue {name} is at {percent} % of its length limit of {limit} {unit}; beyond it {beyond}")
+    });
+    let named = named.collect::<Vec<_>>().join("; ");
+    let more = match usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(queues.len()) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    let message = format!(
+        "{named}{more}; raise the limit (max-length, max-length-bytes of the policy, or the queue's arguments), or process \
+         messages faster: raise maxReplicas"
+    );
+    Some(("LengthLimit", message))
 }
 
 /// Consumers cannot go on.
@@ -114,6 +148,31 @@ mod tests {
     fn a_hanging_transaction_is_reported_with_its_places() {
         let (_, message) = found(&[hangs(3), hangs(8)], None).remove(0);
         assert!(message.contains("orders-3 at offset 42, orders-8 at offset 42"), "{message}");
+    }
+
+    #[test]
+    fn a_full_queue_is_reported_with_what_happens_to_its_messages() {
+        let queue = |overflow| FullQueue {
+            name: "orders".to_owned(),
+            length: 9500,
+            limit: 10_000,
+            in_bytes: false,
+            overflow,
+        };
+        let message = |overflow, count| {
+            let (reason, message) =
+                found(&[Note::LengthLimit { queues: vec![queue(overflow)], count }], None).remove(0);
+            assert_eq!(reason, "LengthLimit");
+            message
+        };
+        let shown = message(Overflow::Drop, 1);
+        let begin =
+            "queue orders is at 95 % of its length limit of 10,000 messages; beyond it RabbitMQ drops";
+        assert!(shown.starts_with(begin), "{shown}");
+        assert!(
+            message(Overflow::Refuse, 3)
+                .contains("are refused, which publishers without confirms do not see; and 2 more")
+        );
     }
 
     #[test]

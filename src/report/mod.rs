@@ -8,6 +8,7 @@ mod dead_letters;
 mod events;
 mod losses;
 mod numbers;
+mod probe;
 mod restart;
 mod service_rate;
 
@@ -21,8 +22,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::condition::{CONSUMERS_HEALTHY, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE};
 use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetStatus};
-use crate::api::{Mode, QueueScalerStatus};
-use crate::brokers::observation::Recalled;
+use crate::api::{Mode, ProbeStatus, QueueScalerStatus};
+use crate::brokers::observation::{ProbedDelay, Recalled};
 use crate::engine::{
     Age, AssessedReading, Assessment, Decision, Reason, Saved, SavedHealth, ScaleEvent, UnhealthyReason,
 };
@@ -129,6 +130,7 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
         commit_interval,
         estimated_drain,
         dead_letters,
+        probe,
         ..
     } = subject.assessment;
     let quality = reading.as_ref().map(AssessedReading::quality);
@@ -152,12 +154,23 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
             .and_then(|reading| reading.partitions)
             .and_then(|count| i32::try_from(count).ok()),
         dead_letters: dead_letters.iter().take(dead_letters::MOST).map(dead_letters::shown).collect(),
+        probe: probe_status(probe.as_ref(), reading.as_ref(), before),
         decision: Some(decision_status(subject)),
         last_scale: before.last_scale.clone(),
         alerts: before.alerts.clone(),
         conditions: conditions::conditions(subject, &before.conditions, now),
     };
     if says_nothing_is_processed(&status) { while_nothing_is_processed(status, before) } else { status }
+}
+
+/// What was measured before stays while the backlog is not known.
+fn probe_status(
+    probe: Option<&ProbedDelay>,
+    reading: Option<&AssessedReading>,
+    before: &QueueScalerStatus,
+) -> Option<ProbeStatus> {
+    let is_known = reading.is_some_and(|reading| reading.messages.is_some());
+    if is_known { probe.map(probe::shown) } else { before.probe.clone() }
 }
 
 /// While nothing is processed the oldest message is the one that it was before a restart, and a service rate from before

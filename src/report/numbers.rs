@@ -26,6 +26,9 @@ const AT_LEAST: &str = "more than ";
 /// The shortest commit interval that status keeps.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(20);
 
+/// Delays of probes below this many seconds are compared as if they were this long.
+const SHORTEST_DELAY: i64 = 20;
+
 /// Uncertainty of a service rate, in percent, below which it makes no difference.
 const LEAST_UNCERTAINTY: i32 = 3;
 
@@ -49,6 +52,7 @@ pub fn change(before: &QueueScalerStatus, after: &QueueScalerStatus) -> Change {
         || arrived_otherwise(before, after)
         || moved(interval(before), interval(after), HALF)
         || moved(uncertainty(before), uncertainty(after), HALF)
+        || moved(probe_delay(before), probe_delay(after), HALF)
         || explanations(before) != explanations(after)
         || pending(before) != pending(after)
     {
@@ -67,6 +71,12 @@ fn interval(status: &QueueScalerStatus) -> Option<i64> {
 fn uncertainty(status: &QueueScalerStatus) -> Option<i64> {
     let percent = status.service_rate.as_ref()?.uncertainty_percent?;
     Some(i64::from(percent.max(LEAST_UNCERTAINTY)))
+}
+
+/// The delay that probes measured, to compare by: below this it is that of polls and commits.
+fn probe_delay(status: &QueueScalerStatus) -> Option<i64> {
+    let seconds = status.probe.as_ref()?.delay_seconds?;
+    Some(seconds.max(SHORTEST_DELAY))
 }
 
 /// What is so, without numbers and without the times and messages of conditions.
@@ -88,6 +98,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         estimated_drain_seconds: _,
         partitions,
         dead_letters,
+        probe,
         decision,
         last_scale,
         alerts,
@@ -107,8 +118,12 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         .filter(|alert| alert.state != AlertState::Pending || !alert.notified.is_empty())
         .map(|alert| (&alert.name, alert.state, alert.severity, &alert.notified))
         .collect();
-    // That messages came to be dead letters is a state; how many is a number.
-    let dead_letters: Vec<_> = dead_letters.iter().map(|it| (&it.name, it.messages > 0)).collect();
+    // That messages came to be dead letters is a state; how many is a number. After an hour without any, status is exact,
+    // by which a restart sees what came meanwhile.
+    let dead_letters: Vec<_> = dead_letters
+        .iter()
+        .map(|it| (&it.name, it.messages.map(|messages| messages > 0), it.last_hour > 0, &it.reason))
+        .collect();
     (
         observed_generation,
         target,
@@ -119,7 +134,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         partitions,
         decision,
         last_scale,
-        (alerts, conditions, dead_letters),
+        (alerts, conditions, dead_letters, probe.as_ref().map(|probe| &probe.reason)),
     )
 }
 
@@ -143,13 +158,13 @@ fn numbers(status: &QueueScalerStatus) -> [Option<i64>; 9] {
         useful,
         ready,
         sum(status, |it| it.messages),
-        sum(status, |it| it.last_hour),
+        sum(status, |it| Some(it.last_hour)),
     ]
 }
 
-/// A number of all places of dead letters. Absent: there are none.
-fn sum(status: &QueueScalerStatus, number: impl Fn(&DeadLettersStatus) -> i64) -> Option<i64> {
-    status.dead_letters.iter().map(number).reduce(i64::saturating_add)
+/// A number of all places of dead letters where it is known. Absent: there are none.
+fn sum(status: &QueueScalerStatus, number: impl Fn(&DeadLettersStatus) -> Option<i64>) -> Option<i64> {
+    status.dead_letters.iter().filter_map(number).reduce(i64::saturating_add)
 }
 
 /// Whether another message is the oldest: whether its arrival moved by half of its age.

@@ -25,8 +25,14 @@ pub struct Sample {
     pub service_rate: Option<f64>,
     /// Seconds until the backlog is gone with the ready replicas.
     pub estimated_drain: Option<f64>,
-    /// Dead letters that wait, and those that came within the last hour. Absent: there is no place for them.
-    pub dead_letters: Option<(u64, u64)>,
+    /// Dead letters that wait. Absent: there is no place for them, or none of which it is known.
+    pub dead_letters: Option<u64>,
+    /// Those that came within the last hour. Absent: there is no place for them.
+    pub dead_letters_last_hour: Option<u64>,
+    /// Places of them that cannot be read or do not exist. Absent: there is no place for them.
+    pub dead_letters_unknown: Option<u64>,
+    /// Seconds that consumers take for a message, as probes measured it. Absent: none is sent, or it is not known.
+    pub probe_delay: Option<f64>,
     /// By kind: current, ready, desired, min, max.
     pub replicas: Vec<(&'static str, i32)>,
     /// By type: True, False or Unknown.
@@ -104,12 +110,22 @@ impl Collector for ObjectMetrics {
             |sample| series(sample.estimated_drain),
         )?;
         exposition.gauge("dead_letters", "Messages in the topics or queues of dead letters", |sample| {
-            series(sample.dead_letters.map(|(waiting, _)| waiting))
+            series(sample.dead_letters)
         })?;
         exposition.gauge(
             "dead_letters_last_hour",
             "Messages that came to the topics or queues of dead letters within the last hour",
-            |sample| series(sample.dead_letters.map(|(_, came)| came)),
+            |sample| series(sample.dead_letters_last_hour),
+        )?;
+        exposition.gauge(
+            "dead_letters_unknown",
+            "Topics or queues of dead letters that do not exist or cannot be read, so that dead_letters lacks them",
+            |sample| series(sample.dead_letters_unknown),
+        )?;
+        exposition.gauge(
+            "probe_delay_seconds",
+            "Seconds that consumers take for a message that is sent now, of the slowest partition or queue, as spec.probe measures it",
+            |sample| series(sample.probe_delay),
         )?;
         exposition.gauge("replicas", "Replicas of the target, by kind", |sample| {
             sample

@@ -321,6 +321,47 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
         ),
         (
             kafka(),
+            vec![("/spec/minReplicas".into(), json!(0)), ("/spec/probe".into(), json!({}))],
+            "spec.probe",
+            "probe needs minReplicas of 1 or more",
+        ),
+        (
+            kafka(),
+            vec![
+                (format!("{k}/topics"), Value::Null),
+                (format!("{k}/topicPattern"), json!("o.*")),
+                ("/spec/probe".into(), json!({})),
+            ],
+            "spec.probe",
+            "it writes only to topics that are named",
+        ),
+        (
+            rabbitmq(),
+            vec![
+                ("/spec/probe".into(), json!({})),
+                (format!("{r}/queues"), Value::Null),
+                (format!("{r}/queuePattern"), json!("o.*")),
+            ],
+            "spec.probe",
+            "it writes only to queues that are named",
+        ),
+        (
+            rabbitmq(),
+            vec![("/spec/probe".into(), json!({})), (format!("{r}/managementUrl"), Value::Null)],
+            "spec.probe",
+            "AMQP does not count acknowledgements",
+        ),
+        (
+            kafka(),
+            vec![
+                ("/spec/alerts/0/backlogAbove".into(), Value::Null),
+                ("/spec/alerts/0/probeDelayAboveSeconds".into(), json!(60)),
+            ],
+            "spec.alerts",
+            "probeDelayAboveSeconds needs spec.probe",
+        ),
+        (
+            kafka(),
             vec![("/metadata/name".into(), json!("n".repeat(64)))],
             "metadata.name",
             "at most 63 characters",

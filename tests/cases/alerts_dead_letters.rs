@@ -20,11 +20,23 @@ fn dead_letters(object: &QueueScaler) -> &[DeadLettersStatus] {
     object.status.as_ref().map(|status| status.dead_letters.as_slice()).unwrap_or_default()
 }
 
+/// Waits until the only place is unknown for this reason, and an event has reported it.
+async fn until_unknown(bench: &Bench, name: &str, reason: &str) -> QueueScaler {
+    let wanted = |object: &QueueScaler| {
+        let [place] = dead_letters(object) else { return false };
+        place.messages.is_none() && place.reason.as_deref() == Some(reason) && place.message.is_some()
+    };
+    let object = bench.until_within(PATIENCE, name, "unknown dead letters", wanted).await;
+    bench.until_event(name, "DeadLettersUnknown").await;
+    object
+}
+
 /// Waits until status has these places, with how many messages each has and how many came within the hour.
 async fn until(bench: &Bench, name: &str, expected: &[(&str, i64, i64)]) -> QueueScaler {
     let wanted = |object: &QueueScaler| {
-        let found = dead_letters(object).iter().map(|it| (it.name.as_str(), it.messages, it.last_hour));
-        found.collect::<Vec<_>>() == expected
+        let found = dead_letters(object).iter();
+        let found = found.map(|it| Some((it.name.as_str(), it.messages?, it.last_hour)));
+        found.collect::<Option<Vec<_>>>().as_deref() == Some(expected)
     };
     bench.until_within(PATIENCE, name, &format!("dead letters {expected:?}"), wanted).await
 }
@@ -43,9 +55,11 @@ async fn a11_dead_letters_of_kafka_are_counted_and_alert() {
     let source = queue.source_at(&queue.bootstrap, json!({"deadLetterTopics": [topic]}));
     bench.queue_scaler("orders", per_replica(100, source, json!({}))).await;
     bench.until_condition("orders", "SourceObserved", "True", "Observed").await;
-    // A topic that does not exist is no problem: it is made by the first message.
-    let object = until(&bench, "orders", &[(&topic, 0, 0)]).await;
-    assert_eq!(dead_letters(&object)[0].since, None);
+    // A topic that does not exist is unknown and not empty, and the rest of the reading is complete.
+    let object = until_unknown(&bench, "orders", "TopicNotFound").await;
+    assert_eq!((dead_letters(&object)[0].since.clone(), object.status.unwrap().backlog), (None, Some(5)));
+    assert_eq!(operator.metric("queuescaler_dead_letters_unknown{").await, 1.0);
+    assert!(!operator.metrics().await.contains("queuescaler_dead_letters{"), "unknown is not 0");
     assert!(!queue.admin.topic_exists(&topic).await, "reading made it");
 
     // A consumer that cannot process three messages publishes them there, and goes on.
@@ -117,6 +131,17 @@ async fn a12_dead_letters_of_rabbitmq_are_found_counted_and_alert() {
     }
     for name in ["orders", "bills"] {
         until(&bench, name, &[(&format!("{name}.dead"), 0, 0)]).await;
+    }
+
+    // A wrong name is found, and a routing key that leads nowhere.
+    let mut wrong = source(&vhost, "plain");
+    wrong["rabbitmq"]["deadLetterQueues"] = json!(["plain.daed"]);
+    let arguments = json!({"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "lost.daed"});
+    vhost.declare_with("lost", arguments).await;
+    for (name, source) in [("wrong", wrong), ("lost", source(&vhost, "lost"))] {
+        bench.deployment(name, 1).await;
+        bench.queue_scaler(name, per_replica(100, source, json!({}))).await;
+        until_unknown(&bench, name, "QueueNotFound").await;
     }
 
     for (name, count) in [("orders", 3), ("bills", 2)] {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::support::bench::{Bench, kubectl};
 use crate::support::installed::{Release, image};
 use crate::support::rabbitmq_admin::{Broker, Vhost, variable};
+use crate::support::sink::Sink;
 use crate::support::skip::skipped;
 
 const OPERATOR: &str = "docker.io/library/queuescaler:installed-test";
@@ -108,6 +109,59 @@ async fn s8_the_chart_works_unmodified_in_a_restricted_namespace() {
     scene.bench.api::<QueueScaler>().get("orders").await.unwrap();
     scene.bench.keeps_replicas("orders-worker", 3, Duration::from_secs(3)).await;
     scene.vhost.delete().await;
+}
+
+#[tokio::test]
+async fn a5_a_test_alert_is_sent_from_the_operators_pod() {
+    let (Some(broker), Some(testbed)) = (Broker::from_env(), variable("QS_TESTBED")) else {
+        skipped("there is no test bed to make images with, and whose address pods reach");
+        return;
+    };
+    let Some(bench) = Bench::without_operator("a5-pod").await else { return };
+    image(&testbed, OPERATOR, env!("CARGO_BIN_EXE_queuescaler"));
+    let sink = Sink::start();
+    // Pods reach the sink where they reach the broker.
+    let url = format!("http://{}:{}", broker.amqp.0, sink.address.port());
+    let receivers = json!([
+        {"name": "oncall", "default": true, "webhook":
+            {"url": url, "authorizationSecretRef": {"name": "oncall", "key": "header"}}},
+        {"name": "loopback", "webhook": {"url": format!("http://127.0.0.1:{}", sink.address.port())}},
+    ]);
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "oncall"},
+        "stringData": {"header": "Bearer from-a-secret"},
+    });
+    let values = format!("alerting.receivers={receivers}");
+    let release = Release::install_with(
+        &bench.namespace,
+        OPERATOR,
+        &secret.to_string(),
+        &["--set-json", &values, "--set", "alerting.cluster=installed"],
+    );
+    let test = |name: &str| release.exec(&["queuescaler", "receivers", "test", name]);
+    assert_eq!(test("oncall"), (true, "receiver oncall accepted the test alert\n".to_owned()));
+    let got = sink.got();
+    assert_eq!(
+        (got.len(), &got[0].body["title"]),
+        (1, &json!("[Info] installed test/test: test of a receiver"))
+    );
+    assert_eq!(got[0].headers["authorization"], "Bearer from-a-secret");
+    for (name, words) in
+        [("loopback", "loopback"), ("nobody", "there is no receiver nobody; there are: oncall")]
+    {
+        let (succeeded, printed) = test(name);
+        assert!(!succeeded && printed.contains(words), "{name}: {printed}");
+        assert!(!printed.contains("from-a-secret"), "{printed}");
+    }
+    assert_eq!(sink.got().len(), 1);
+    // The pod's account is allowed to find its own Deployment, to which events about dropped alerts belong.
+    let account = format!("system:serviceaccount:{}:{}", release.namespace, release.name);
+    let deployment = format!("deployments.apps/{}", release.name);
+    let allowed =
+        kubectl(&["auth", "can-i", "get", &deployment, "-n", &release.namespace, "--as", &account], "");
+    assert_eq!(allowed.trim(), "yes");
+    let own = ".spec.containers[0].env[?(@.name=='QUEUESCALER_DEPLOYMENT')].value";
+    assert_eq!(release.pods(own), release.name);
 }
 
 /// The example's Deployment and its ConfigMap, for the queue of the scene.

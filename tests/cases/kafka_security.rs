@@ -2,71 +2,17 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use crate::support::bench::{Bench, condition};
 use crate::support::kafka_cluster::KafkaCluster;
 use crate::support::kafka_queue::KafkaQueue;
+use crate::support::kafka_secured::{Secured, secret};
 use crate::support::relay::Relay;
-use crate::support::skip::skipped;
 use crate::support::spec::per_replica;
 
 /// The first byte of a TLS handshake.
 const HANDSHAKE: u8 = 22;
-
-/// A cluster with users and certificates.
-struct Secured {
-    sasl: String,
-    ssl: String,
-    pki: String,
-    user: [String; 2],
-    password: [String; 2],
-}
-
-impl Secured {
-    fn from_env() -> Option<Self> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let all = || {
-            Some(Self {
-                sasl: variable("QS_KAFKA_SASL_BOOTSTRAP")?,
-                ssl: variable("QS_KAFKA_SSL_BOOTSTRAP")?,
-                pki: variable("QS_PKI")?,
-                user: [variable("QS_KAFKA_USER")?, variable("QS_KAFKA_OTHER_USER")?],
-                password: [variable("QS_KAFKA_PASSWORD")?, variable("QS_KAFKA_OTHER_PASSWORD")?],
-            })
-        };
-        let found = all();
-        if found.is_none() {
-            skipped("QS_PKI and the variables of a Kafka with SASL are not set (see testbed env)");
-        }
-        found
-    }
-
-    fn pem(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("{}/{file}", self.pki)).unwrap()
-    }
-
-    /// A Secret with an authority's certificate.
-    async fn authority(&self, bench: &Bench, name: &str, file: &str) {
-        secret(bench, name, "Opaque", json!({"ca.crt": self.pem(file)})).await;
-    }
-
-    /// The fields of a source that logs in by SCRAM-SHA-512 over TLS, with the Secrets `authority` and `kafka`.
-    fn fields(authority: &str) -> Value {
-        json!({
-            "tls": {"caSecretRef": {"name": authority}},
-            "sasl": {"mechanism": "ScramSha512", "credentialsSecretRef": {"name": "kafka"}},
-        })
-    }
-}
-
-async fn secret(bench: &Bench, name: &str, type_: &str, data: Value) {
-    let object = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": type_, "stringData": data,
-    });
-    bench.apply::<Secret>(name, object).await;
-}
 
 /// A Deployment with one replica and a QueueScaler of the same name.
 async fn scaled(bench: &Bench, name: &str, source: Value) {

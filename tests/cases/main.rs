@@ -16,6 +16,8 @@ mod support;
 mod admission;
 mod alerts_dead_letters;
 mod alerts_delivery;
+mod alerts_losses;
+mod alerts_probe;
 mod alerts_prometheus;
 mod alerts_receivers;
 mod alerts_states;

@@ -4,6 +4,7 @@
 
 mod access;
 mod limits;
+mod probes;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -16,7 +16,7 @@ use queuescaler::api::status::{RateBasis, ServiceRateStatus};
 use serde_json::{Value, json};
 
 use super::bench::{Bench, condition};
-use super::rabbitmq_admin::variable;
+use super::rabbitmq_admin::{Broker, Vhost, variable};
 use super::skip::skipped;
 
 /// The Deployment and its QueueScaler.
@@ -182,6 +182,28 @@ impl Consumers {
         let rate = rate.to_string();
         let arguments = ["--bootstrap", bootstrap, "--topic", topic, "--rate", &rate, "--count", "1000000"];
         Process::start(&self.worker, &[&["produce", "kafka"], &arguments[..]].concat())
+    }
+
+    /// A consumer that is a process of this machine, which a test can freeze.
+    pub fn consumer(bootstrap: &str, topic: &str, group: &str) -> Option<Process> {
+        let Some(worker) = variable("QS_WORKER") else {
+            skipped("QS_WORKER names no program made from examples/worker");
+            return None;
+        };
+        let arguments = ["consume", "kafka", "--bootstrap", bootstrap, "--topic", topic, "--group", group];
+        Some(Process::start(&worker, &arguments))
+    }
+
+    /// The same of a queue of this broker.
+    pub fn rabbitmq_consumer(vhost: &Vhost, queue: &str) -> Option<Process> {
+        let Some(worker) = variable("QS_WORKER") else {
+            skipped("QS_WORKER names no program made from examples/worker");
+            return None;
+        };
+        let Broker { amqp: (host, port), user, password, .. } = &vhost.broker;
+        let (port, to) = (port.to_string(), ["--vhost", &vhost.name, "--queue", queue]);
+        let login = ["--host", host, "--port", &port, "--username", user, "--password", password];
+        Some(Process::start(&worker, &[&["consume", "rabbitmq"], &login[..], &to].concat()))
     }
 
     /// A database at this address that grants so many permits per second, and where it listens.

@@ -22,7 +22,10 @@ pub fn exposition() -> String {
             arrival_rate: Some(1.0),
             service_rate: Some(1.0),
             estimated_drain: Some(1.0),
-            dead_letters: Some((1, 1)),
+            dead_letters: Some(1),
+            dead_letters_last_hour: Some(1),
+            dead_letters_unknown: Some(0),
+            probe_delay: Some(1.0),
             replicas: ["current", "ready", "desired", "min", "max"].map(|kind| (kind, 1)).to_vec(),
             conditions: condition::ALL
                 .into_iter()

@@ -50,7 +50,7 @@ pub fn queues(names: &[&str]) -> Watched<RabbitMqInterest, Memory> {
 }
 
 pub fn watched(queues: NameSelector) -> Watched<RabbitMqInterest, Memory> {
-    let interest = RabbitMqInterest { vhost: "/".into(), queues, dead_letters: Vec::new() };
+    let interest = RabbitMqInterest { vhost: "/".into(), queues, dead_letters: Vec::new(), probe: None };
     Watched { interest: Arc::new(interest), memory: Memory::default() }
 }
 

@@ -17,29 +17,49 @@ pub struct Release {
 impl Release {
     /// Installs this image by the chart as it is, and waits until the pod is ready.
     pub fn install(namespace: &str, image: &str) -> Self {
+        Self::install_with(namespace, image, "", &[])
+    }
+
+    /// The same with objects that are in its namespace before, as YAML, and with further arguments of `helm install`.
+    pub fn install_with(namespace: &str, image: &str, objects: &str, arguments: &[&str]) -> Self {
         let (name, namespace) = (format!("queuescaler-{namespace}"), format!("{namespace}-system"));
         kubectl(&["apply", "-f", "-"], &strict(&namespace));
+        if !objects.is_empty() {
+            kubectl(&["apply", "-n", &namespace, "-f", "-"], objects);
+        }
         let release = Self { name, namespace, installed: true };
         let (repository, tag) = image.rsplit_once(':').unwrap();
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/queuescaler");
-        helm(&[
+        let images = format!("image.repository={repository},image.tag={tag},image.pullPolicy=Never");
+        let selector = format!("watchLabelSelector=installed={}", release.namespace);
+        let install = [
             "install",
             &release.name,
             chart,
             "--namespace",
             &release.namespace,
             "--set",
-            &format!("image.repository={repository},image.tag={tag},image.pullPolicy=Never"),
+            &images,
             "--set",
-            &format!("watchLabelSelector=installed={}", release.namespace),
+            &selector,
             // The definition is in the cluster already, from the tests that install nothing.
             "--take-ownership",
             "--force-conflicts",
             "--wait",
             "--timeout",
             "180s",
-        ]);
+        ];
+        helm(&[&install[..], arguments].concat());
         release
+    }
+
+    /// Runs a command in the operator's pod, as documents have it. Returns whether it succeeded, and what it printed.
+    pub fn exec(&self, command: &[&str]) -> (bool, String) {
+        let deployment = format!("deployment/{}", self.name);
+        let exec = ["exec", "-n", &self.namespace, &deployment, "--"];
+        let output = Command::new("kubectl").args(exec).args(command).output().unwrap();
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&printed).into_owned())
     }
 
     /// What the operator has logged.

@@ -35,8 +35,14 @@ pub fn watch_by(
     offset_reset: OffsetReset,
     isolation: IsolationLevel,
 ) -> One {
-    let interest =
-        KafkaInterest { group: group.to_owned(), topics, isolation, offset_reset, dead_letters: Vec::new() };
+    let interest = KafkaInterest {
+        group: group.to_owned(),
+        topics,
+        isolation,
+        offset_reset,
+        dead_letters: Vec::new(),
+        probe: None,
+    };
     Watched { interest: Arc::new(interest), memory: Memory::default() }
 }
 

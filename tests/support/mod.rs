@@ -21,6 +21,7 @@ pub mod kafka_consumers;
 pub mod kafka_proxy;
 pub mod kafka_queue;
 pub mod kafka_reading;
+pub mod kafka_secured;
 pub mod kafka_tool;
 pub mod monitoring;
 pub mod operator;

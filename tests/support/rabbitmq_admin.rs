@@ -344,7 +344,8 @@ impl Vhost {
 }
 
 pub fn interest(vhost: &str, queues: NameSelector) -> Watched<RabbitMqInterest, Memory> {
-    let interest = RabbitMqInterest { vhost: vhost.to_owned(), queues, dead_letters: Vec::new() };
+    let interest =
+        RabbitMqInterest { vhost: vhost.to_owned(), queues, dead_letters: Vec::new(), probe: None };
     Watched { interest: Arc::new(interest), memory: Memory::default() }
 }
 

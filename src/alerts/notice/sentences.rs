@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::api::BuiltInAlert;
+use crate::brokers::observation::ProbedDelay;
 use crate::engine::explain::words::{count, count_is, thousands};
 use crate::engine::{AssessedReading, Assessment, DeadLetterCount};
 use crate::plan::Measure;
@@ -16,6 +17,9 @@ pub(in crate::alerts) fn title_of_measure(measure: Measure) -> String {
         Measure::EstimatedDrainAbove(time) => format!("backlog takes longer than {} to clear", seconds(time)),
         Measure::ConsumersBelow(consumers) => format!("fewer than {}", count(consumers, "consumer")),
         Measure::AtMaxReplicas => "more than maxReplicas are needed".to_owned(),
+        Measure::ProbeDelayAbove(delay) => {
+            format!("consumers take longer than {} for a message", seconds(delay))
+        }
     }
 }
 
@@ -48,6 +52,19 @@ pub(in crate::alerts) fn of_measure(measure: Measure, assessment: &Assessment) -
             format!("{consumers}, fewer than {}; {backlog}", thousands(threshold))
         }
         Measure::AtMaxReplicas => assessment.decision.as_ref()?.message(),
+        Measure::ProbeDelayAbove(threshold) => {
+            let ProbedDelay { delay, is_lower_bound, slowest, .. } = assessment.probe.as_ref()?;
+            let place = slowest.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+            let (delay, threshold) = (seconds((*delay)?), seconds(threshold));
+            match is_lower_bound {
+                true => {
+                    format!("a probe{place} is not processed for {delay}, longer than {threshold}; {backlog}")
+                }
+                false => {
+                    format!("consumers took {delay} for a probe{place}, longer than {threshold}; {backlog}")
+                }
+            }
+        }
     })
 }
 
@@ -61,6 +78,9 @@ pub(in crate::alerts) fn next_step_of_measure(measure: Measure) -> &'static str 
         }
         Measure::ConsumersBelow(_) => {
             "look at the consumers' pods and logs: they do not run, or cannot connect"
+        }
+        Measure::ProbeDelayAbove(_) => {
+            "if the backlog is small, look at the consumers of what is named; else raise maxReplicas"
         }
         Measure::AtMaxReplicas => {
             "raise maxReplicas (and the partitions) if the database can take it, or make the consumer faster"
@@ -85,6 +105,7 @@ pub(in crate::alerts) fn title_of_built_in(alert: BuiltInAlert) -> &'static str 
         BuiltInAlert::QuotaExceeded => "pods exceed a quota",
         BuiltInAlert::BacklogExpired => "unprocessed messages were deleted",
         BuiltInAlert::BacklogExpiring => "unprocessed messages are about to be deleted",
+        BuiltInAlert::LengthLimit => "a queue is close to its length limit",
         BuiltInAlert::MessagesSkipped => "consumers skipped messages",
         BuiltInAlert::HangingTransaction => "a transaction blocks consumers",
         BuiltInAlert::DeadLetters => "messages become dead letters",
@@ -115,6 +136,9 @@ pub(in crate::alerts) fn next_step_of_built_in(alert: BuiltInAlert) -> &'static 
         BuiltInAlert::BacklogExpired | BuiltInAlert::BacklogExpiring => {
             "raise the retention now, then process faster: raise maxReplicas"
         }
+        BuiltInAlert::LengthLimit => {
+            "raise the queue's length limit now, then process faster: raise maxReplicas"
+        }
         BuiltInAlert::MessagesSkipped => "process the named offsets by other means while the log has them",
         BuiltInAlert::HangingTransaction => "kafka-transactions.sh find-hanging, then abort",
         BuiltInAlert::DeadLetters => {
@@ -127,10 +151,14 @@ pub(in crate::alerts) fn next_step_of_built_in(alert: BuiltInAlert) -> &'static 
 pub(in crate::alerts) fn dead_letters(found: &[DeadLetterCount]) -> Option<String> {
     let of = |it: &DeadLetterCount| {
         let since = it.since.map(|since| format!(" (the first since {since:.0})")).unwrap_or_default();
-        let (came, waiting) = (thousands(it.last_hour), thousands(it.waiting));
-        format!("{}: {came} came within the last hour, {waiting} wait{since}", it.name)
+        let waiting = it.waiting.map_or_else(
+            || "how many wait is unknown".to_owned(),
+            |waiting| format!("{} wait{since}", thousands(waiting)),
+        );
+        format!("{}: {} came within the last hour, {waiting}", it.name, thousands(it.last_hour))
     };
-    let found: Vec<_> = found.iter().filter(|it| it.waiting > 0 || it.last_hour > 0).map(of).collect();
+    let is_any = |it: &&DeadLetterCount| it.waiting.is_some_and(|waiting| waiting > 0) || it.last_hour > 0;
+    let found: Vec<_> = found.iter().filter(is_any).map(of).collect();
     (!found.is_empty()).then(|| found.join("; "))
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::api::{BuiltInAlert, Severity};
-use crate::brokers::Note;
+use crate::brokers::observation::{FullQueue, Overflow};
+use crate::brokers::{Note, Problem, SourceReason};
 use crate::engine::{
     DeadLetterCount, Expiring, Finding, Hot, Limit, MissingPods, Reason, StuckCause, StuckPartition,
 };
@@ -44,6 +45,16 @@ fn break_it(alert: BuiltInAlert, world: &mut World) {
     let note = match alert {
         A::BacklogExpired => Some(Note::BacklogExpired { messages: 7 }),
         A::MessagesSkipped => Some(Note::MessagesSkipped { named: vec!["orders-0".into()], messages: 7 }),
+        A::LengthLimit => Some(Note::LengthLimit {
+            queues: vec![FullQueue {
+                name: "orders".into(),
+                length: 95,
+                limit: 100,
+                in_bytes: false,
+                overflow: Overflow::Drop,
+            }],
+            count: 1,
+        }),
         A::HangingTransaction => {
             Some(Note::HangingTransaction { topic: "orders".into(), partition: 0, offset: 7 })
         }
@@ -73,10 +84,11 @@ fn break_it(alert: BuiltInAlert, world: &mut World) {
         A::DeadLetters => {
             world.assessment.dead_letters = vec![DeadLetterCount {
                 name: "orders.dead".into(),
-                waiting: 7,
+                waiting: Some(7),
                 last_hour: 2,
                 since: Some(world.now),
                 last_arrival: Some(world.now),
+                problem: None,
             }];
         }
         _ => {}
@@ -180,6 +192,24 @@ fn dead_letters_that_only_wait_are_no_alert() {
     assert_eq!(world.alert("DeadLetters"), Some(AlertState::Firing));
     world.polls(100);
     assert_eq!(world.alert("DeadLetters"), None, "none came for an hour");
+}
+
+#[test]
+fn unknown_dead_letters_fire_no_alert_and_resolve_none() {
+    let mut world = well();
+    break_it(BuiltInAlert::DeadLetters, &mut world);
+    world.polls(10);
+    let absent = Problem::new(SourceReason::TopicNotFound, "topic orders.dead does not exist");
+    let place = &mut world.assessment.dead_letters[0];
+    (place.waiting, place.problem) = (None, Some(absent));
+    world.polls(7200);
+    assert_eq!(world.alert("DeadLetters"), Some(AlertState::Firing));
+    let mut world = well();
+    break_it(BuiltInAlert::DeadLetters, &mut world);
+    let place = &mut world.assessment.dead_letters[0];
+    (place.last_hour, place.last_arrival, place.waiting) = (0, None, None);
+    world.polls(10);
+    assert_eq!(world.alert("DeadLetters"), None);
 }
 
 #[test]

@@ -153,5 +153,5 @@ fn plan(fields: Value) -> Plan {
 fn rule(fields: Value) -> Value {
     let mut rule = json!({"name": "rule", "severity": "Critical", "receivers": ["oncall"]});
     rule.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    json!({"alerts": [rule]})
+    json!({"alerts": [rule], "probe": {}})
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::Severity;
 use crate::api::status::RateBasis;
+use crate::brokers::observation::ProbedDelay;
 use crate::engine::{Finding, Limit, Reason, ServiceRate};
 
 /// A backlog above 1000 for 60 s.
@@ -87,6 +88,11 @@ fn each_measure_stands_as_its_numbers_show() {
     let drain = json!({"estimatedDrainAboveSeconds": 100});
     let few = json!({"consumersBelow": 3});
     let at_max = json!({"atMaxReplicas": {}});
+    let probe = json!({"probeDelayAboveSeconds": 100});
+    let delay = |seconds, is_lower_bound| {
+        let delay = Some(Duration::from_secs(seconds));
+        Some(ProbedDelay { delay, is_lower_bound, slowest: Some("orders-3".into()), problem: None })
+    };
     let table: Vec<(&Value, Change, Level)> = vec![
         (&old, Box::new(move |it| it.oldest_age = age(101, AgeBasis::Exact)), Level::Beyond),
         (&old, Box::new(move |it| it.oldest_age = age(100, AgeBasis::Exact)), Level::Between),
@@ -111,6 +117,13 @@ fn each_measure_stands_as_its_numbers_show() {
         (&at_max, Box::new(move |it| it.decision = decided(Reason::Paused, None)), Level::Unknown),
         (&at_max, Box::new(move |it| it.decision = decided(Reason::SourceUnknown, None)), Level::Unknown),
         (&at_max, Box::new(|it| it.decision = None), Level::Unknown),
+        (&probe, Box::new(move |it| it.probe = delay(101, false)), Level::Beyond),
+        (&probe, Box::new(move |it| it.probe = delay(101, true)), Level::Beyond),
+        (&probe, Box::new(move |it| it.probe = delay(95, false)), Level::Between),
+        (&probe, Box::new(move |it| it.probe = delay(5, false)), Level::Back),
+        (&probe, Box::new(move |it| it.probe = delay(5, true)), Level::Unknown),
+        (&probe, Box::new(|it| it.probe = Some(ProbedDelay::default())), Level::Unknown),
+        (&probe, Box::new(|_| ()), Level::Unknown),
     ];
     for (number, (fields, change, expected)) in table.iter().enumerate() {
         let mut world = World::with(rule((*fields).clone()));
@@ -305,4 +318,22 @@ fn a_silence_ends_at_its_time() {
     assert!(world.notice("rule").unwrap().silenced);
     world.poll();
     assert!(!world.notice("rule").unwrap().silenced);
+}
+
+#[test]
+fn a_slow_probe_is_reported_with_its_place() {
+    let mut world = World::with(rule(json!({"probeDelayAboveSeconds": 100, "forSeconds": 0})));
+    for (is_lower_bound, words) in [
+        (true, "a probe in orders-3 is not processed for 120 s, longer than 100 s; backlog 500"),
+        (false, "consumers took 120 s for a probe in orders-3, longer than 100 s; backlog 500"),
+    ] {
+        world.read(Some(500));
+        let delay = Some(Duration::from_secs(120));
+        let slowest = Some("orders-3".into());
+        world.assessment.probe = Some(ProbedDelay { delay, is_lower_bound, slowest, problem: None });
+        world.poll();
+        let notice = world.notice("rule").unwrap();
+        assert_eq!(notice.message, words);
+        assert_eq!(notice.title, "consumers take longer than 100 s for a message");
+    }
 }

@@ -47,6 +47,13 @@ pub(super) struct GroupMemory {
     undescribed_until: Option<Instant>,
 }
 
+impl GroupMemory {
+    /// It is a share group, as far as is known.
+    pub(super) fn is_share(&self) -> bool {
+        self.protocol == Protocol::Share
+    }
+}
+
 /// One group in one poll.
 pub(super) struct Consumer {
     pub(super) memory: GroupMemory,

@@ -7,7 +7,8 @@
 //! 4. where the logs end, one request to each leader;
 //! 5. state and members of the groups, one request to each coordinator; for share groups also their lag;
 //! 6. [`backlog`] calculates, without I/O;
-//! 7. in few polls, [`probes`] find out what makes a reading better.
+//! 7. in few polls, [`probes`] find out what makes a reading better;
+//! 8. where a user asks for it, [`delay_probes`] write small messages, in a task of their own.
 //!
 //! The log's start is read before the commits and its end after them: all three only grow, so nothing that happens in
 //! between can look like a lost or an impossible commit.
@@ -33,6 +34,7 @@ mod coordinators;
 mod dead_letters;
 #[cfg(test)]
 mod decoding_tests;
+mod delay_probes;
 mod describe;
 pub mod endpoint;
 mod fetch;
@@ -70,6 +72,7 @@ use self::configs::Retentions;
 use self::connection::Settings;
 use self::consumers::{Consumers, GroupMemory};
 use self::dead_letters::DeadLetterTopics;
+use self::delay_probes::{DelayProbes, Probing};
 use self::heads::Heads;
 use self::listing::{Listing, Matched};
 use self::offsets::Which;
@@ -93,6 +96,9 @@ pub struct KafkaReader {
     listing: Listing,
     tls_not_verified: bool,
     requests: usize,
+    probing: Probing,
+    /// To make the connections of delay probes.
+    settings: (KafkaAccess, AddressPolicy),
 }
 
 /// What is saved of one interest from poll to poll.
@@ -109,6 +115,7 @@ pub struct Memory {
     transactions: Transactions,
     retentions: Retentions,
     dead_letters: DeadLetterTopics,
+    delay_probes: Option<Box<DelayProbes>>,
 }
 
 impl From<Recalled> for Memory {
@@ -127,11 +134,13 @@ impl KafkaReader {
     pub fn new(access: KafkaAccess, addresses: AddressPolicy, budget: Budget) -> Result<Self, Problem> {
         let tls_not_verified = access.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify);
         Ok(Self {
-            cluster: cluster_of(access, &addresses, budget)?,
+            cluster: cluster_of(access.clone(), &addresses, budget)?,
             topics: Topics::default(),
             listing: Listing::default(),
             tls_not_verified,
             requests: 0,
+            probing: Probing::default(),
+            settings: (access, addresses),
         })
     }
 
@@ -152,7 +161,7 @@ impl KafkaReader {
         due: &mut [&mut KafkaWatched],
         poll: &mut Poll,
     ) -> Result<Vec<Reading>, Problem> {
-        let Self { cluster, topics, listing, .. } = self;
+        let Self { cluster, topics, listing, probing, settings: (access, addresses), .. } = self;
         if due.iter().any(|one| one.interest.topics.is_pattern()) {
             listing.refresh(cluster, poll).await;
         }
@@ -202,6 +211,7 @@ impl KafkaReader {
             reading.backlog_mut().into_iter().for_each(|backlog| backlog.dead_letters = read.clone());
         }
         probes::complete(due, &selected, &mut readings, topics, cluster, poll).await;
+        probing.run(due, &mut readings, || cluster_of(access.clone(), addresses, budget));
         for reading in readings.iter_mut().filter(|_| self.tls_not_verified) {
             if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = reading {
                 backlog.notes.push(Note::TlsNotVerified);

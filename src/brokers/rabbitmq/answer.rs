@@ -28,3 +28,15 @@ pub(super) enum Failure {
     /// This virtual host is missing or closed to this user; others may be open.
     Vhost(Problem),
 }
+
+impl Failure {
+    /// What is wrong, where it makes no difference who could answer instead.
+    pub(super) fn problem(self) -> Problem {
+        match self {
+            Self::Unreachable(problem)
+            | Self::Unusable(problem)
+            | Self::Refused(problem)
+            | Self::Vhost(problem) => problem,
+        }
+    }
+}

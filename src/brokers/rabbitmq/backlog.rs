@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::history::QueueHistory;
-use crate::brokers::observation::{Dated, Retention, Shape, Shared, quote};
+use super::length_limit::Full;
+use crate::brokers::observation::{Dated, FullQueue, Retention, Shape, Shared, quote};
 use crate::brokers::{Backlog, Note, Problem, Reading, SourceReason};
 
 /// Names that a message lists before it gives the number of the others.
@@ -58,6 +59,8 @@ pub(super) struct Counts {
     pub head: Option<i64>,
     /// Milliseconds after which messages are deleted. Absent: they are not.
     pub retention: Option<u64>,
+    /// The length limit that it is close to. Absent: none.
+    pub full: Option<Full>,
 }
 
 /// The refusal of a stream.
@@ -98,7 +101,7 @@ pub(super) fn add_up<'a>(
             }
             Finding::Counted(counts) => {
                 counted = true;
-                sum.add(counts);
+                sum.add(name, counts);
             }
             Finding::Missing => missing.push(name),
             Finding::Unusable(problem) => trouble = trouble.or_else(|| Some(problem.clone())),
@@ -141,10 +144,13 @@ struct Sum {
     not_consumed: Vec<String>,
     messages_not_consumed: u64,
     queues_not_consumed: u32,
+    /// Queues that are close to their length limit.
+    full: Vec<FullQueue>,
+    queues_full: u32,
 }
 
 impl Sum {
-    fn add(&mut self, counts: &Counts) {
+    fn add(&mut self, name: &str, counts: &Counts) {
         self.ready = self.ready.saturating_add(counts.ready);
         self.unacknowledged = self.unacknowledged.saturating_add(counts.unacknowledged);
         self.queues = self.queues.saturating_add(1);
@@ -158,6 +164,12 @@ impl Sum {
         self.head = self.head.into_iter().chain(counts.head).min();
         self.head_unknown |= counts.head.is_none();
         self.retention = self.retention.zip(counts.retention).map(|(ours, theirs)| ours.max(theirs));
+        if let Some(Full { length, limit, in_bytes, overflow }) = counts.full {
+            self.queues_full = self.queues_full.saturating_add(1);
+            if self.full.len() < NAMES_SHOWN {
+                self.full.push(FullQueue { name: quote(name), length, limit, in_bytes, overflow });
+            }
+        }
     }
 
     fn leave_out(&mut self, name: &str, counts: &Counts) {
@@ -184,7 +196,10 @@ impl Sum {
             }),
             dated: self.dated().into_iter().collect(),
             retention: self.retention().into_iter().collect(),
-            notes: [self.held(), self.not_consumed(), self.single_active()].into_iter().flatten().collect(),
+            notes: [self.held(), self.not_consumed(), self.single_active(), self.full()]
+                .into_iter()
+                .flatten()
+                .collect(),
             ..Backlog::default()
         }
     }
@@ -223,6 +238,11 @@ impl Sum {
         self.active_consumers_at_most().filter(|queues| *queues > 1).map(|_| Note::SingleActiveConsumers)
     }
 
+    fn full(&self) -> Option<Note> {
+        (self.queues_full > 0)
+            .then(|| Note::LengthLimit { queues: self.full.clone(), count: self.queues_full })
+    }
+
     fn not_consumed(&self) -> Option<Note> {
         (self.queues_not_consumed > 0).then(|| Note::NotConsumed {
             queues: self.not_consumed.clone(),
@@ -251,6 +271,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::brokers::observation::Overflow;
 
     fn counted(ready: u64, published: Option<u64>) -> Finding {
         Finding::Counted(Counts {
@@ -321,6 +342,17 @@ mod tests {
         assert_eq!(time(&[with(Some(5000), 1), with(Some(9000), 1), with(None, 0)]), Some(9000));
         assert_eq!(time(&[with(Some(5000), 1), with(None, 1)]), None);
         assert_eq!(time(&[with(Some(5000), 0)]), None);
+    }
+
+    #[test]
+    fn queues_close_to_their_limit_are_named_in_moderation() {
+        let full = Full { length: 95, limit: 100, in_bytes: false, overflow: Overflow::Drop };
+        let with = |full| Counts { full, ..numbers(95, 0) };
+        let notes =
+            sum(&[with(Some(full)), with(None), with(Some(full)), with(Some(full)), with(Some(full))]).notes;
+        let [Note::LengthLimit { queues, count }] = &notes[..] else { panic!("{notes:?}") };
+        assert_eq!((queues.len(), *count, queues[1].name.as_str()), (NAMES_SHOWN, 4, "c"));
+        assert_eq!((queues[0].length, queues[0].limit), (95, 100));
     }
 
     #[test]

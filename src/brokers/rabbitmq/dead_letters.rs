@@ -12,15 +12,18 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::answer::Failure;
-use super::backlog::Finding;
+use super::backlog::{Finding, named};
 use super::json::{Value, Visitor};
 use super::management::Management;
-use crate::brokers::observation::{DeadLetters, quote};
+use crate::brokers::observation::{DeadLetterCounts, DeadLetters, quote};
+use crate::brokers::{Problem, SourceReason};
 
 /// Time between two questions for the bindings of an exchange.
 const BINDINGS_EVERY: Duration = Duration::from_secs(600);
 /// Time between two questions for a queue of dead letters.
 const QUEUES_EVERY: Duration = Duration::from_secs(30);
+/// What was counted stands for so long while a queue cannot be counted.
+const COUNTED_FOR: Duration = Duration::from_secs(120);
 /// Questions of either kind in one poll. Others wait for the next one.
 const AT_ONCE: usize = 32;
 /// Queues of dead letters of one object.
@@ -106,12 +109,19 @@ impl Book {
             ((vhost, queue), answer)
         });
         for ((vhost, queue), answer) in join_all(asked).await {
-            let Some(finding) = answer else { continue };
             let is_named = wanted.iter().any(|one| one.vhost == vhost && one.named.contains(&queue));
             // A queue that passes its messages on is one of retries.
             let passes_on = management.route(&vhost, &queue).is_some();
-            let answer = counted(&queue, &finding, is_named).filter(|_| is_named || !passes_on);
-            self.queues.insert((vhost, queue), Asked { at: now, answer });
+            let counts = answer.and_then(|finding| counted(&queue, &vhost, finding));
+            let is_absence = |problem: &Problem| problem.reason.is_absence();
+            let place = (vhost, queue);
+            // What was counted stands until it is counted again, or is gone.
+            if counts.as_ref().is_err_and(|problem| !is_absence(problem)) && self.is_counted(&place, now) {
+                continue;
+            }
+            let name: Arc<str> = quote(&place.1).into();
+            let answer = (is_named || !passes_on).then_some(DeadLetters { name, counts });
+            self.queues.insert(place, Asked { at: now, answer });
         }
         self.known(&places)
     }
@@ -120,6 +130,15 @@ impl Book {
     pub(super) fn last(&self, wanted: &[Wanted<'_>], management: &Management) -> Vec<Vec<DeadLetters>> {
         let places = wanted.iter().map(|one| self.places(one, &management.routes(one)));
         self.known(&places.collect::<Vec<_>>())
+    }
+
+    /// Whether a place was counted not long ago.
+    fn is_counted(&self, place: &(String, String), now: Instant) -> bool {
+        let is_counted = |asked: &&Asked<Option<DeadLetters>>| {
+            now.saturating_duration_since(asked.at) < COUNTED_FOR
+                && asked.answer.as_ref().is_some_and(|answer| answer.counts.is_ok())
+        };
+        self.queues.get(place).filter(is_counted).is_some()
     }
 
     fn known(&self, places: &[BTreeSet<(String, String)>]) -> Vec<Vec<DeadLetters>> {
@@ -164,16 +183,23 @@ fn due<A>(
     due.into_iter().take(AT_ONCE).map(|(_, place)| place.clone()).collect()
 }
 
-/// A queue that does not exist has no dead letters. One that was found must exist.
-fn counted(queue: &str, finding: &Finding, is_named: bool) -> Option<DeadLetters> {
-    let name: Arc<str> = quote(queue).into();
+/// The numbers of a queue. Of one that does not exist they are unknown: its name is wrong, or RabbitMQ drops what is to
+/// go there.
+fn counted(queue: &str, vhost: &str, finding: Finding) -> Result<DeadLetterCounts, Problem> {
     match finding {
         Finding::Counted(counts) => {
             let waiting = counts.ready.saturating_add(counts.unacknowledged);
-            Some(DeadLetters { name, waiting, arrived: counts.published })
+            Ok(DeadLetterCounts { waiting, arrived: counts.published })
         }
-        Finding::Missing => is_named.then_some(DeadLetters { name, waiting: 0, arrived: None }),
-        Finding::Unusable(_) => None,
+        Finding::Missing => {
+            let message = format!(
+                "{} does not exist, so that its dead letters are unknown, and RabbitMQ drops what is to go there; \
+                 declare it, or correct spec.source.rabbitmq.deadLetterQueues or the dead-letter routing key that names it",
+                named(queue, vhost)
+            );
+            Err(Problem::new(SourceReason::QueueNotFound, message))
+        }
+        Finding::Unusable(problem) => Err(problem),
     }
 }
 
@@ -275,11 +301,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_queue_that_the_user_names_may_be_missing() {
+    fn a_queue_that_does_not_exist_is_unknown_and_not_empty() {
         let counts = Counts { ready: 3, unacknowledged: 1, published: Some(9), ..Counts::default() };
-        let found = counted("dead", &Finding::Counted(counts), false).unwrap();
-        assert_eq!((found.waiting, found.arrived), (4, Some(9)));
-        assert_eq!(counted("dead", &Finding::Missing, true).unwrap().waiting, 0);
-        assert_eq!(counted("dead", &Finding::Missing, false), None);
+        let found = counted("dead", "shop", Finding::Counted(counts));
+        assert_eq!(found, Ok(DeadLetterCounts { waiting: 4, arrived: Some(9) }));
+        let problem = counted("dead", "shop", Finding::Missing).unwrap_err();
+        assert_eq!(problem.reason, SourceReason::QueueNotFound);
+        assert!(problem.message.contains("queue dead of virtual host shop does not exist"), "{problem}");
     }
 }

@@ -16,7 +16,7 @@ use super::dead_letters::{Binding, Bindings, Route, Wanted};
 use super::http::{Http, Reply};
 use super::questions::{Question, fits_in_a_path};
 use super::refusals::{Refusal, no_vhost};
-use super::row::COLUMNS;
+use super::row::columns;
 use super::rows::{Asked, Rows, Shape, check_queues, invalid, misdirected};
 use super::statistics::{Overview, Uptimes};
 use crate::brokers::budget::Budget;
@@ -117,17 +117,18 @@ impl Management {
         }
     }
 
-    /// One queue, of which a reading needs nothing. None: it is not known.
-    pub(super) async fn queue(&self, vhost: &str, name: &str, deadline: Instant) -> Option<Finding> {
+    /// One queue, of which a reading needs nothing.
+    pub(super) async fn queue(&self, vhost: &str, name: &str, deadline: Instant) -> Result<Finding, Problem> {
         if !fits_in_a_path(vhost) || !fits_in_a_path(name) {
-            return None;
+            let message = format!("the management API has no URL for {}", named(name, vhost));
+            return Err(Problem::new(SourceReason::ManagementUnavailable, message));
         }
         let question = Question::default();
-        let path = format!("{}/{}?columns={COLUMNS}", queues_of(vhost), escape(name));
+        let path = format!("{}/{}?columns={}", queues_of(vhost), escape(name), columns());
         let asked = Asked { queue: Some(name), ..self.asked(vhost, &question) };
         let answer = self.get(&path, LARGEST_QUEUE, asked, Shape::Queue, deadline).await;
-        let rows = answer.ok()?;
-        Some(rows.and_then(|mut rows| rows.found.remove(name)).unwrap_or(Finding::Missing))
+        let rows = answer.map_err(Failure::problem)?;
+        Ok(rows.and_then(|mut rows| rows.found.remove(name)).unwrap_or(Finding::Missing))
     }
 
     /// Answers the question about one virtual host.
@@ -168,7 +169,7 @@ impl Management {
         deadline: Instant,
     ) -> Result<HashMap<String, Finding>, Failure> {
         let queues = question.names.iter().map(|name| async {
-            let path = format!("{}/{}?columns={COLUMNS}", queues_of(vhost), escape(name));
+            let path = format!("{}/{}?columns={}", queues_of(vhost), escape(name), columns());
             let asked = Asked { queue: Some(name), ..self.asked(vhost, question) };
             let finding = match self.get(&path, LARGEST_QUEUE, asked, Shape::Queue, deadline).await? {
                 Some(mut rows) => rows.found.remove(name).unwrap_or(Finding::Missing),
@@ -218,7 +219,7 @@ impl Management {
             return Ok(found);
         }
         // Queues came or went between two pages, and one may have slipped through. A single large answer has no gap.
-        let path = format!("{}?columns={COLUMNS}", queues_of(vhost));
+        let path = format!("{}?columns={}", queues_of(vhost), columns());
         let asked = self.asked(vhost, question);
         let largest = usize::try_from(self.budget.queues).unwrap_or(usize::MAX).saturating_mul(LARGEST_ROW);
         let rows = self.get(&path, largest, asked, Shape::List, deadline).await?;
@@ -237,7 +238,8 @@ impl Management {
         let mut total = None;
         let mut last: Option<String> = None;
         for number in 1.. {
-            let path = format!("{}?page={number}&page_size={PAGE_SIZE}&columns={COLUMNS}", queues_of(vhost));
+            let path =
+                format!("{}?page={number}&page_size={PAGE_SIZE}&columns={}", queues_of(vhost), columns());
             let asked = self.asked(vhost, question);
             let new = || Rows::new(asked, Shape::Page);
             let page = match self.http.get(&path, LARGEST_PAGE, new, deadline).await? {

@@ -1,16 +1,19 @@
 //! Reads the backlog of RabbitMQ queues: by the management API where it answers, else a lower bound by AMQP.
 //!
 //! Per poll and virtual host either a few single requests or one listing, whichever costs the broker less
-//! (`questions`). Nothing is ever declared, bound, consumed or changed.
+//! (`questions`). Nothing is ever declared, bound, consumed or changed; where a user asks for it, `delay_probes` publishes
+//! small messages, in a task of its own.
 
 pub mod access;
 mod amqp;
 mod answer;
 mod backlog;
 mod dead_letters;
+mod delay_probes;
 mod history;
 mod http;
 mod json;
+mod length_limit;
 mod link;
 mod management;
 mod pause;
@@ -27,11 +30,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use access::RabbitMqAccess;
+use answer::Findings;
+use backlog::Counts;
 use dead_letters::Wanted;
+use delay_probes::{Asked, DelayProbes, Probing};
 use history::QueueHistory;
 use questions::questions;
 use reading::reading;
-use transports::Transports;
+use transports::{Outcome, Transports, endpoint};
 
 use super::address::AddressPolicy;
 use super::budget::Budget;
@@ -47,6 +53,7 @@ pub struct RabbitMqReader {
     budget: Budget,
     /// Absent until the first poll.
     transports: Option<Transports>,
+    probing: Probing,
 }
 
 /// What the reader keeps of an interest from one poll to the next.
@@ -58,6 +65,7 @@ pub struct Memory {
     /// Queues that are streams, which only the management API reports.
     streams: Vec<String>,
     queues: QueueHistory,
+    delay_probes: Option<Box<DelayProbes>>,
 }
 
 impl From<Recalled> for Memory {
@@ -88,11 +96,24 @@ impl Watched<RabbitMqInterest, Memory> {
     }
 }
 
+/// The queues that the user names, as far as they were counted.
+fn counted<'a>(interest: &'a RabbitMqInterest, found: &'a Findings) -> Vec<(&'a str, &'a Counts)> {
+    let NameSelector::Names(names) = &interest.queues else { return Vec::new() };
+    let counted = |name: &'a String| Some((name.as_str(), found.queues.get(name)?.counts()?));
+    names.iter().filter_map(counted).collect()
+}
+
 impl RabbitMqReader {
     /// A reader. It connects when it is asked to read.
     #[must_use]
     pub fn new(access: RabbitMqAccess, addresses: AddressPolicy, budget: Budget) -> Self {
-        Self { access, addresses: addresses.for_session(), budget, transports: None }
+        Self {
+            access,
+            addresses: addresses.for_session(),
+            budget,
+            transports: None,
+            probing: Probing::default(),
+        }
     }
 }
 
@@ -120,6 +141,20 @@ impl Reader for RabbitMqReader {
             let mut reading = reading(&watched.interest, &mut watched.memory, outcome, now);
             if let Reading::Known(backlog) | Reading::AtLeast(backlog, _) = &mut reading {
                 backlog.statistics_interval = statistics.interval();
+                if let (Some(period), Some(Outcome::Complete(found))) = (watched.interest.probe, outcome) {
+                    let Watched { interest, memory } = &mut **watched;
+                    let asked = Asked {
+                        vhost: &interest.vhost,
+                        counted: counted(interest, found),
+                        interval: statistics.interval(),
+                        period,
+                        now,
+                    };
+                    let probes = memory.delay_probes.get_or_insert_default();
+                    let measured =
+                        self.probing.run(probes, &asked, || endpoint(&self.access, &self.addresses));
+                    backlog.probe = Some(measured);
+                }
                 backlog.dead_letters = dead_letters;
                 if unverified {
                     backlog.notes.push(Note::TlsNotVerified);

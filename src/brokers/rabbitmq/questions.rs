@@ -80,7 +80,7 @@ pub(super) mod tests {
 
     pub(in crate::brokers::rabbitmq) fn pattern_of(pattern: &str) -> Arc<RabbitMqInterest> {
         let queues = NameSelector::Pattern(NamePattern::new(pattern, None).unwrap());
-        Arc::new(RabbitMqInterest { vhost: "/".into(), queues, dead_letters: Vec::new() })
+        Arc::new(RabbitMqInterest { vhost: "/".into(), queues, dead_letters: Vec::new(), probe: None })
     }
 
     pub(in crate::brokers::rabbitmq) fn question_of(
@@ -93,7 +93,8 @@ pub(super) mod tests {
 
     fn names(vhost: &str, names: &[&str]) -> Watched<RabbitMqInterest, Memory> {
         let queues = NameSelector::Names(names.iter().map(|name| (*name).to_owned()).collect());
-        let interest = RabbitMqInterest { vhost: vhost.into(), queues, dead_letters: Vec::new() };
+        let interest =
+            RabbitMqInterest { vhost: vhost.into(), queues, dead_letters: Vec::new(), probe: None };
         Watched { interest: Arc::new(interest), memory: Memory::default() }
     }
 
@@ -102,7 +103,12 @@ pub(super) mod tests {
         let matches = matches.iter().map(|name| (*name).to_owned()).collect();
         let memory = Memory { matches, matched_at, ..Memory::default() };
         Watched {
-            interest: Arc::new(RabbitMqInterest { vhost: "v".into(), queues, dead_letters: Vec::new() }),
+            interest: Arc::new(RabbitMqInterest {
+                vhost: "v".into(),
+                queues,
+                dead_letters: Vec::new(),
+                probe: None,
+            }),
             memory,
         }
     }

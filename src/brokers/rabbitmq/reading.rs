@@ -125,12 +125,12 @@ mod tests {
 
     fn names(names: &[&str]) -> RabbitMqInterest {
         let queues = NameSelector::Names(names.iter().map(|name| (*name).to_owned()).collect());
-        RabbitMqInterest { vhost: "shop".into(), queues, dead_letters: Vec::new() }
+        RabbitMqInterest { vhost: "shop".into(), queues, dead_letters: Vec::new(), probe: None }
     }
 
     fn pattern() -> RabbitMqInterest {
         let queues = NameSelector::Pattern(NamePattern::new("work.*", None).unwrap());
-        RabbitMqInterest { vhost: "shop".into(), queues, dead_letters: Vec::new() }
+        RabbitMqInterest { vhost: "shop".into(), queues, dead_letters: Vec::new(), probe: None }
     }
 
     /// Queues with so many ready messages.

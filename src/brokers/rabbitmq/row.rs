@@ -5,14 +5,15 @@
 use super::backlog::{Counts, Finding, named, stream};
 use super::dead_letters::Route;
 use super::json::Value;
+use super::length_limit::Limits;
 use crate::brokers::observation::quote;
 use crate::brokers::{Problem, SourceReason};
 
 /// More messages than any broker holds.
 const ABSURD: u64 = 1_000_000_000_000_000;
 
-/// The columns that a [`QueueRow`] needs.
-pub(super) const COLUMNS: &str = "name,vhost,type,state,leader,members,online,messages_ready,messages_unacknowledged,\
+/// The columns that a [`QueueRow`] needs, without those of limits.
+const COLUMNS: &str = "name,vhost,type,state,leader,members,online,messages_ready,messages_unacknowledged,\
                                   consumers,message_stats.publish,message_stats.ack,message_stats.deliver_no_ack,\
                                   message_stats.get_no_ack,arguments.x-single-active-consumer,\
                                   head_message_timestamp,arguments.x-message-ttl,\
@@ -20,6 +21,11 @@ pub(super) const COLUMNS: &str = "name,vhost,type,state,leader,members,online,me
                                   arguments.x-dead-letter-exchange,arguments.x-dead-letter-routing-key,\
                                   effective_policy_definition.dead-letter-exchange,\
                                   effective_policy_definition.dead-letter-routing-key";
+
+/// All columns.
+pub(super) fn columns() -> String {
+    format!("{COLUMNS},{}", Limits::COLUMNS)
+}
 
 /// The fields of one queue in an answer of the management API, as far as they have been read.
 ///
@@ -51,6 +57,7 @@ pub(super) struct QueueRow {
     /// Exchange and routing key of dead letters: by the queue's arguments, and by its policy.
     own_dead_letters: (Option<String>, Option<String>),
     policy_dead_letters: (Option<String>, Option<String>),
+    limits: Limits,
 }
 
 /// A number that must be there.
@@ -96,7 +103,7 @@ impl QueueRow {
             "effective_policy_definition.dead-letter-routing-key" => {
                 self.policy_dead_letters.1 = text(value).map(str::to_owned);
             }
-            _ => {}
+            other => self.limits.set(other, value),
         }
     }
 
@@ -145,6 +152,7 @@ impl QueueRow {
             consumers: self.consumers,
             head: self.head.filter(|second| *second > 0),
             retention: self.own_retention.into_iter().chain(self.policy_retention).min(),
+            full: self.limits.full(ready, &self.kind, self.route().is_some()),
         })
     }
 

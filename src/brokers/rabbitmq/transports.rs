@@ -67,6 +67,20 @@ enum NoAnswer {
 /// A virtual host that the management API left open.
 type Open<'a> = (&'a String, &'a Question, NoAnswer);
 
+/// Where AMQP is spoken.
+///
+/// # Errors
+/// A certificate or a key cannot be used.
+pub(super) fn endpoint(access: &RabbitMqAccess, addresses: &AddressPolicy) -> Result<Endpoint, Problem> {
+    Ok(Endpoint {
+        host: access.host.clone(),
+        port: access.amqp_port,
+        credentials: access.credentials.clone(),
+        tls: access.tls.as_ref().map(tls::client_config).transpose()?,
+        addresses: addresses.clone(),
+    })
+}
+
 impl Transports {
     /// The transports; nothing is connected yet.
     ///
@@ -83,13 +97,7 @@ impl Transports {
             .as_deref()
             .map(|url| Http::new(url, tls, credentials.clone(), addresses.clone()))
             .transpose()?;
-        let endpoint = Endpoint {
-            host: access.host.clone(),
-            port: access.amqp_port,
-            credentials: credentials.clone(),
-            tls: tls.map(tls::client_config).transpose()?,
-            addresses: addresses.clone(),
-        };
+        let endpoint = endpoint(access, addresses)?;
         Ok(Self {
             management: http.map(|http| Management::new(http, MOST_MATCHES, budget)),
             amqp: Amqp::new(endpoint),

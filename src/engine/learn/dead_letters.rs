@@ -1,8 +1,12 @@
 //! Dead letters: how many wait, since when, and how many came within the last hour, from what brokers report.
 //!
 //! A broker reports a count, and at best a counter of arrivals. What the first reading finds did not arrive within
-//! the hour, as far as anybody knows. After a restart, status has what waited; only a count that has grown by more than
-//! what status leaves out is an arrival.
+//! the hour, as far as anybody knows; but what is found in a place that did not exist before came since then. A place
+//! that cannot be read, or does not exist, is unknown and not empty.
+//!
+//! After a restart, what is there beyond what status has is an arrival. Status is exact when nothing came for an hour,
+//! because `lastHour` of a place is written when it comes to zero or leaves it (`report::numbers`); else what it lacks came
+//! within about the hour.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +14,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::brokers::observation::DeadLetters;
+use crate::brokers::Problem;
+use crate::brokers::observation::{DeadLetterCounts, DeadLetters};
 use crate::engine::units::elapsed;
 
 /// Arrivals are counted over this time.
@@ -19,22 +24,22 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 const APART: Duration = Duration::from_secs(60);
 /// For so long after the start, what status has stays although it was not read: places are found in the first polls.
 const FOUND_WITHIN: Duration = Duration::from_secs(120);
-/// Part of a count that status can be behind with, as its inverse (`report::numbers`).
-const TENTH: u64 = 10;
 
 /// What is known of one place that dead letters go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterCount {
     /// Topic or queue.
     pub name: Arc<str>,
-    /// Messages in it.
-    pub waiting: u64,
+    /// Messages in it. Absent: it is not known, and the problem says why.
+    pub waiting: Option<u64>,
     /// Messages that came within the last hour, as far as the operator has watched it.
     pub last_hour: u64,
-    /// Since when messages wait, or were first seen to. Absent: none does.
+    /// Since when messages wait, or were first seen to. Absent: none does, or it is not known.
     pub since: Option<Timestamp>,
     /// When one last came. Absent: none was seen to.
     pub last_arrival: Option<Timestamp>,
+    /// Why the number of messages is not known.
+    pub problem: Option<Problem>,
 }
 
 /// The places of one object.
@@ -47,9 +52,10 @@ pub(crate) struct DeadLetterHistory {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Place {
-    waiting: u64,
-    /// Absent before the first reading, and where the broker does not count.
-    arrived: Option<u64>,
+    /// As last counted. Absent: it never was.
+    counted: Option<DeadLetterCounts>,
+    /// Why it is not counted now.
+    problem: Option<Problem>,
     /// It is as status saved it.
     restored: bool,
     since: Option<Timestamp>,
@@ -61,8 +67,10 @@ impl DeadLetterHistory {
     /// As status saved it.
     pub(crate) fn restored(saved: Vec<DeadLetterCount>) -> Self {
         let place = |saved: DeadLetterCount| {
-            let DeadLetterCount { name, waiting, since, last_arrival, .. } = saved;
-            (name, Place { waiting, since, last_arrival, restored: true, ..Place::default() })
+            let DeadLetterCount { name, waiting, last_hour: _, since, last_arrival, problem } = saved;
+            let counted = waiting.map(|waiting| DeadLetterCounts { waiting, arrived: None });
+            let place = Place { counted, problem, since, last_arrival, restored: true, ..Place::default() };
+            (name, place)
         };
         Self { places: saved.into_iter().map(place).collect(), ..Self::default() }
     }
@@ -75,14 +83,14 @@ impl DeadLetterHistory {
         self.read_at = Some(taken_at);
         let is_new = elapsed(*self.begun_at.get_or_insert(taken_at), taken_at) < FOUND_WITHIN;
         let mut before = std::mem::take(&mut self.places);
-        for DeadLetters { name, waiting, arrived } in read {
-            let place = before.remove(name);
-            let came = place.as_ref().map_or(0, |place| place.came(*waiting, *arrived));
-            let mut place = place.unwrap_or_default();
+        for DeadLetters { name, counts } in read {
+            let mut place = before.remove(name).unwrap_or_default();
             place.restored = false;
-            (place.waiting, place.arrived) = (*waiting, *arrived);
-            place.since = (*waiting > 0).then(|| place.since.map_or(taken_at, |since| since.min(taken_at)));
-            place.add(came, taken_at);
+            match counts {
+                Ok(counts) => place.count(*counts, taken_at),
+                // What was counted is compared with what is found when it can be counted again.
+                Err(problem) => place.problem = Some(problem.clone()),
+            }
             self.places.insert(Arc::clone(name), place);
         }
         self.places.extend(before.into_iter().filter(|(_, place)| is_new && place.restored));
@@ -92,10 +100,11 @@ impl DeadLetterHistory {
     pub(crate) fn counts(&self, now: Timestamp) -> Vec<DeadLetterCount> {
         let count = |(name, place): (&Arc<str>, &Place)| DeadLetterCount {
             name: Arc::clone(name),
-            waiting: place.waiting,
+            waiting: place.counted.filter(|_| place.problem.is_none()).map(|counted| counted.waiting),
             last_hour: place.last_hour(now),
-            since: place.since,
+            since: place.since.filter(|_| place.problem.is_none()),
             last_arrival: place.last_arrival,
+            problem: place.problem.clone(),
         };
         self.places.iter().map(count).collect()
     }
@@ -112,15 +121,26 @@ impl DeadLetterHistory {
 }
 
 impl Place {
+    fn count(&mut self, counts: DeadLetterCounts, at: Timestamp) {
+        let came = self.came(counts);
+        self.counted = Some(counts);
+        self.problem = None;
+        self.since = (counts.waiting > 0).then(|| self.since.map_or(at, |since| since.min(at)));
+        self.add(came, at);
+    }
+
     /// Messages that came since the last reading.
-    fn came(&self, waiting: u64, arrived: Option<u64>) -> u64 {
-        let more = waiting.saturating_sub(self.waiting);
-        if self.restored {
-            return if more > self.waiting / TENTH { more } else { 0 };
-        }
-        match (self.arrived, arrived) {
-            // A counter that fell began anew.
-            (Some(before), Some(now)) => now.checked_sub(before).unwrap_or(more),
+    fn came(&self, now: DeadLetterCounts) -> u64 {
+        let was_absent = self.problem.as_ref().is_some_and(|problem| problem.reason.is_absence());
+        let Some(before) = self.counted else {
+            return if was_absent { now.waiting } else { 0 };
+        };
+        let more = now.waiting.saturating_sub(before.waiting);
+        match (before.arrived, now.arrived) {
+            // A counter that fell began anew: the broker forgot it, or the place was made anew.
+            (Some(before), Some(arrived)) => {
+                arrived.checked_sub(before).unwrap_or_else(|| more.max(arrived.min(now.waiting)))
+            }
             _ => more,
         }
     }
@@ -146,19 +166,28 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::brokers::SourceReason;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
     fn read(waiting: u64, arrived: Option<u64>) -> Vec<DeadLetters> {
-        vec![DeadLetters { name: "dlt".into(), waiting, arrived }]
+        vec![DeadLetters { name: "dlt".into(), counts: Ok(DeadLetterCounts { waiting, arrived }) }]
+    }
+
+    fn not_read(reason: SourceReason) -> Vec<DeadLetters> {
+        vec![DeadLetters { name: "dlt".into(), counts: Err(Problem::new(reason, "why")) }]
     }
 
     /// Waiting, within the last hour, and since when.
     fn count(history: &DeadLetterHistory, now: i64) -> (u64, u64, Option<i64>) {
         let count = &history.counts(at(now))[0];
-        (count.waiting, count.last_hour, count.since.map(|since| since.duration_since(at(0)).as_secs()))
+        (
+            count.waiting.unwrap(),
+            count.last_hour,
+            count.since.map(|since| since.duration_since(at(0)).as_secs()),
+        )
     }
 
     #[test]
@@ -196,8 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_only_more_than_status_left_out_has_come() {
-        for (waiting, came) in [(100, 0), (109, 0), (112, 12), (90, 0)] {
+    fn after_a_restart_what_status_lacks_has_come() {
+        for (waiting, came) in [(100, 0), (101, 1), (112, 12), (90, 0)] {
             let mut first = DeadLetterHistory::default();
             first.observe(at(0), &read(100, Some(100)));
             let mut history = DeadLetterHistory::restored(first.counts(at(0)));
@@ -207,13 +236,44 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_does_not_exist_is_unknown_until_it_does() {
+        for restart in [false, true] {
+            let mut history = DeadLetterHistory::default();
+            history.observe(at(0), &not_read(SourceReason::TopicNotFound));
+            let shown = history.counts(at(0)).remove(0);
+            assert_eq!((shown.waiting, shown.last_hour, shown.since), (None, 0, None));
+            assert_eq!(shown.problem.unwrap().reason, SourceReason::TopicNotFound);
+            if restart {
+                history = DeadLetterHistory::restored(history.counts(at(0)));
+            }
+            history.observe(at(5), &read(3, Some(3)));
+            assert_eq!(count(&history, 5), (3, 3, Some(5)), "it was made by the first of them");
+            assert_eq!(history.counts(at(5))[0].problem, None);
+        }
+    }
+
+    #[test]
+    fn what_came_while_a_place_could_not_be_read_is_counted() {
+        let mut history = DeadLetterHistory::default();
+        history.observe(at(0), &not_read(SourceReason::AuthorizationFailed));
+        history.observe(at(5), &read(7, Some(7)));
+        assert_eq!(count(&history, 5), (7, 0, Some(5)), "they can be old");
+        history.observe(at(10), &not_read(SourceReason::BrokerUnreachable));
+        let shown = history.counts(at(10)).remove(0);
+        assert_eq!((shown.waiting, shown.since), (None, None));
+        history.observe(at(15), &read(9, Some(9)));
+        assert_eq!(count(&history, 15), (9, 2, Some(5)));
+    }
+
+    #[test]
     fn what_status_has_stays_until_it_is_found_or_is_not() {
         let saved = DeadLetterCount {
             name: "dlt".into(),
-            waiting: 5,
+            waiting: Some(5),
             last_hour: 0,
             since: Some(at(-50)),
             last_arrival: Some(at(-40)),
+            problem: None,
         };
         let mut history = DeadLetterHistory::restored(vec![saved]);
         history.observe(at(0), &[]);

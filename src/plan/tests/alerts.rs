@@ -27,10 +27,12 @@ fn each_measure_is_read_with_its_unit() {
         (json!({"estimatedDrainAboveSeconds": 90}), Measure::EstimatedDrainAbove(Duration::from_secs(90))),
         (json!({"consumersBelow": 2}), Measure::ConsumersBelow(2)),
         (json!({"atMaxReplicas": {}}), Measure::AtMaxReplicas),
+        (json!({"probeDelayAboveSeconds": 30}), Measure::ProbeDelayAbove(Duration::from_secs(30))),
     ];
     for (mut rule, expected) in measures {
         rule["name"] = json!("rule");
-        let plan = plan_of(with(kafka(), "/alerts", json!([rule]))).unwrap();
+        let spec = with(kafka(), "/probe", json!({}));
+        let plan = plan_of(with(spec, "/alerts", json!([rule]))).unwrap();
         assert_eq!(plan.alerts.rules[0].measure, expected);
     }
 }
@@ -38,7 +40,7 @@ fn each_measure_is_read_with_its_unit() {
 #[test]
 fn an_alert_rule_that_cannot_be_used_is_named_with_the_way_out() {
     let one_of = "exactly one of backlogAbove, oldestMessageAgeAboveSeconds, estimatedDrainAboveSeconds, \
-                  consumersBelow, atMaxReplicas must be set";
+                  consumersBelow, atMaxReplicas, probeDelayAboveSeconds must be set";
     let cases = [
         (json!({"name": "a"}), "", one_of),
         (json!({"name": "a", "backlogAbove": 1, "consumersBelow": 1}), "", one_of),
@@ -58,6 +60,11 @@ fn an_alert_rule_that_cannot_be_used_is_named_with_the_way_out() {
             json!({"name": "a", "backlogAbove": 1, "forSeconds": -1}),
             ".forSeconds",
             "is -1, must be from 0 to 86400 seconds",
+        ),
+        (
+            json!({"name": "a", "probeDelayAboveSeconds": 5}),
+            ".probeDelayAboveSeconds",
+            "needs spec.probe, which measures the delay",
         ),
         (
             json!({"name": "Stalled", "backlogAbove": 1}),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wiremock::matchers::any;
@@ -10,7 +10,9 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::*;
 use crate::brokers::Wake;
+use crate::cluster::events::Events;
 use crate::cluster::lease::Leadership;
+use crate::cluster::own_deployment::OwnDeployment;
 use crate::receivers::command::{self, FileArgs};
 use crate::receivers::notifier::{Acknowledgement, Notifier};
 use crate::telemetry::metrics::Metrics;
@@ -28,12 +30,17 @@ struct World {
 impl World {
     /// `receivers` with the address of the server for `URL`.
     async fn new(receivers: &str, leadership: Leadership) -> Self {
+        Self::owned_by(receivers, leadership, None).await
+    }
+
+    /// The same, whose own Deployment is known.
+    async fn owned_by(receivers: &str, leadership: Leadership, own: Option<OwnDeployment>) -> Self {
         let server = MockServer::start().await;
         let folder = Folder::new(&receivers.replace("URL", &server.uri()));
         let metrics = Metrics::new();
         let file =
             FileArgs { receivers_file: Some(folder.path().join("receivers.yaml")), receiver_secrets: None };
-        let notifier = Notifier::start(file, loopback(), leadership, Arc::clone(&metrics));
+        let notifier = Notifier::start(file, loopback(), leadership, Arc::clone(&metrics), own);
         let (wake, woken) = mpsc::unbounded_channel();
         let wake: Wake = Arc::new(move || wake.send(()).unwrap());
         Self { notifier, metrics, wake, woken, folder, server }
@@ -359,4 +366,65 @@ async fn a_receiver_asks_for_a_pause_and_gets_it() {
     // The first pause without it is a second.
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(world.statuses().await.len(), 2);
+}
+
+/// An API server that has the Deployment `queuescaler`, and passes on the events that it gets.
+fn api_server() -> (OwnDeployment, mpsc::UnboundedReceiver<Value>) {
+    let (got, events) = mpsc::unbounded_channel();
+    let service = tower::service_fn(move |request: ::http::Request<kube::client::Body>| {
+        let got = got.clone();
+        async move {
+            let path = request.uri().path().to_owned();
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let answer = if path == "/apis/apps/v1/namespaces/system/deployments/queuescaler" {
+                let metadata = json!({"name": "queuescaler", "namespace": "system", "uid": "u1"});
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})
+            } else {
+                assert_eq!(path, "/apis/events.k8s.io/v1/namespaces/system/events");
+                let event: Value = serde_json::from_slice(&body).unwrap();
+                got.send(event.clone()).unwrap();
+                event
+            };
+            let answer = kube::client::Body::from(answer.to_string().into_bytes());
+            Ok::<_, std::convert::Infallible>(::http::Response::new(answer))
+        }
+    });
+    let client = kube::Client::new(service, "system");
+    let events_of = Events::new(client.clone(), "test".into(), Leadership::undisputed());
+    (OwnDeployment::new(client, events_of, "system".into(), "queuescaler".into()), events)
+}
+
+#[tokio::test]
+async fn dropped_alerts_are_events_about_the_own_deployment() {
+    let (own, mut events) = api_server();
+    let world = World::owned_by(ONE, Leadership::undisputed(), Some(own)).await;
+    // The receiver refuses for now, and each object has an alert.
+    Mock::given(any()).respond_with(ResponseTemplate::new(500)).mount(&world.server).await;
+    world.update(&notice("first"));
+    let first = async {
+        while world.server.received_requests().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), first).await.expect("the receivers are known");
+    for number in 0..10_001 {
+        world.update(&notice(&format!("orders-{number}")));
+    }
+    let event = timeout(Duration::from_secs(20), events.recv()).await.expect("an event").unwrap();
+    let about = ["kind", "name", "namespace", "uid"].map(|field| event["regarding"][field].as_str().unwrap());
+    assert_eq!(about, ["Deployment", "queuescaler", "system", "u1"]);
+    assert_eq!((&event["reason"], &event["type"]), (&json!("NotificationsDropped"), &json!("Warning")));
+    let mut dropped = note(&event);
+    while dropped < 2 {
+        let event = timeout(Duration::from_secs(20), events.recv()).await.expect("the rest").unwrap();
+        dropped += note(&event);
+    }
+    assert_eq!(dropped, 2, "what was dropped is added up, and nothing twice");
+}
+
+/// How many alerts an event reports.
+fn note(event: &Value) -> usize {
+    let note = event["note"].as_str().unwrap();
+    assert!(note.contains("receiver all"), "{note}");
+    note.split(' ').next().unwrap().parse().unwrap()
 }

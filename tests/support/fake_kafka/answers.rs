@@ -43,6 +43,7 @@ impl State {
             ApiKey::DescribeGroups => 5,
             ApiKey::DescribeConfigs => 4,
             ApiKey::Fetch => 17,
+            ApiKey::Produce => 8,
             ApiKey::SaslHandshake => 1,
             ApiKey::SaslAuthenticate => 2,
             other => panic!("{other:?} is not served here"),
@@ -69,6 +70,10 @@ impl State {
             ApiKey::Fetch => {
                 let request = FetchRequest::decode(&mut frame, version).unwrap();
                 self.records(node, request).encode(body, version)
+            }
+            ApiKey::Produce => {
+                let request = ProduceRequest::decode(&mut frame, version).unwrap();
+                self.append(request).encode(body, version)
             }
             ApiKey::FindCoordinator => {
                 let request = FindCoordinatorRequest::decode(&mut frame, version).unwrap();
@@ -104,10 +109,25 @@ impl State {
         .unwrap();
     }
 
+    /// Takes one record for each partition.
+    fn append(&mut self, request: ProduceRequest) -> ProduceResponse {
+        let topic = |asked: TopicProduceData| {
+            let topic = self.topics.get_mut(asked.name.as_str()).unwrap();
+            let partition = |partition: &PartitionProduceData| {
+                PartitionProduceResponse::default().with_index(partition.index).with_base_offset(topic.end)
+            };
+            let partitions = asked.partition_data.iter().map(partition).collect();
+            topic.end += 1;
+            TopicProduceResponse::default().with_name(asked.name).with_partition_responses(partitions)
+        };
+        ProduceResponse::default().with_responses(request.topic_data.into_iter().map(topic).collect())
+    }
+
     fn versions(&self) -> ApiVersionsResponse {
         let keys = [
             ApiKey::ApiVersions,
             ApiKey::Metadata,
+            ApiKey::Produce,
             ApiKey::ListOffsets,
             ApiKey::FindCoordinator,
             ApiKey::OffsetFetch,

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::oneshot;
 
@@ -25,6 +25,9 @@ use crate::work::{self, Work};
 
 /// Time limit for leaving the group: less than the 30 s that Kubernetes grants by default.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Header of the probes by which QueueScaler measures the delay. They are committed, and there is nothing to process.
+const PROBE: &str = "x-queuescaler-probe";
 
 /// The value of a record that cannot be processed.
 const POISON: &[u8] = b"poison";
@@ -108,6 +111,7 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
             () = &mut stop => break,
             () = progress.due() => println!("{}", progress.line()),
             received = consumer.recv() => match received {
+                Ok(message) if is_probe(&message) => store(&consumer, &message),
                 Ok(message) if message.payload() == Some(POISON) => {
                     let place = format!("{}-{} offset {}", message.topic(), message.partition(), message.offset());
                     if args.on_poison == OnPoison::Skip {
@@ -138,6 +142,10 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) -> anyhow::Result<
     leave(consumer).await?;
     println!("{}, offsets committed, left the group", progress.summary());
     Ok(())
+}
+
+fn is_probe(message: &BorrowedMessage) -> bool {
+    message.headers().is_some_and(|headers| headers.iter().any(|header| header.key == PROBE))
 }
 
 /// Stores the offset of a processed message for the next commit.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::StreamExt;
+use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 
@@ -17,6 +18,9 @@ use super::Connection;
 use crate::errors;
 use crate::progress::Progress;
 use crate::work::{self, Work};
+
+/// Header of the probes by which QueueScaler measures the delay. They are acknowledged, and there is nothing to process.
+const PROBE: &str = "x-queuescaler-probe";
 
 /// How long to wait before the next attempt to connect.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -61,6 +65,10 @@ pub async fn run(args: &Args, stop: impl Future<Output = ()>) {
     println!("{}", state.progress.summary());
 }
 
+fn is_probe(delivery: &Delivery) -> bool {
+    delivery.properties.headers().as_ref().is_some_and(|headers| headers.inner().contains_key(PROBE))
+}
+
 /// State that is kept over reconnections.
 struct State {
     work: Work,
@@ -97,11 +105,13 @@ async fn session<S: Future<Output = ()>>(
                     bail!("the broker ended the subscription to the queue {}", args.queue)
                 };
                 let delivery = delivery.context("lost the connection")?;
-                tokio::select! {
-                    biased;
-                    // Not acknowledged: it returns to the queue.
-                    () = &mut stop => break,
-                    () = state.work.do_one() => state.progress.count(),
+                if !is_probe(&delivery) {
+                    tokio::select! {
+                        biased;
+                        // Not acknowledged: it returns to the queue.
+                        () = &mut stop => break,
+                        () = state.work.do_one() => state.progress.count(),
+                    }
                 }
                 delivery.ack(BasicAckOptions::default()).await.context("cannot acknowledge")?;
             },
