@@ -25,6 +25,7 @@ mod cluster_refusals;
 mod cluster_targets;
 mod cluster_watches;
 mod cluster_writers;
+mod drain_checks;
 mod drain_time;
 mod drain_time_limits;
 mod drain_time_rabbitmq;

@@ -15,6 +15,7 @@ pub(super) mod claims;
 mod memory;
 mod observe;
 mod preflight;
+mod source;
 
 use std::sync::Arc;
 use std::time::Duration;
