@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AlertRule, Behavior, BuiltInAlerts, Policy, QueueScalerStatus, Source};
+use super::{AlertRule, Behavior, BuiltInAlerts, EmergencyDrain, Policy, QueueScalerStatus, Source};
 
 /// Scales one consumer workload by the backlog of the queue that it reads.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -38,6 +38,7 @@ use super::{AlertRule, Behavior, BuiltInAlerts, Policy, QueueScalerStatus, Sourc
 )]
 #[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas must not be above maxReplicas").field_path(".minReplicas"))]
 #[x_kube(validation = Rule::new("!has(self.fallback) || self.fallback.replicas <= self.maxReplicas").message("fallback.replicas must not be above maxReplicas").field_path(".fallback.replicas"))]
+#[x_kube(validation = Rule::new("!has(self.emergencyDrain) || has(self.source.kafka) && has(self.source.kafka.topics) && size(self.source.kafka.topics) == 1").message("emergencyDrain needs source.kafka with exactly one of topics").field_path(".emergencyDrain"))]
 #[serde(rename_all = "camelCase")]
 pub struct QueueScalerSpec {
     /// The workload to scale, in the same namespace: a Deployment, a StatefulSet, or any other resource with
@@ -109,6 +110,11 @@ pub struct QueueScalerSpec {
     /// 2026-01-31T18:00:00Z. Default: not silenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts_silenced_until: Option<Time>,
+
+    /// Creates a QueueDrain of the backlog when scaling cannot clear it in time: one at a time, and none while consumers
+    /// are stalled or fail on a message. Needs exactly one Kafka topic. Default: none is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emergency_drain: Option<EmergencyDrain>,
 }
 
 fn one() -> i32 {

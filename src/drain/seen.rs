@@ -116,6 +116,8 @@ pub struct Seen {
     pub verify: JobSeen,
     /// The pods that consume the temporary topic. Absent: the Deployment does not exist.
     pub consumers: Option<TargetSeen>,
+    /// Messages wait in the temporary topic, and as last measured none was consumed. False: some were, or it is not known.
+    pub nothing_consumed: bool,
     /// What an effect of this step came to that cannot succeed by trying again: a reason and a sentence.
     pub refusal: Option<(String, String)>,
 }

@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod alerts;
+mod emergency;
 mod scaling;
 mod source;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 mod union;
 
 pub use alerts::{AlertPlan, AlertRule, Measure};
+pub use emergency::Emergency;
 pub use scaling::{
     Behavior, Bounds, DrainTime, Fallback, Policy, ScalingPlan, ScalingRules, ServiceRateHint, Step,
     StepRule, Threshold,
@@ -36,6 +38,8 @@ pub struct Plan {
     pub scaling: ScalingPlan,
     /// Which alerts there are, and who is notified.
     pub alerts: AlertPlan,
+    /// When a drain of the backlog is proposed. Absent: never.
+    pub emergency: Option<Emergency>,
 }
 
 /// A field that cannot be used, and the way out.
@@ -64,5 +68,6 @@ pub fn validate(object: &QueueScaler, namespace: &str) -> Result<Plan, Invalid> 
     let source = source::validate(&object.spec.source, namespace)?;
     let scaling = scaling::validate(&object.spec, &source)?;
     let alerts = alerts::validate(&object.spec)?;
-    Ok(Plan { target: object.spec.scale_target_ref.clone(), source, scaling, alerts })
+    let emergency = emergency::validate(&object.spec, &source)?;
+    Ok(Plan { target: object.spec.scale_target_ref.clone(), source, scaling, alerts, emergency })
 }

@@ -91,6 +91,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         decision,
         last_scale,
         alerts,
+        emergency_drain,
         conditions,
     } = status;
     let target = target.as_ref().map(|target| (target.replicas, &target.selector));
@@ -119,7 +120,12 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         partitions,
         decision,
         last_scale,
-        (alerts, conditions, dead_letters),
+        (
+            alerts,
+            conditions,
+            dead_letters,
+            emergency_drain.as_ref().map(|it| (&it.drain, it.message.is_some())),
+        ),
     )
 }
 

@@ -26,6 +26,7 @@ mod cluster_targets;
 mod cluster_watches;
 mod cluster_writers;
 mod drain_checks;
+mod drain_emergency;
 mod drain_time;
 mod drain_time_limits;
 mod drain_time_rabbitmq;

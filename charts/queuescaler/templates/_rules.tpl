@@ -32,11 +32,11 @@ Every rule names its resources; tests/chart/run refuses wildcards.
   resources: ["events"]
   verbs: ["create"]
 {{- if .Values.drains.enabled }}
-# To watch QueueDrains, to keep one by a finalizer while its run owns a workload, and to delete a finished one whose time
-# to live is over.
+# To watch QueueDrains, to create one where a QueueScaler asks for it (spec.emergencyDrain), to keep one by a finalizer
+# while its run owns a workload, and to delete a finished one whose time to live is over.
 - apiGroups: ["queuescaler.io"]
   resources: ["queuedrains"]
-  verbs: ["list", "watch", "patch", "delete"]
+  verbs: ["list", "watch", "create", "patch", "delete"]
 # To write the plan and the journal of a drain.
 - apiGroups: ["queuescaler.io"]
   resources: ["queuedrains/status"]

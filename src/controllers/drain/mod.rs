@@ -95,14 +95,15 @@ impl Subject<'_> {
 
     fn claim(&self, state: DrainState, step: DrainStep) -> Claim {
         let next = Journal { state, step, ..self.journal.clone() };
-        let is_active = !matches!(state, DrainState::Planned | DrainState::Succeeded | DrainState::Aborted);
+        let has_ended = matches!(state, DrainState::Succeeded | DrainState::Aborted);
+        let is_active = !has_ended && state != DrainState::Planned;
         let source = self.kafka().map(|(source, topic)| {
             let mut servers = source.bootstrap.clone();
             servers.sort_unstable();
             format!("{}/{topic}/{}", servers.join(","), source.interest.group)
         });
         let scaler = (self.key.0.clone(), self.spec().queue_scaler_ref.name.clone());
-        Claim { scaler, source, is_active, owns_target: next.owns_target(), step }
+        Claim { scaler, source, is_active, has_ended, owns_target: next.owns_target(), step }
     }
 }
 

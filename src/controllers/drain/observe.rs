@@ -55,7 +55,22 @@ pub(super) async fn observe(
     if journal.state != DrainState::Halted && journal.state != DrainState::Paused {
         from_broker(subject, memory, &mut seen).await;
     }
+    seen.nothing_consumed = nothing_consumed(subject, &seen);
     Ok(seen)
+}
+
+/// Whether messages wait in the temporary topic of which none was consumed when that was last measured.
+fn nothing_consumed(subject: &Subject<'_>, seen: &Seen) -> bool {
+    let status = subject.object.status.as_ref();
+    let rate = status.and_then(|status| status.progress.as_ref()?.consume_per_second);
+    let waits = match &seen.temporary {
+        Part::Known(Some(found)) if found.drained != Some(true) => {
+            // The last offset of a partition is the marker of a transaction.
+            found.partitions.iter().any(|it| it.end.saturating_sub(it.committed.max(it.start)) > 1)
+        }
+        _ => false,
+    };
+    waits && rate == Some(0)
 }
 
 async fn from_broker(subject: &Subject<'_>, memory: &mut Memory, seen: &mut Seen) {

@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod aborting;
+mod ramp;
 mod running;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,6 @@ use crate::api::{DesiredState, DrainState, DrainStep};
 /// When to look again while something is under way, and while nothing is.
 const SOON: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(30);
-/// Parts in which the pods of a run are started.
-const PARTS: u32 = 5;
 
 /// What a run does to the world. Each can be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -358,24 +357,6 @@ impl Scene<'_> {
             effects.push(Effect::ScaleConsumers(0));
         }
         effects
-    }
-
-    /// Pods that are to consume now: a fifth more of them each fifth of the ramp-up.
-    fn ramp(&self) -> i32 {
-        let Some(temporary) = &self.journal.temporary else { return 0 };
-        let all = self.options.replicas.unwrap_or(temporary.replicas).clamp(1, temporary.partitions.max(1));
-        if self.journal.step > DrainStep::Copying || self.options.ramp_up.is_zero() {
-            return all;
-        }
-        let part = self.options.ramp_up / PARTS;
-        let parts = u32::try_from(self.in_step().as_millis() / part.as_millis().max(1)).unwrap_or(PARTS);
-        let parts = i32::try_from(parts.saturating_add(1).min(PARTS)).unwrap_or(1);
-        all.saturating_mul(parts).saturating_add(4).div_euclid(5).clamp(1, all)
-    }
-
-    /// Has the pods of the run consume.
-    fn consume(&self) -> Effect {
-        Effect::Consumers(self.ramp())
     }
 
     /// Gives the target back with the replicas that it had: to be done, or to be stored as done. Absent: it was done.

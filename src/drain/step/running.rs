@@ -173,7 +173,8 @@ impl Scene<'_> {
             // As after a halt: a new one takes its place.
             JobSeen::Ending => effects.push(self.consume()),
         }
-        let message = trouble(&self.seen.copy).unwrap_or_else(|| "copies and consumes".to_owned());
+        let message = trouble(&self.seen.copy).or_else(|| self.ramp().held);
+        let message = message.unwrap_or_else(|| "copies and consumes".to_owned());
         self.wait(&message).with_effects(effects)
     }
 
@@ -252,7 +253,8 @@ impl Scene<'_> {
             }
             JobSeen::Ending => {}
         }
-        let message = trouble(&self.seen.verify).unwrap_or_else(|| "verifies and consumes".to_owned());
+        let message = trouble(&self.seen.verify).or_else(|| self.ramp().held);
+        let message = message.unwrap_or_else(|| "verifies and consumes".to_owned());
         self.wait(&message).with_effects(effects).with_records(records)
     }
 
@@ -281,8 +283,8 @@ impl Scene<'_> {
         };
         effects.push(self.consume());
         let trouble = self.seen.consumers.as_ref().and_then(|consumers| consumers.trouble.as_ref());
-        let message =
-            trouble.map_or(message, |trouble| format!("the pods of the drain are unhealthy: {trouble}"));
+        let trouble = trouble.map(|trouble| format!("the pods of the drain are unhealthy: {trouble}"));
+        let message = trouble.or_else(|| self.ramp().held).unwrap_or(message);
         self.wait(&message).with_effects(effects).with_records(records)
     }
 

@@ -132,6 +132,7 @@ impl World {
                 ready: pods,
                 trouble: None,
             }),
+            nothing_consumed: false,
             refusal: self.refusal.clone(),
         }
     }
@@ -389,6 +390,65 @@ fn with_live_concurrent_the_target_is_back_before_the_rest_is_consumed() {
     world.target = 5; // The engine has scaled it since.
     assert_eq!(world.run(), DrainState::Succeeded);
     assert_eq!(world.target, 5);
+}
+
+/// The decision while copying, this long after the step began, with these pods of eight: asked for, ready, and whether
+/// they process anything.
+fn while_copying(ramp_up: u64, seconds: i64, pods: Option<(i32, i32, bool)>) -> Decision {
+    let mut world = World::new(Options { ramp_up: Duration::from_secs(ramp_up), ..options() });
+    while world.journal().step != DrainStep::Copying {
+        world.reconcile(false);
+        world.tick();
+    }
+    world.now = world.journal().since.as_second() + seconds;
+    world.copy = Some(Work::Active { suspended: false });
+    let mut seen = world.seen();
+    seen.nothing_consumed = pods.is_some_and(|(_, _, processes)| !processes);
+    seen.consumers = pods.map(|(replicas, ready, _)| TargetSeen {
+        replicas,
+        pods: replicas,
+        ready,
+        ..TargetSeen::default()
+    });
+    let names = Names::of("now", UID, "orders", "billing", "consumer");
+    next(&world.journal(), &world.options, &seen, &names, Planned::default(), world.at()).unwrap()
+}
+
+#[test]
+fn pods_are_added_part_by_part_and_only_while_all_is_well() {
+    let wanted = |ramp_up, seconds, pods| {
+        let decision = while_copying(ramp_up, seconds, pods);
+        let consumers = decision.effects.iter().find_map(|effect| match effect {
+            Effect::Consumers(pods) => Some(*pods),
+            _ => None,
+        });
+        (consumers.unwrap(), decision.message != "copies and consumes")
+    };
+    // A fifth of 8 pods in each fifth of 100 s.
+    let well = [
+        (0, None, 2),
+        (19, Some((2, 2, true)), 2),
+        (20, Some((2, 2, true)), 4),
+        (40, Some((4, 4, true)), 5),
+        (100, Some((7, 7, true)), 8),
+        (100, Some((8, 8, true)), 8),
+    ];
+    for (seconds, pods, expected) in well {
+        assert_eq!(wanted(100, seconds, pods), (expected, false), "after {seconds} s with {pods:?}");
+    }
+    let held = [
+        (20, Some((2, 1, true)), 2, "not all are ready"),
+        (100, Some((4, 0, true)), 4, "none is ready"),
+        (100, Some((4, 4, false)), 4, "they process nothing"),
+    ];
+    for (seconds, pods, expected, why) in held {
+        assert_eq!(wanted(100, seconds, pods), (expected, true), "{why}");
+    }
+    assert_eq!(wanted(100, 100, None), (2, false), "after a pause or a delay they begin anew");
+    assert_eq!(wanted(100, 100, Some((2, 2, true))), (4, false), "one part at a time");
+    assert_eq!(wanted(100, 10, Some((9, 0, false))), (8, false), "fewer at once");
+    assert_eq!(wanted(0, 0, None), (8, false), "without a ramp-up all at once");
+    assert_eq!(wanted(0, 0, Some((2, 0, false))), (8, false));
 }
 
 #[test]
