@@ -3,7 +3,7 @@ The operator's rights in the namespaces that it serves. docs/security.md explain
 Every rule names its resources; tests/chart/run refuses wildcards.
 */}}
 {{- define "queuescaler.rules" -}}
-# To watch the objects that it serves. It never changes their specification.
+# To watch the objects that it serves.
 - apiGroups: ["queuescaler.io"]
   resources: ["queuescalers"]
   verbs: ["list", "watch"]
@@ -37,6 +37,10 @@ Every rule names its resources; tests/chart/run refuses wildcards.
 - apiGroups: ["queuescaler.io"]
   resources: ["queuedrains"]
   verbs: ["list", "watch", "create", "patch", "delete"]
+# To keep a QueueScaler by a finalizer while a run drains its backlog. It never changes its specification.
+- apiGroups: ["queuescaler.io"]
+  resources: ["queuescalers"]
+  verbs: ["patch"]
 # To write the plan and the journal of a drain.
 - apiGroups: ["queuescaler.io"]
   resources: ["queuedrains/status"]

@@ -33,6 +33,10 @@ pub enum Effect {
     AddFinalizer,
     /// Lets the object go.
     RemoveFinalizer,
+    /// Keeps its `QueueScaler`, which names broker and target, until the run has ended.
+    HoldScaler,
+    /// Lets the `QueueScaler` go.
+    ReleaseScaler,
     /// Sets the replicas of the target.
     ScaleTarget(i32),
     /// Creates the temporary topic.
@@ -179,14 +183,21 @@ impl Scene<'_> {
         }
     }
 
-    /// What the user wants: whoever deletes the object wants the run to be aborted.
+    /// What the user wants: whoever deletes the object, or its `QueueScaler`, wants the run to be aborted.
     fn wanted(&self) -> DesiredState {
-        if self.seen.deleting { DesiredState::Aborted } else { self.options.desired }
+        if self.seen.deleting || self.seen.scaler_leaves {
+            DesiredState::Aborted
+        } else {
+            self.options.desired
+        }
     }
 
     fn why(&self) -> String {
-        let why =
-            if self.seen.deleting { "the QueueDrain is being deleted" } else { "desiredState is Aborted" };
+        let why = match (self.seen.deleting, self.seen.scaler_leaves) {
+            (true, _) => "the QueueDrain is being deleted",
+            (false, true) => "the QueueScaler is being deleted",
+            (false, false) => "desiredState is Aborted",
+        };
         why.to_owned()
     }
 
@@ -258,13 +269,19 @@ impl Scene<'_> {
 
     fn finished(&self) -> Decision {
         let passed = self.journal.finished_at.map(|end| self.elapsed(end));
-        let mut effects = self.let_go();
+        let mut effects = Vec::new();
+        if self.seen.holds_scaler {
+            effects.push(Effect::ReleaseScaler);
+        }
+        effects.extend(self.let_go());
+        // What fails is to be tried again soon: somebody waits for it.
+        let again = if effects.is_empty() { LATER } else { SOON };
         if !self.seen.deleting && passed.zip(self.options.ttl).is_some_and(|(passed, ttl)| passed >= ttl) {
             effects.push(Effect::DeleteObject);
         }
         Decision {
             reason: self.journal.reason.clone(),
-            ..self.stay(&self.journal.message, LATER).with_effects(effects)
+            ..self.stay(&self.journal.message, again).with_effects(effects)
         }
     }
 
@@ -363,6 +380,10 @@ impl Scene<'_> {
     fn give_back(&self) -> Option<Result<Effect, Record>> {
         if self.journal.restored_at.is_some() {
             return None;
+        }
+        if self.seen.namespace_ends {
+            // Its pods could not be created.
+            return Some(Err(Record::Restored));
         }
         let Some((original, target)) = self.journal.original.as_ref().zip(self.own_target()) else {
             // There is nothing to give back to.

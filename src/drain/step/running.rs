@@ -26,6 +26,10 @@ impl Scene<'_> {
         if !self.seen.has_finalizer {
             return self.wait("keeps the QueueDrain until its end").with_effects(vec![Effect::AddFinalizer]);
         }
+        if !self.seen.holds_scaler {
+            let message = "keeps the QueueScaler until the end of the run";
+            return self.wait(message).with_effects(vec![Effect::HoldScaler]);
+        }
         if self.seen.other_run.is_some() {
             return self.abort("AnotherDrain", self.waits_for_other());
         }
@@ -339,11 +343,12 @@ impl Scene<'_> {
                 effects.push(Effect::DeleteTopic);
                 self.wait("deletes the temporary topic").with_effects(effects)
             }
-            // It is never deleted before it is empty, and nobody is left who could empty it.
-            Part::Known(Some(_)) if self.seen.namespace_ends => self.end(),
+            // It is never deleted before it is empty, and nobody is left who could empty it, or the credentials are gone.
+            Part::Known(Some(_)) | Part::Unknown(_) if self.seen.namespace_ends => self.end_with_topic(),
             Part::Known(Some(TemporarySeen { drained: Some(false), .. })) => self.not_empty(),
             Part::Known(None) => match &self.seen.temporary_group {
                 Part::Known(None) => self.end(),
+                Part::Unknown(_) if self.seen.namespace_ends => self.end(),
                 Part::Known(Some(_)) => {
                     effects.push(Effect::DeleteGroup);
                     self.wait("deletes the group of the temporary topic").with_effects(effects)

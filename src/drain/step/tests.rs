@@ -21,6 +21,10 @@ struct World {
     options: Options,
     deleting: bool,
     finalizer: bool,
+    scaler_held: bool,
+    scaler_leaves: bool,
+    namespace_ends: bool,
+    broker_is_away: bool,
     gone: bool,
     target: i32,
     pods: i32,
@@ -60,6 +64,10 @@ impl World {
             options,
             deleting: false,
             finalizer: false,
+            scaler_held: false,
+            scaler_leaves: false,
+            namespace_ends: false,
+            broker_is_away: false,
             gone: false,
             target: ORIGINAL,
             pods: ORIGINAL,
@@ -108,8 +116,10 @@ impl World {
         });
         Seen {
             deleting: self.deleting,
-            namespace_ends: false,
+            namespace_ends: self.namespace_ends,
             has_finalizer: self.finalizer,
+            scaler_leaves: self.scaler_leaves,
+            holds_scaler: self.scaler_held,
             other_run: None,
             problems: Part::Known(Vec::new()),
             target: Some(TargetSeen {
@@ -119,10 +129,10 @@ impl World {
                 ready: self.pods,
                 trouble: None,
             }),
-            group: Part::Known(group),
-            source: Part::Known(self.committed.map(partition).to_vec()),
-            temporary: Part::Known(temporary),
-            temporary_group: Part::Known(self.group.then(GroupSeen::default)),
+            group: self.read(group),
+            source: self.read(self.committed.map(partition).to_vec()),
+            temporary: self.read(temporary),
+            temporary_group: self.read(self.group.then(GroupSeen::default)),
             copy: job(&self.copy),
             verify: job(&self.verify),
             consumers: self.consumers.map(|(replicas, pods)| TargetSeen {
@@ -135,6 +145,10 @@ impl World {
             nothing_consumed: false,
             refusal: self.refusal.clone(),
         }
+    }
+
+    fn read<T>(&self, found: T) -> Part<T> {
+        if self.broker_is_away { Part::Unknown("the Secret is gone".into()) } else { Part::Known(found) }
     }
 
     fn decide(&self) -> Decision {
@@ -160,6 +174,11 @@ impl World {
         let journal = self.journal();
         match effect {
             Effect::AddFinalizer => self.finalizer = true,
+            Effect::HoldScaler => self.scaler_held = true,
+            Effect::ReleaseScaler => {
+                assert_eq!(journal.step, DrainStep::Finished);
+                self.scaler_held = false;
+            }
             Effect::RemoveFinalizer => {
                 self.finalizer = false;
                 self.gone = self.deleting;
@@ -177,6 +196,7 @@ impl World {
                 self.target = replicas;
             }
             Effect::CreateTopic => {
+                assert!(!self.namespace_ends, "nothing is created in a namespace that ends");
                 self.topic.get_or_insert_default();
             }
             Effect::Job(kind, suspended) => {
@@ -192,6 +212,7 @@ impl World {
             Effect::DeleteJob(kind) => *self.job(kind) = Some(Work::Ending),
             Effect::Consumers(replicas) => {
                 assert!(replicas >= 1);
+                assert!(!self.namespace_ends, "nothing is created in a namespace that ends");
                 let pods = self.consumers.map_or(0, |(_, pods)| pods);
                 self.consumers = Some((replicas, pods));
             }
@@ -260,7 +281,7 @@ impl World {
         for _ in 0..2000 {
             self.reconcile(false);
             self.tick();
-            if self.journal().step == DrainStep::Finished && !self.finalizer {
+            if self.journal().step == DrainStep::Finished && !self.finalizer && !self.scaler_held {
                 break;
             }
         }
@@ -449,6 +470,67 @@ fn pods_are_added_part_by_part_and_only_while_all_is_well() {
     assert_eq!(wanted(100, 10, Some((9, 0, false))), (8, false), "fewer at once");
     assert_eq!(wanted(0, 0, None), (8, false), "without a ramp-up all at once");
     assert_eq!(wanted(0, 0, Some((2, 0, false))), (8, false));
+}
+
+/// A run that has come to this step.
+fn come_to(step: DrainStep) -> World {
+    let mut world = World::new(options());
+    while world.journal().step != step {
+        world.reconcile(false);
+        world.tick();
+    }
+    world
+}
+
+/// The steps of a run that may be interrupted.
+const STEPS: [DrainStep; 9] = [
+    DrainStep::Locking,
+    DrainStep::Quiescing,
+    DrainStep::Snapshotting,
+    DrainStep::Provisioning,
+    DrainStep::Copying,
+    DrainStep::Verifying,
+    DrainStep::Draining,
+    DrainStep::Restoring,
+    DrainStep::Retaining,
+];
+
+#[test]
+fn a_run_whose_scaler_is_deleted_restores_and_lets_it_go() {
+    for step in STEPS {
+        let mut world = come_to(step);
+        assert!(world.scaler_held || step == DrainStep::Locking, "{step:?}");
+        world.scaler_leaves = true;
+        let end = world.run();
+        let expected = if step < DrainStep::Restoring { DrainState::Aborted } else { DrainState::Succeeded };
+        assert_eq!(end, expected, "{step:?}");
+        assert!(!world.scaler_held && !world.finalizer && world.topic.is_none(), "{step:?}: {world:?}");
+        world.assert_restored();
+    }
+    let mut halted = come_to(DrainStep::Copying);
+    halted.copy = Some(Work::Failed);
+    halted.reconcile(false);
+    assert_eq!(halted.journal().state, DrainState::Halted);
+    halted.scaler_leaves = true;
+    assert_eq!(halted.run(), DrainState::Aborted, "nobody has to resume it");
+    assert!(!halted.scaler_held);
+}
+
+#[test]
+fn a_run_whose_namespace_is_deleted_lets_go_and_creates_nothing() {
+    for (step, broker_is_away) in STEPS.into_iter().flat_map(|step| [(step, false), (step, true)]) {
+        let mut world = come_to(step);
+        // Everything in it goes at once, and the credentials with it.
+        (world.deleting, world.scaler_leaves, world.namespace_ends) = (true, true, true);
+        (world.copy, world.verify, world.consumers) = (None, None, None);
+        world.broker_is_away = broker_is_away;
+        let target = world.target;
+        let end = world.run();
+        assert!(matches!(end, DrainState::Aborted | DrainState::Succeeded), "{step:?}: {world:?}");
+        assert!(!world.scaler_held && !world.finalizer, "{step:?}: {world:?}");
+        assert_eq!(world.target, target, "{step:?}: no pods are asked for");
+        assert!(world.deleted_with.iter().all(|unread| *unread == 0), "{step:?}: {:?}", world.deleted_with);
+    }
 }
 
 #[test]
