@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint unit real bench soak generate images sbom pin-images
+.PHONY: help demo demo-drain down test lint unit real bench soak generate images sbom pin-images
 
 UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile docs examples fields generated kafka_reader_faults \
   kafka_reader_probes kafka_reader_footprint kafka_reader_memory kafka_reader_tls language monitoring name_lookups \
@@ -12,6 +12,9 @@ help: ## List the targets
 
 demo: ## Show the operator at work on a real Kubernetes, Kafka and RabbitMQ
 	@examples/demo
+
+demo-drain: ## Show an emergency drain of a deep backlog on a real Kubernetes and Kafka
+	@examples/demo-drain
 
 down: ## Remove the test bed and all that runs in it
 	@tests/testbed/testbed down

@@ -42,7 +42,11 @@ const WORDS: &[(&str, &str)] = &[
 ];
 
 /// Places where one of the words above is right: the end of a path, words around it, and why.
-const ALLOWED: &[(&str, &str, &str)] = &[("examples/demo", "say", "the name of a shell function")];
+const ALLOWED: &[(&str, &str, &str)] = &[
+    ("examples/demo", "say", "the name of a shell function"),
+    ("examples/demo-drain", "say", "the name of a shell function"),
+    ("examples/demo-parts", "say", "the name of a shell function"),
+];
 
 /// Files that still have such words. The list only becomes shorter.
 const NOT_YET_CLEAN: &[&str] = &["src/brokers/kafka/connection.rs", "src/brokers/kafka/topics.rs"];

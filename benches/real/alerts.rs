@@ -73,6 +73,7 @@ pub fn measure_evaluation(table: &mut Table) {
                 observed_target: None,
                 assessment: &assessment,
                 draining: None,
+                emergency: None,
             };
             state.evaluate(&plan, &subject, now);
             std::hint::black_box(state.status());

@@ -28,6 +28,7 @@ pub fn defaults(alert: BuiltInAlert) -> (Severity, Duration) {
             (Severity::Critical, 0)
         }
         DeadLetters => (Severity::Warning, 0),
+        EmergencyDrain => (Severity::Critical, 0),
         QuotaExceeded => (Severity::Warning, 60),
         PoisonMessage | PodStuck => (Severity::Warning, 120),
         SourceUnreadable | TargetNotScalable | PodsNotReady | NotConsumed | DownstreamSaturated => {
@@ -61,6 +62,8 @@ pub(super) fn level(alert: BuiltInAlert, plan: &ScalingPlan, subject: &Subject<'
         MessagesSkipped => backlog(subject, |note| matches!(note, Note::MessagesSkipped { .. })),
         HangingTransaction => backlog(subject, |note| matches!(note, Note::HangingTransaction { .. })),
         DeadLetters => dead_letters(subject, now),
+        // What is unknown has kept or ended it already.
+        EmergencyDrain => Level::of(subject.emergency.is_some_and(|emergency| emergency.drain.is_some())),
         BacklogExpiring => match of_backlog(subject) {
             None => Level::Unknown,
             Some(reading) => whole(Level::of(subject.assessment.expiring.is_some()), reading),
@@ -82,6 +85,7 @@ pub(super) fn sentence(alert: BuiltInAlert, subject: &Subject<'_>) -> Option<Str
             found.filter(|(reason, _)| *reason == alert.name()).map(|(_, message)| message).next()
         }
         DeadLetters => sentences::dead_letters(&subject.assessment.dead_letters),
+        EmergencyDrain => subject.emergency.filter(|it| it.drain.is_some())?.message.clone(),
         Stalled | NoConsumers | PoisonMessage | PodStuck | NotConsumed | HotPartition
         | DownstreamSaturated => {
             let reason = reason(alert)?;

@@ -8,7 +8,7 @@ use crate::engine::{AssessedReading, Assessment, Decision, Limit, Reason, Unheal
 use crate::plan::Measure;
 
 /// A number is back at so many percent of its threshold. In between, an alert that fires goes on, and none begins.
-const BACK_PERCENT: u64 = 90;
+pub(crate) const BACK_PERCENT: u64 = 90;
 
 /// How the measure of a rule stands.
 pub(super) fn level(measure: Measure, assessment: &Assessment) -> Level {
@@ -37,13 +37,17 @@ pub(super) fn level(measure: Measure, assessment: &Assessment) -> Level {
 
 /// Time until the backlog is gone, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Drain {
+pub(crate) enum Drain {
+    /// Seconds of the ready replicas.
     Seconds(f64),
+    /// Messages arrive as fast as they are processed, or faster.
     Never,
+    /// Not known.
     Unknown,
 }
 
-pub(super) fn drain(reading: &AssessedReading, assessment: &Assessment) -> Drain {
+/// The time until the ready replicas have cleared the backlog.
+pub(crate) fn drain(reading: &AssessedReading, assessment: &Assessment) -> Drain {
     let Assessment { estimated_drain, service_rate, consumers, .. } = assessment;
     if !is_complete(reading) {
         return Drain::Unknown;

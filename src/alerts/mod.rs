@@ -28,7 +28,7 @@
 mod built_in;
 mod evaluate;
 mod lifecycle;
-mod measure;
+pub(crate) mod measure;
 pub mod notice;
 #[cfg(test)]
 mod tests;

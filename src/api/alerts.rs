@@ -112,7 +112,7 @@ pub struct BuiltInAlerts {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = BuiltInAlert::ALL.len()), extend("x-kubernetes-list-type" = "set"))]
     pub disabled: Vec<BuiltInAlert>,
-    /// Severities that differ from the default of an alert. At most 18.
+    /// Severities that differ from the default of an alert. At most 19.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = BuiltInAlert::ALL.len()), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["alert"]))]
     pub severity_overrides: Vec<SeverityOverride>,
@@ -172,11 +172,13 @@ pub enum BuiltInAlert {
     HangingTransaction,
     /// Messages came to be dead letters within the last hour.
     DeadLetters,
+    /// A drain of the backlog was proposed or started.
+    EmergencyDrain,
 }
 
 impl BuiltInAlert {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::SourceUnreadable,
         Self::Stalled,
         Self::NoConsumers,
@@ -195,6 +197,7 @@ impl BuiltInAlert {
         Self::MessagesSkipped,
         Self::HangingTransaction,
         Self::DeadLetters,
+        Self::EmergencyDrain,
     ];
 
     /// Its name in status, messages and metrics. Rules of users have lower-case names, so that none is the same.
@@ -219,6 +222,7 @@ impl BuiltInAlert {
             Self::MessagesSkipped => "MessagesSkipped",
             Self::HangingTransaction => "HangingTransaction",
             Self::DeadLetters => "DeadLetters",
+            Self::EmergencyDrain => "EmergencyDrain",
         }
     }
 

@@ -11,6 +11,7 @@ pub mod behavior;
 pub mod condition;
 pub mod definition;
 pub mod drain_status;
+pub mod emergency;
 mod lenient;
 pub mod policy;
 pub mod probe;
@@ -26,6 +27,7 @@ pub use alerts::{
 };
 pub use behavior::{Behavior, Ratio, ScalingPolicy, ScalingPolicyType, ScalingRules, SelectPolicy};
 pub use drain_status::{DrainState, DrainStep, QueueDrainStatus};
+pub use emergency::{DrainTemplate, EmergencyDrain, EmergencyDrainStatus, EmergencyStart};
 pub use policy::{BacklogPerReplica, DrainTime, Policy, ServiceRateHint, StepRule, Steps};
 pub use probe::{Probe, ProbeStatus};
 pub use queue_drain::{DesiredState, QueueDrain, QueueDrainSpec};

@@ -58,7 +58,8 @@ pub struct QueueDrainSpec {
     pub replicas: Option<i32>,
 
     /// Seconds over which these pods are started, in five equal parts, so that databases and APIs behind the consumers are
-    /// not overrun. 0 to 3600. Default 120.
+    /// not overrun; no more of them while those that are started are not ready, or process nothing. 0: all at once. 0 to
+    /// 3600. Default 120.
     #[serde(default = "two_minutes")]
     #[schemars(range(min = 0, max = 3600))]
     pub ramp_up_seconds: i32,

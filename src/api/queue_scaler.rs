@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AlertRule, Behavior, BuiltInAlerts, Policy, Probe, QueueScalerStatus, Source};
+use super::{AlertRule, Behavior, BuiltInAlerts, EmergencyDrain, Policy, Probe, QueueScalerStatus, Source};
 
 /// Scales one consumer workload by the backlog of the queue that it reads.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -43,6 +43,7 @@ use super::{AlertRule, Behavior, BuiltInAlerts, Policy, Probe, QueueScalerStatus
 #[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.rabbitmq) || has(self.source.rabbitmq.managementUrl)").message("probe needs source.rabbitmq.managementUrl, because AMQP does not count acknowledgements").field_path(".probe"))]
 #[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.kafka) || has(self.source.kafka.topics)").message("probe needs source.kafka.topics, because it writes only to topics that are named").field_path(".probe"))]
 #[x_kube(validation = Rule::new("has(self.probe) || !has(self.alerts) || !self.alerts.exists(rule, has(rule.probeDelayAboveSeconds))").message("probeDelayAboveSeconds needs spec.probe, which measures the delay").field_path(".alerts"))]
+#[x_kube(validation = Rule::new("!has(self.emergencyDrain) || has(self.source.kafka) && has(self.source.kafka.topics) && size(self.source.kafka.topics) == 1").message("emergencyDrain needs source.kafka with exactly one of topics").field_path(".emergencyDrain"))]
 #[serde(rename_all = "camelCase")]
 pub struct QueueScalerSpec {
     /// The workload to scale, in the same namespace: a Deployment, a StatefulSet, or any other resource with
@@ -120,6 +121,11 @@ pub struct QueueScalerSpec {
     /// 2026-01-31T18:00:00Z. Default: not silenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts_silenced_until: Option<Time>,
+
+    /// Creates a QueueDrain of the backlog when scaling cannot clear it in time: one at a time, and none while consumers
+    /// are stalled or fail on a message. Needs exactly one Kafka topic. Default: none is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emergency_drain: Option<EmergencyDrain>,
 }
 
 fn one() -> i32 {

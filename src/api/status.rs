@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lenient::{known_items, or_absent, or_default};
-use super::{AlertStatus, ProbeStatus};
+use super::{AlertStatus, EmergencyDrainStatus, ProbeStatus};
 
 /// What the operator read and decided. Numbers are written again when they change by a tenth (the arrival of the oldest
 /// message: by half of its age), or to or from zero. Metrics have the exact numbers.
@@ -80,6 +80,9 @@ pub struct QueueScalerStatus {
     #[serde(default, deserialize_with = "known_items", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 48), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub alerts: Vec<AlertStatus>,
+    /// While the estimated drain time is above whenEstimatedDrainAboveSeconds. Saved across restarts of the operator.
+    #[serde(default, deserialize_with = "or_absent", skip_serializing_if = "Option::is_none")]
+    pub emergency_drain: Option<EmergencyDrainStatus>,
     /// Ready, SourceObserved, TargetScalable, TargetHealthy, ConsumersHealthy, ScalingLimited, BacklogHealthy, Fallback,
     /// Draining.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

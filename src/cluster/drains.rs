@@ -19,7 +19,7 @@ use crate::api::{QueueDrain, QueueDrainStatus, ScaleTargetRef};
 use crate::brokers::observation::quote;
 use crate::drain::distribution::Outcome;
 
-/// The finalizer of a run that has begun.
+/// The finalizer of a run that has begun, on its object and on the `QueueScaler` that it drains.
 pub const FINALIZER: &str = "queuescaler.io/drain";
 
 /// Whether the cluster has the definition of `QueueDrain`, which an older release does not install. True where the API
@@ -105,20 +105,46 @@ impl DrainObjects {
     ///
     /// # Errors
     /// As for [`DrainObjects::write_status`].
-    pub async fn set_finalizer(&self, object: &QueueDrain, present: bool) -> Result<QueueDrain, DrainError> {
-        let name = object.metadata.name.as_deref().unwrap_or_default();
-        let mut finalizers = object.metadata.finalizers.clone().unwrap_or_default();
+    pub async fn set_finalizer<K>(&self, object: &K, present: bool) -> Result<K, DrainError>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let name = object.meta().name.as_deref().unwrap_or_default();
+        let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
         finalizers.retain(|known| known != FINALIZER);
         finalizers.extend(present.then(|| FINALIZER.to_owned()));
         let patch = json!({"metadata": {
-            "resourceVersion": object.metadata.resource_version, "finalizers": finalizers,
+            "resourceVersion": object.meta().resource_version, "finalizers": finalizers,
         }});
-        let api: Api<QueueDrain> = self.api();
+        let api: Api<K> = self.api();
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let written = self.leadership.write(api.patch(name, &params, &Patch::Merge(&patch))).await?;
         match written {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(object.clone()),
             written => written.map_err(classify),
+        }
+    }
+
+    /// Whether the namespace is being deleted, so that nothing can be created in it: by a dry run.
+    ///
+    /// # Errors
+    /// Those of the API server.
+    pub async fn namespace_ends(&self) -> Result<bool, DrainError> {
+        let container = json!({"name": "probe", "image": "probe"});
+        let template = json!({"spec": {"restartPolicy": "Never", "containers": [container]}});
+        let probe = json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"generateName": "queuescaler-drain-probe-"},
+            "spec": {"suspend": true, "template": template},
+        });
+        let Ok(probe) = serde_json::from_value::<Job>(probe) else { return Ok(false) };
+        match self.create(&probe, true).await {
+            // Quotas and policies may refuse such a Job, which shows that the namespace stays.
+            Ok(()) | Err(DrainError::Refused(_) | DrainError::Conflict) => Ok(false),
+            Err(DrainError::NamespaceEnds) => Ok(true),
+            Err(error) => Err(error),
         }
     }
 

@@ -14,7 +14,7 @@ use super::source::Watching;
 use super::writers::Writers;
 use crate::alerts;
 use crate::api::status::LastScale;
-use crate::api::{QueueScaler, QueueScalerStatus};
+use crate::api::{EmergencyDrainStatus, QueueScaler, QueueScalerStatus};
 use crate::engine::{Decision, Saved, ScaleEvent, State};
 use crate::plan::{Invalid, Plan, Source, validate};
 use crate::report;
@@ -59,6 +59,10 @@ pub(super) struct Memory {
     pub(super) watching: Watching,
     pub(super) engine: Option<State>,
     alerts: Option<alerts::State>,
+    /// How long the backlog takes too long, and the drain for it: newer than in the status.
+    pub(super) emergency: Option<EmergencyDrainStatus>,
+    /// Until then no drain is created, because the last try failed.
+    pub(super) emergency_pause: Option<Instant>,
     /// Receivers that alerts name and that do not reach the namespace, as far as an event has reported them.
     pub(super) unreachable: Vec<String>,
     /// The status as it was found, or last handed over to be written.
@@ -117,7 +121,9 @@ impl Memory {
     pub(super) fn recall(&mut self, object: &QueueScaler) {
         if self.uid != object.uid() || self.uid.is_none() {
             let status = object.status.clone().unwrap_or_default();
-            *self = Self { uid: object.uid(), began: Some(Instant::now()), status, ..Self::default() };
+            let emergency = status.emergency_drain.clone();
+            let began = Some(Instant::now());
+            *self = Self { uid: object.uid(), began, emergency, status, ..Self::default() };
         }
     }
 

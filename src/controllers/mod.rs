@@ -4,6 +4,7 @@ mod act;
 mod claims;
 pub mod context;
 mod drain;
+mod emergency;
 mod invalid_objects;
 mod memory;
 mod queue_scaler;

@@ -7,6 +7,7 @@
 //! | subscribe, observe | [`source`](super::source) | read Secrets, subscribe to a session |
 //! | find the target | [`target`] | read the API server |
 //! | assess, act | [`act`], by [`engine`] | write `/scale` |
+//! | propose a drain | [`emergency`](super::emergency), by [`drain`](crate::drain::emergency) | create a `QueueDrain` |
 //! | report | [`reporting`] | hand over status, events and series |
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use super::act::{Acted, Acting};
 use super::claims::Key;
 use super::context::{Context, ReconcileError};
+use super::emergency::{self, Managed};
 use super::memory::Memory;
 use super::source::Watching;
 use super::{reporting, target};
@@ -92,7 +94,11 @@ pub(super) async fn reconcile(
     }
     // Everything else that is wrong comes first.
     let problem = problem.or_else(|| target::conflicting_writer(memory, context));
+    let managed = Managed { object, key, plan: &plan, is_own: problem.is_none() };
+    emergency::consider(&managed, &assessment, memory, context).await;
+    let emergency = memory.emergency.clone();
     let subject = Subject {
+        emergency: emergency.as_ref(),
         draining: draining.as_deref(),
         generation: object.metadata.generation,
         mode: plan.scaling.mode,

@@ -113,6 +113,7 @@ impl World {
             mode: Mode::Active,
             target: Ok(&workload),
             draining: None,
+            emergency: None,
             observed_target: None,
             assessment: &assessment,
         };

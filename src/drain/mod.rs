@@ -2,7 +2,8 @@
 //!
 //! | part | what it is for | may do I/O |
 //! |---|---|---|
-//! | [`plan`] | what a drain would do, and whether it is worth it | no |
+//! | [`plan`], [`risks`] | what a drain would do, whether it is worth it, and what of the source and its brokers speaks against it | no |
+//! | [`emergency`] | when a drain of a `QueueScaler` is proposed or started | no |
 //! | [`step`] | from what is seen to the next step of a run; [`transitions`] has the legal ones | no |
 //! | [`names`], [`manifests`] | names of what a run creates; its Jobs and Deployment | no |
 //! | [`report`] | conditions, events and progress of a run | no |
@@ -16,10 +17,12 @@ pub mod command;
 pub mod copy;
 pub mod distribute;
 pub mod distribution;
+pub mod emergency;
 pub mod manifests;
 pub mod names;
 pub mod plan;
 pub mod report;
+pub mod risks;
 pub mod seen;
 pub mod step;
 pub mod transitions;

@@ -10,6 +10,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use super::risks;
 use crate::api::drain_status::{DrainNote, DrainPlan};
 
 /// Seconds until pods have stopped, the topic exists and the first pods of the drain consume.
@@ -22,8 +23,6 @@ const EFFICIENCY: f64 = 0.8;
 const CONSUME_IN: f64 = 600.0;
 /// A drain is worth it if it takes at most this part of the time without.
 const WORTH: f64 = 0.5;
-/// Copied bytes take more room on the broker than they did: headers are added, batches are made anew.
-const DISK: f64 = 1.3;
 
 /// What a plan is calculated from. Rates are per second.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,8 +35,18 @@ pub struct Inputs {
     pub partitions: Option<i32>,
     /// Copies of each partition that the source has.
     pub replication: Option<i32>,
-    /// Free bytes of the fullest disk of the brokers. Absent: they do not report it.
+    /// Its `cleanup.policy`. Absent: the brokers do not report it.
+    pub cleanup_policy: Option<String>,
+    /// Its `min.insync.replicas`. Absent: not known.
+    pub min_insync: Option<i32>,
+    /// Brokers that are live. Absent: not known.
+    pub brokers: Option<i32>,
+    /// Log directories of the brokers that report what is free.
+    pub directories: i32,
+    /// Free bytes of the fullest of them. Absent: none reports it.
     pub free_bytes: Option<i64>,
+    /// Bytes of the partition with the most bytes to copy. Absent: not known.
+    pub largest_bytes: Option<i64>,
     /// Messages that arrive. Absent: not known, and taken for none.
     pub arrivals: Option<f64>,
     /// Messages that one pod processes. Absent: not known.
@@ -54,8 +63,14 @@ pub struct Inputs {
     pub distributors: i32,
     /// Bytes that each of them copies.
     pub max_bytes: Option<i64>,
+    /// The name of the source.
+    pub topic: String,
     /// For how long the source retains messages, in seconds. Absent: for ever, or not known.
     pub retention: Option<i64>,
+    /// How many bytes of a partition the source retains. Absent: all, or not known.
+    pub retention_bytes: Option<i64>,
+    /// Whether messages that arrive wait until the backlog is consumed.
+    pub holds: bool,
     /// Age of the oldest message, in seconds.
     pub oldest: Option<i64>,
     /// What is wrong with the consumers: reason and message of the condition.
@@ -66,11 +81,15 @@ pub struct Inputs {
     pub exactly_once: bool,
 }
 
-/// Calculates the plan. Names and problems are not known here.
+/// Calculates the plan. Its problems are those of the source; names, and problems of rights and pods, are not known here.
 #[must_use]
 pub fn plan(inputs: &Inputs) -> DrainPlan {
     let Some((backlog, partitions)) = inputs.backlog.zip(inputs.partitions) else {
-        return DrainPlan { warnings: warnings(inputs, None), ..DrainPlan::default() };
+        return DrainPlan {
+            warnings: warnings(inputs),
+            problems: risks::problems(inputs, None),
+            ..DrainPlan::default()
+        };
     };
     let temporary = partitions.saturating_mul(inputs.parallelism);
     let replicas = replicas(inputs, backlog, temporary);
@@ -90,7 +109,8 @@ pub fn plan(inputs: &Inputs) -> DrainPlan {
         worthwhile: estimate.as_ref().map(Estimate::is_worthwhile),
         basis: estimate.as_ref().map(|estimate| estimate.basis.clone()),
         alternatives: alternatives(inputs, partitions, backlog),
-        warnings: warnings(inputs, seconds),
+        warnings: warnings(inputs),
+        problems: risks::problems(inputs, seconds),
         ..DrainPlan::default()
     }
 }
@@ -145,6 +165,11 @@ impl Estimate {
 }
 
 impl Inputs {
+    /// Seconds until everything is copied and read back. Absent: the backlog is not known.
+    pub(super) fn copied_after(&self) -> Option<f64> {
+        Some(SETUP + 2.0 * number(self.backlog?) / self.copy_rate())
+    }
+
     /// Messages that all distributors copy per second.
     fn copy_rate(&self) -> f64 {
         let each = match (self.max_bytes, self.bytes, self.backlog) {
@@ -187,7 +212,7 @@ fn alternatives(inputs: &Inputs, partitions: i32, backlog: i64) -> Vec<DrainNote
     notes
 }
 
-fn warnings(inputs: &Inputs, seconds: Option<f64>) -> Vec<DrainNote> {
+fn warnings(inputs: &Inputs) -> Vec<DrainNote> {
     let mut notes = Vec::new();
     if let Some((reason, message)) = &inputs.unhealthy {
         let message = format!(
@@ -205,26 +230,7 @@ fn warnings(inputs: &Inputs, seconds: Option<f64>) -> Vec<DrainNote> {
                        get copies of batches that were aborted; set read_committed for the pods of the drain";
         notes.push(note("ReadUncommitted", message.to_owned()));
     }
-    if let (Some(retention), Some(oldest), Some(seconds)) = (inputs.retention, inputs.oldest, seconds)
-        && number(oldest) + seconds > number(retention)
-    {
-        let message = format!(
-            "the topic retains messages for {retention} s and the oldest is {oldest} s old: some expire before they are \
-             copied; raise retention.ms of the topic first"
-        );
-        notes.push(note("MessagesExpire", message));
-    }
-    if let (Some(bytes), Some(replication), Some(free)) =
-        (inputs.bytes, inputs.replication, inputs.free_bytes)
-        && number(bytes) * f64::from(replication) * DISK > number(free)
-    {
-        let message = format!(
-            "{} bytes, {replication} times, need more than the {free} bytes that are free on the fullest broker; free \
-             some, or raise the size of its disk",
-            rounded(number(bytes))
-        );
-        notes.push(note("DiskFull", message));
-    }
+    notes.extend(risks::warnings(inputs));
     notes
 }
 
@@ -235,7 +241,7 @@ pub fn note(reason: &str, message: String) -> DrainNote {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn number(count: i64) -> f64 {
+pub(super) fn number(count: i64) -> f64 {
     count as f64
 }
 
@@ -274,6 +280,11 @@ mod tests {
             distributors: 1,
             reads_committed: true,
             exactly_once: true,
+            cleanup_policy: Some("delete".into()),
+            bytes: Some(360_000_000),
+            replication: Some(3),
+            free_bytes: Some(1 << 40),
+            directories: 3,
             ..Inputs::default()
         }
     }
@@ -333,18 +344,10 @@ mod tests {
             unhealthy: Some(("Stalled".into(), "nothing is processed".into())),
             max_replicas: 6,
             reads_committed: false,
-            retention: Some(7200),
-            oldest: Some(7000),
-            bytes: Some(1 << 40),
-            replication: Some(3),
-            free_bytes: Some(1 << 40),
             ..inputs()
         };
         let plan = plan(&inputs);
-        assert_eq!(
-            reasons(&plan.warnings),
-            ["ConsumersUnhealthy", "ReadUncommitted", "MessagesExpire", "DiskFull"]
-        );
+        assert_eq!(reasons(&plan.warnings), ["ConsumersUnhealthy", "ReadUncommitted"]);
         assert_eq!(reasons(&plan.alternatives), ["ConsumersStalled", "RaiseMaxReplicas", "MorePartitions"]);
         assert_eq!(
             plan.alternatives[1].message,

@@ -19,6 +19,8 @@ const PLANNED: &str = "Planned";
 const PROGRESSING: &str = "Progressing";
 const SUCCEEDED: &str = "Succeeded";
 const HALTED: &str = "Halted";
+/// Reason of a run that takes longer than its deadline.
+const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// What a status has recorded of a run.
 #[must_use]
@@ -114,7 +116,7 @@ fn conditions(
     };
     let progressing = match state {
         DrainState::Planned => ("False", "NotStarted".to_owned()),
-        DrainState::Running | DrainState::Aborting if is_late => ("True", "DeadlineExceeded".to_owned()),
+        DrainState::Running | DrainState::Aborting if is_late => ("True", DEADLINE_EXCEEDED.to_owned()),
         DrainState::Running => ("True", format!("{step:?}")),
         DrainState::Aborting => ("True", "Aborting".to_owned()),
         DrainState::Paused => ("False", "Paused".to_owned()),
@@ -191,14 +193,17 @@ pub fn events(before: &QueueDrainStatus, after: &QueueDrainStatus) -> Vec<Event>
     } else if old.step != new.step {
         events.push(event(false, format!("{:?}", new.step), message));
     }
-    let late = |status: &QueueDrainStatus| {
-        status.conditions.iter().any(|it| it.type_ == PROGRESSING && it.reason == "DeadlineExceeded")
-    };
-    if late(after) && !late(before) {
+    if is_late(after) && !is_late(before) {
         let message = "the drain takes longer than deadlineSeconds; it goes on".to_owned();
-        events.push(event(true, "DeadlineExceeded".to_owned(), message));
+        events.push(event(true, DEADLINE_EXCEEDED.to_owned(), message));
     }
     events
+}
+
+/// Whether a run takes longer than its deadline.
+#[must_use]
+pub fn is_late(status: &QueueDrainStatus) -> bool {
+    status.conditions.iter().any(|it| it.type_ == PROGRESSING && it.reason == DEADLINE_EXCEEDED)
 }
 
 /// What was counted before, to calculate rates.

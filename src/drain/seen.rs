@@ -96,6 +96,10 @@ pub struct Seen {
     pub namespace_ends: bool,
     /// The object has the run's finalizer.
     pub has_finalizer: bool,
+    /// Its `QueueScaler` is being deleted.
+    pub scaler_leaves: bool,
+    /// Its `QueueScaler` has the finalizer of a run, and no other run of it needs that.
+    pub holds_scaler: bool,
     /// Names another run of the same QueueScaler, or of the same topic and group.
     pub other_run: Option<String>,
     /// What keeps the run from starting. Asked for only if it is to start.
@@ -116,6 +120,8 @@ pub struct Seen {
     pub verify: JobSeen,
     /// The pods that consume the temporary topic. Absent: the Deployment does not exist.
     pub consumers: Option<TargetSeen>,
+    /// Messages wait in the temporary topic, and as last measured none was consumed. False: some were, or it is not known.
+    pub nothing_consumed: bool,
     /// What an effect of this step came to that cannot succeed by trying again: a reason and a sentence.
     pub refusal: Option<(String, String)>,
 }

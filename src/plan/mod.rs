@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod alerts;
+mod emergency;
 mod probe;
 mod scaling;
 mod source;
@@ -15,6 +16,7 @@ mod tests;
 mod union;
 
 pub use alerts::{AlertPlan, AlertRule, Measure};
+pub use emergency::Emergency;
 pub use scaling::{
     Behavior, Bounds, DrainTime, Fallback, Policy, ScalingPlan, ScalingRules, ServiceRateHint, Step,
     StepRule, Threshold,
@@ -37,6 +39,8 @@ pub struct Plan {
     pub scaling: ScalingPlan,
     /// Which alerts there are, and who is notified.
     pub alerts: AlertPlan,
+    /// When a drain of the backlog is proposed. Absent: never.
+    pub emergency: Option<Emergency>,
 }
 
 /// A field that cannot be used, and the way out.
@@ -66,5 +70,6 @@ pub fn validate(object: &QueueScaler, namespace: &str) -> Result<Plan, Invalid> 
     probe::validate(&object.spec, &mut source)?;
     let scaling = scaling::validate(&object.spec, &source)?;
     let alerts = alerts::validate(&object.spec)?;
-    Ok(Plan { target: object.spec.scale_target_ref.clone(), source, scaling, alerts })
+    let emergency = emergency::validate(&object.spec, &source)?;
+    Ok(Plan { target: object.spec.scale_target_ref.clone(), source, scaling, alerts, emergency })
 }

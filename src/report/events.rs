@@ -2,11 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::api::QueueScalerStatus;
 use crate::api::condition::{
     BACKLOG_HEALTHY, CONSUMERS_HEALTHY, DRAINING, FALLBACK, READY, SCALING_LIMITED, SOURCE_OBSERVED,
     TARGET_HEALTHY, TARGET_SCALABLE,
 };
+use crate::api::{EmergencyDrainStatus, QueueScalerStatus};
 use crate::brokers::Note;
 use crate::engine::{AssessedReading, Decision, ScaleEvent};
 
@@ -59,8 +59,21 @@ pub fn events(
     let alerts = alerts::events(&before.alerts, &after.alerts);
     let dead_letters = dead_letters::events(&before.dead_letters, &after.dead_letters);
     let probe = probe::events(before.probe.as_ref(), after.probe.as_ref());
+    let emergency = emergency(before.emergency_drain.as_ref(), after.emergency_drain.as_ref());
     let found = new_reading.into_iter().flat_map(of_reading);
-    turned.chain(found).chain(alerts).chain(dead_letters).chain(probe).collect()
+    turned.chain(found).chain(alerts).chain(dead_letters).chain(probe).chain(emergency).collect()
+}
+
+/// An event for a drain that was proposed or started, or that cannot be created.
+fn emergency(before: Option<&EmergencyDrainStatus>, after: Option<&EmergencyDrainStatus>) -> Option<Event> {
+    let (after, message) = (after?, after?.message.as_ref()?);
+    let was = |is: fn(&EmergencyDrainStatus) -> bool| before.is_some_and(is);
+    if after.drain.is_some() {
+        let is_new = !was(|it| it.drain.is_some());
+        return is_new.then(|| Event::new(true, "EmergencyDrain", message, "Drain"));
+    }
+    let is_new = !was(|it| it.message.is_some());
+    is_new.then(|| Event::new(true, "EmergencyDrainRefused", message, "Drain"))
 }
 
 /// An event for a condition that turned. `Ready` repeats others, so that it speaks only for an invalid specification.
@@ -151,6 +164,31 @@ mod tests {
             let event = transition(Some(&limited(before.0, before.1)), &limited(after.0, after.1));
             let expected = reported.then_some(after.1);
             assert_eq!(event.as_ref().map(|it| it.reason.as_str()), expected, "{before:?} to {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_drain_that_is_proposed_or_refused_is_an_event_once() {
+        let status = |drain: Option<&str>, message: Option<&str>| EmergencyDrainStatus {
+            since: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH),
+            drain: drain.map(str::to_owned),
+            message: message.map(str::to_owned),
+        };
+        let (counting, proposed) = (status(None, None), status(Some("orders-1"), Some("proposed")));
+        let refused = status(None, Some("forbidden"));
+        let cases = [
+            (None, Some(&counting), None),
+            (Some(&counting), Some(&proposed), Some("EmergencyDrain")),
+            (None, Some(&proposed), Some("EmergencyDrain")),
+            (Some(&proposed), Some(&proposed), None),
+            (Some(&counting), Some(&refused), Some("EmergencyDrainRefused")),
+            (Some(&refused), Some(&refused), None),
+            (Some(&refused), Some(&proposed), Some("EmergencyDrain")),
+            (Some(&proposed), None, None),
+        ];
+        for (before, after, reason) in cases {
+            let event = emergency(before, after);
+            assert_eq!(event.as_ref().map(|event| event.reason.as_str()), reason, "{before:?} to {after:?}");
         }
     }
 

@@ -22,7 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::condition::{CONSUMERS_HEALTHY, SOURCE_OBSERVED, TARGET_HEALTHY, TARGET_SCALABLE};
 use crate::api::status::{AgeBasis, DecisionStatus, LastScale, Quality, TargetStatus};
-use crate::api::{Mode, ProbeStatus, QueueScalerStatus};
+use crate::api::{EmergencyDrainStatus, Mode, ProbeStatus, QueueScalerStatus};
 use crate::brokers::observation::{ProbedDelay, Recalled};
 use crate::engine::{
     Age, AssessedReading, Assessment, Decision, Reason, Saved, SavedHealth, ScaleEvent, UnhealthyReason,
@@ -43,6 +43,8 @@ pub struct Subject<'a> {
     pub observed_target: Option<&'a Workload>,
     /// A drain owns the target, so that nothing is decided: a sentence.
     pub draining: Option<&'a str>,
+    /// How long the backlog takes too long, and the drain that was proposed for it.
+    pub emergency: Option<&'a EmergencyDrainStatus>,
     /// What is known of the workload and its backlog.
     pub assessment: &'a Assessment,
 }
@@ -158,6 +160,7 @@ pub fn status(subject: &Subject<'_>, before: &QueueScalerStatus, now: Timestamp)
         decision: Some(decision_status(subject)),
         last_scale: before.last_scale.clone(),
         alerts: before.alerts.clone(),
+        emergency_drain: subject.emergency.cloned(),
         conditions: conditions::conditions(subject, &before.conditions, now),
     };
     if says_nothing_is_processed(&status) { while_nothing_is_processed(status, before) } else { status }
@@ -209,6 +212,7 @@ pub fn status_of_invalid(
         last_scale: before.last_scale.clone(),
         // Nothing is known any more, which neither fires an alert nor resolves one.
         alerts: before.alerts.clone(),
+        emergency_drain: before.emergency_drain.clone(),
         service_rate: before.service_rate.clone(),
         saturation: before.saturation.clone(),
         commit_interval_seconds: before.commit_interval_seconds,
@@ -383,6 +387,7 @@ mod tests {
             target: Err(&missing),
             observed_target: None,
             draining: None,
+            emergency: None,
             assessment: &assessment,
         };
         status(&subject, &QueueScalerStatus::default(), taken_at)

@@ -102,6 +102,7 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         decision,
         last_scale,
         alerts,
+        emergency_drain,
         conditions,
     } = status;
     let target = target.as_ref().map(|target| (target.replicas, &target.selector));
@@ -134,7 +135,13 @@ fn state(status: &QueueScalerStatus) -> impl PartialEq + '_ {
         partitions,
         decision,
         last_scale,
-        (alerts, conditions, dead_letters, probe.as_ref().map(|probe| &probe.reason)),
+        (
+            alerts,
+            conditions,
+            dead_letters,
+            probe.as_ref().map(|probe| &probe.reason),
+            emergency_drain.as_ref().map(|it| (&it.drain, it.message.is_some())),
+        ),
     )
 }
 

@@ -24,6 +24,8 @@ pub struct Sample {
     pub consumed: i64,
     /// Messages to copy.
     pub total: i64,
+    /// It takes longer than its deadline.
+    pub is_late: bool,
     /// The estimate of the plan.
     pub estimated_seconds: Option<i64>,
     /// What it took until the target had its replicas back.
@@ -59,12 +61,13 @@ impl DrainMetrics {
 /// A metric: its name, its help, and its value for a drain.
 type Number = (&'static str, &'static str, fn(&Sample) -> Option<i64>);
 
-const NUMBERS: [Number; 5] = [
+const NUMBERS: [Number; 6] = [
     ("drain_messages_copied", "Messages that a drain has copied", |it| Some(it.copied)),
     ("drain_messages_consumed", "Copied messages that the pods of a drain have consumed", |it| {
         Some(it.consumed)
     }),
     ("drain_messages", "Messages that a drain is to copy", |it| Some(it.total)),
+    ("drain_late", "1 while a drain takes longer than its deadline", |it| Some(i64::from(it.is_late))),
     ("drain_estimated_seconds", "Seconds until the backlog is consumed, by the plan of a drain", |it| {
         it.estimated_seconds
     }),

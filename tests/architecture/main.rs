@@ -27,7 +27,7 @@ struct Pure {
 /// The module that decides.
 const ENGINE: &str = "engine";
 
-const PURE: [Pure; 18] = [
+const PURE: [Pure; 20] = [
     Pure { module: "api", may_use: &[], without: &[] },
     Pure { module: "plan", may_use: &["api"], without: &[] },
     Pure { module: "brokers::observation", may_use: &[], without: &[] },
@@ -56,8 +56,14 @@ const PURE: [Pure; 18] = [
         without: &[],
     },
     Pure { module: "drain::distribution", may_use: &["api"], without: &[] },
+    Pure {
+        module: "drain::emergency",
+        may_use: &["api", "plan", "engine", "brokers::observation", "alerts"],
+        without: &[],
+    },
     Pure { module: "drain::names", may_use: &[], without: &[] },
-    Pure { module: "drain::plan", may_use: &["api"], without: &[] },
+    Pure { module: "drain::plan", may_use: &["api", "drain::risks"], without: &[] },
+    Pure { module: "drain::risks", may_use: &["api", "drain::plan"], without: &[] },
     Pure { module: "drain::seen", may_use: &["api", "drain::distribution"], without: &[] },
     Pure { module: "drain::transitions", may_use: &["api"], without: &[] },
     Pure {
@@ -81,7 +87,7 @@ const PURE: [Pure; 18] = [
     },
     Pure {
         module: "drain::report",
-        may_use: &["api", "report", "drain::plan", "drain::seen", "drain::step"],
+        may_use: &["api", "report", "drain::plan", "drain::risks", "drain::seen", "drain::step"],
         without: &[],
     },
     Pure {

@@ -68,6 +68,11 @@ fn rabbitmq() -> Value {
     }))
 }
 
+/// An `emergencyDrain` whose template has these fields.
+fn emergency_drain(template: Value) -> Value {
+    json!({"whenEstimatedDrainAboveSeconds": 3600, "start": "Automatic", "template": template})
+}
+
 fn object(spec: Value) -> Value {
     json!({
         "apiVersion": "queuescaler.io/v1alpha1", "kind": "QueueScaler",
@@ -127,6 +132,9 @@ async fn a_policy_may_be_left_out() {
     without["spec"].as_object_mut().unwrap().remove("policy");
     admission(&bench, &without).await.unwrap();
     without["spec"]["policy"] = json!({"drainTime": {}});
+    admission(&bench, &without).await.unwrap();
+    let consumer = json!({"env": [{"name": "TOPIC", "value": "$(TEMP_TOPIC)"}]});
+    without["spec"]["emergencyDrain"] = emergency_drain(json!({"parallelism": 4, "consumer": consumer}));
     admission(&bench, &without).await.unwrap();
 }
 
@@ -221,6 +229,15 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             vec![(format!("{r}/queueExcludePattern"), json!("orders-dead"))],
             "spec.source.rabbitmq.queueExcludePattern",
             "queueExcludePattern needs queuePattern",
+        ),
+        (
+            rabbitmq(),
+            vec![
+                (format!("{r}/managementUrl"), Value::Null),
+                (format!("{r}/deadLetterQueues"), json!(["orders.dead"])),
+            ],
+            "spec.source.rabbitmq.deadLetterQueues",
+            "needs managementUrl, because AMQP does not count",
         ),
         (
             rabbitmq(),
@@ -359,6 +376,36 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             ],
             "spec.alerts",
             "probeDelayAboveSeconds needs spec.probe",
+        ),
+        (
+            kafka(),
+            vec![
+                (format!("{k}/topics"), json!(["orders", "returns"])),
+                ("/spec/emergencyDrain".into(), emergency_drain(json!({}))),
+            ],
+            "spec.emergencyDrain",
+            "needs source.kafka with exactly one of topics",
+        ),
+        (
+            rabbitmq(),
+            vec![("/spec/emergencyDrain".into(), emergency_drain(json!({})))],
+            "spec.emergencyDrain",
+            "needs source.kafka with exactly one of topics",
+        ),
+        (
+            kafka(),
+            vec![("/spec/emergencyDrain".into(), emergency_drain(json!({"live": "Concurrent"})))],
+            "spec.emergencyDrain.template.live",
+            "live Concurrent needs ordering None",
+        ),
+        (
+            kafka(),
+            vec![(
+                "/spec/emergencyDrain".into(),
+                emergency_drain(json!({"consumer": {"deploymentRef": {"name": "prepared"}, "args": ["a"]}})),
+            )],
+            "spec.emergencyDrain.template.consumer.deploymentRef",
+            "leave the other fields out",
         ),
         (
             kafka(),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use queuescaler::api::AlertState;
+use queuescaler::api::drain_status::{DrainState, DrainStep};
+use queuescaler::api::{AlertState, QueueDrain};
 use serde_json::{Value, json};
 
 use crate::support::bench::Bench;
@@ -30,6 +31,28 @@ fn queries(panels: &Value) -> Vec<(String, String)> {
 /// Whether a series has a number: rates of what did not happen are none.
 fn is_number(series: &Value) -> bool {
     series["value"][1].as_str().and_then(|value| value.parse::<f64>().ok()).is_some_and(f64::is_finite)
+}
+
+/// A run that has an estimate, and ends before it has copied anything.
+async fn drain(bench: &Bench) {
+    let consumer = json!({"env": [
+        {"name": "TOPIC", "value": "$(TEMP_TOPIC)"}, {"name": "GROUP", "value": "$(TEMP_GROUP)"},
+    ]});
+    let object = |state: &str| {
+        json!({
+            "apiVersion": "queuescaler.io/v1alpha1", "kind": "QueueDrain", "metadata": {"name": "now"},
+            "spec": {
+                "queueScalerRef": {"name": "orders"}, "desiredState": state, "consumer": consumer, "retainSeconds": 0,
+            },
+        })
+    };
+    bench.apply::<QueueDrain>("now", object("Running")).await;
+    let status = |object: &QueueDrain| object.status.clone().unwrap_or_default();
+    let has_begun = |object: &QueueDrain| status(object).step >= Some(DrainStep::Locking);
+    bench.until("now", "the begin of the run", has_begun).await;
+    bench.apply::<QueueDrain>("now", object("Aborted")).await;
+    let is_over = |object: &QueueDrain| status(object).state == Some(DrainState::Aborted);
+    bench.until("now", "the end of the run", is_over).await;
 }
 
 #[tokio::test]
@@ -60,6 +83,7 @@ async fn a13_every_query_of_the_dashboard_returns_data() {
     bench.queue_scaler("orders", fields).await;
     bench.until_alert("orders", "backlog", AlertState::Firing, &["oncall"]).await;
     bench.until_replicas("orders", 6).await;
+    drain(&bench).await;
 
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let queries = queries(&dashboard["panels"]);

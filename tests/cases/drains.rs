@@ -242,6 +242,30 @@ async fn d12_a_drain_deleted_while_it_runs_restores_before_it_goes() {
 }
 
 #[tokio::test]
+async fn d12_a_scaler_deleted_during_its_run_goes_after_it_is_restored() {
+    let Some(mut consumers) = slow_consumers_of_large("d12-scaler").await else { return };
+    drain(&consumers.orders.bench, json!({"desiredState": "Running", "copy": {"maxBytesPerSecond": SLOWLY}}))
+        .await;
+    let bench = &consumers.orders.bench;
+    until_step(bench, DrainStep::Copying).await;
+    bench.api::<QueueScaler>().delete(ORDERS, &DeleteParams::default()).await.unwrap();
+    let leaving = bench.api::<QueueScaler>().get(ORDERS).await.unwrap();
+    assert!(leaving.metadata.deletion_timestamp.is_some(), "the run keeps it");
+    let done = until_state(bench, DrainState::Aborted).await;
+    assert_eq!(done.reason.as_deref(), Some("Requested"));
+    let end = Instant::now() + RUN;
+    while bench.api::<QueueScaler>().get_opt(ORDERS).await.unwrap().is_some() {
+        assert!(Instant::now() < end, "the QueueScaler is still there");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(bench.replicas(ORDERS).await, 2);
+    let temporary = done.temporary.unwrap();
+    assert!(!consumers.queue.admin.topic_exists(&temporary.topic).await);
+    let object = bench.api::<QueueDrain>().get(DRAIN).await.unwrap();
+    assert_eq!(object.finalizers().len(), 0);
+}
+
+#[tokio::test]
 async fn d2_an_operator_that_is_killed_goes_on_from_the_journal() {
     let Some(mut consumers) = slow_consumers("d2").await else { return };
     drain(&consumers.orders.bench, json!({"desiredState": "Running"})).await;

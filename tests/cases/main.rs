@@ -27,6 +27,8 @@ mod cluster_refusals;
 mod cluster_targets;
 mod cluster_watches;
 mod cluster_writers;
+mod drain_checks;
+mod drain_emergency;
 mod drain_faults;
 mod drain_kills;
 mod drain_time;

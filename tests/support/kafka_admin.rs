@@ -16,6 +16,7 @@ use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{
@@ -133,6 +134,20 @@ impl KafkaAdmin {
         for name in names {
             self.await_partitions(name, usize::try_from(partitions).unwrap()).await;
         }
+    }
+
+    /// Changes settings of a topic.
+    pub async fn set(&mut self, name: &str, settings: &[(&str, &str)]) {
+        let setting = |(setting, value): &(&str, &str)| {
+            AlterableConfig::default().with_name(text(setting)).with_value(Some(text(value)))
+        };
+        let topic = AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text(name))
+            .with_configs(settings.iter().map(setting).collect());
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![topic]);
+        let answer = self.any::<_, 1>(request).await;
+        assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
     }
 
     pub async fn delete_topic(&mut self, name: &str) {

@@ -3,7 +3,7 @@ The operator's rights in the namespaces that it serves. docs/security.md explain
 Every rule names its resources; tests/chart/run refuses wildcards.
 */}}
 {{- define "queuescaler.rules" -}}
-# To watch the objects that it serves. It never changes their specification.
+# To watch the objects that it serves.
 - apiGroups: ["queuescaler.io"]
   resources: ["queuescalers"]
   verbs: ["list", "watch"]
@@ -32,11 +32,15 @@ Every rule names its resources; tests/chart/run refuses wildcards.
   resources: ["events"]
   verbs: ["create"]
 {{- if .Values.drains.enabled }}
-# To watch QueueDrains, to keep one by a finalizer while its run owns a workload, and to delete a finished one whose time
-# to live is over.
+# To watch QueueDrains, to create one where a QueueScaler asks for it (spec.emergencyDrain), to keep one by a finalizer
+# while its run owns a workload, and to delete a finished one whose time to live is over.
 - apiGroups: ["queuescaler.io"]
   resources: ["queuedrains"]
-  verbs: ["list", "watch", "patch", "delete"]
+  verbs: ["list", "watch", "create", "patch", "delete"]
+# To keep a QueueScaler by a finalizer while a run drains its backlog. It never changes its specification.
+- apiGroups: ["queuescaler.io"]
+  resources: ["queuescalers"]
+  verbs: ["patch"]
 # To write the plan and the journal of a drain.
 - apiGroups: ["queuescaler.io"]
   resources: ["queuedrains/status"]

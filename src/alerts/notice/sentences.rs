@@ -109,6 +109,7 @@ pub(in crate::alerts) fn title_of_built_in(alert: BuiltInAlert) -> &'static str 
         BuiltInAlert::MessagesSkipped => "consumers skipped messages",
         BuiltInAlert::HangingTransaction => "a transaction blocks consumers",
         BuiltInAlert::DeadLetters => "messages become dead letters",
+        BuiltInAlert::EmergencyDrain => "a drain of the backlog is proposed or started",
     }
 }
 
@@ -143,6 +144,9 @@ pub(in crate::alerts) fn next_step_of_built_in(alert: BuiltInAlert) -> &'static 
         BuiltInAlert::HangingTransaction => "kafka-transactions.sh find-hanging, then abort",
         BuiltInAlert::DeadLetters => {
             "read one of them and the consumers' log: why is it rejected? repair that, then publish them again"
+        }
+        BuiltInAlert::EmergencyDrain => {
+            "queuescaler drain plan shows what it would do; queuescaler drain start and abort decide"
         }
     }
 }

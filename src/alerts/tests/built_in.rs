@@ -91,6 +91,13 @@ fn break_it(alert: BuiltInAlert, world: &mut World) {
                 problem: None,
             }];
         }
+        A::EmergencyDrain => {
+            world.emergency = Some(EmergencyDrainStatus {
+                since: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now),
+                drain: Some("orders-now".into()),
+                message: Some("QueueDrain orders-now is proposed".into()),
+            });
+        }
         _ => {}
     }
 }

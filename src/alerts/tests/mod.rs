@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::status::AgeBasis;
-use crate::api::{AlertState, AlertStatus, Mode, QueueScaler};
+use crate::api::{AlertState, AlertStatus, EmergencyDrainStatus, Mode, QueueScaler};
 use crate::engine::explain::{Explanation, Need};
 use crate::engine::{Age, AssessedReading, Assessment, Decision, Limit, Reason};
 use crate::plan::{Plan, validate};
@@ -29,6 +29,7 @@ struct World {
     assessment: Assessment,
     workload: Workload,
     problem: Option<TargetProblem>,
+    emergency: Option<EmergencyDrainStatus>,
 }
 
 impl World {
@@ -52,6 +53,7 @@ impl World {
             assessment: Assessment::default(),
             workload,
             problem: None,
+            emergency: None,
         };
         world.read(Some(0));
         world
@@ -63,6 +65,7 @@ impl World {
             mode: Mode::Active,
             target: self.problem.as_ref().map_or(Ok(&self.workload), Err),
             draining: None,
+            emergency: self.emergency.as_ref(),
             observed_target: Some(&self.workload),
             assessment: &self.assessment,
         }

@@ -79,6 +79,8 @@ async fn perform(
     match effect {
         Effect::AddFinalizer => memory.wrote(&objects.set_finalizer(object, true).await?),
         Effect::RemoveFinalizer => memory.wrote(&objects.set_finalizer(object, false).await?),
+        Effect::HoldScaler => hold_scaler(subject, true).await?,
+        Effect::ReleaseScaler => hold_scaler(subject, false).await?,
         Effect::DeleteObject => objects.delete_object(object).await?,
         Effect::ScaleTarget(replicas) => scale_target(subject, *replicas).await?,
         Effect::CreateTopic => create_topic(subject, memory).await?,
@@ -90,6 +92,15 @@ async fn perform(
         Effect::DeleteConsumers => objects.delete_deployment(&names.deployment).await?,
         Effect::DeleteTopic => delete_topic(subject, memory).await?,
         Effect::DeleteGroup => broker::admin(subject, memory).await?.delete_group(&names.group).await?,
+    }
+    Ok(())
+}
+
+/// Adds the finalizer to the `QueueScaler`, or removes it.
+async fn hold_scaler(subject: &Subject<'_>, held: bool) -> Result<(), Fault> {
+    if let Some(scaler) = subject.scaler() {
+        subject.objects.set_finalizer(scaler, held).await?;
+        subject.context().shared.metrics.api_write("queuescalers", "patch");
     }
     Ok(())
 }

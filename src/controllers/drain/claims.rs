@@ -22,6 +22,8 @@ pub(in crate::controllers) struct Claim {
     pub(super) source: Option<String>,
     /// It has begun and not ended.
     pub(super) is_active: bool,
+    /// It has ended.
+    pub(super) has_ended: bool,
     /// It owns the target.
     pub(super) owns_target: bool,
     pub(super) step: DrainStep,
@@ -32,11 +34,12 @@ impl Claim {
     pub(super) fn of(object: &QueueDrain, scaler: Key) -> Self {
         let status = object.status.clone().unwrap_or_default();
         let journal = report::journal(&status);
-        let ended = [DrainState::Planned, DrainState::Succeeded, DrainState::Aborted];
+        let has_ended = matches!(journal.state, DrainState::Succeeded | DrainState::Aborted);
         Self {
             scaler,
             source: None,
-            is_active: !ended.contains(&journal.state),
+            is_active: !has_ended && journal.state != DrainState::Planned,
+            has_ended,
             owns_target: journal.owns_target(),
             step: journal.step,
         }
@@ -87,6 +90,14 @@ impl DrainClaims {
         gone
     }
 
+    /// A drain of a `QueueScaler` that has not ended, whether or not it has begun.
+    pub(in crate::controllers) fn unfinished(&self, scaler: &Key) -> Option<String> {
+        let claims = self.lock();
+        let open = claims.iter().filter(|(_, claim)| claim.scaler == *scaler && !claim.has_ended);
+        // One that has begun, and otherwise always the same.
+        open.min_by_key(|(key, claim)| (!claim.is_active, *key)).map(|((_, name), _)| name.clone())
+    }
+
     /// The drain that owns the target of a `QueueScaler`, and its step.
     pub(in crate::controllers) fn owner(&self, scaler: &Key) -> Option<(String, DrainStep)> {
         let claims = self.lock();
@@ -121,6 +132,7 @@ mod tests {
             scaler: key(scaler),
             source: Some(topic.into()),
             is_active: true,
+            has_ended: false,
             owns_target: true,
             step: DrainStep::Locking,
         }
@@ -136,7 +148,14 @@ mod tests {
         assert_eq!(claims.begin(&key("two"), claim("bills", "orders")), other);
         assert_eq!(claims.begin(&key("two"), claim("bills", "bills")), None);
         assert_eq!(claims.owner(&key("orders")), Some(("one".into(), DrainStep::Locking)));
+        assert_eq!(claims.unfinished(&key("orders")), Some("one".into()));
         assert_eq!(claims.remove(&key("one")), Some(key("orders")));
+        assert_eq!(claims.unfinished(&key("orders")), None);
+        let planned = Claim { is_active: false, owns_target: false, ..claim("orders", "orders") };
+        claims.put(key("planned"), planned.clone());
+        assert_eq!(claims.unfinished(&key("orders")), Some("planned".into()), "it waits to be started");
+        claims.put(key("planned"), Claim { has_ended: true, ..planned });
+        assert_eq!(claims.unfinished(&key("orders")), None);
         assert_eq!(claims.owner(&key("orders")), None);
     }
 }

@@ -15,6 +15,7 @@ pub(super) mod claims;
 mod memory;
 mod observe;
 mod preflight;
+mod source;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,14 +95,15 @@ impl Subject<'_> {
 
     fn claim(&self, state: DrainState, step: DrainStep) -> Claim {
         let next = Journal { state, step, ..self.journal.clone() };
-        let is_active = !matches!(state, DrainState::Planned | DrainState::Succeeded | DrainState::Aborted);
+        let has_ended = matches!(state, DrainState::Succeeded | DrainState::Aborted);
+        let is_active = !has_ended && state != DrainState::Planned;
         let source = self.kafka().map(|(source, topic)| {
             let mut servers = source.bootstrap.clone();
             servers.sort_unstable();
             format!("{}/{topic}/{}", servers.join(","), source.interest.group)
         });
         let scaler = (self.key.0.clone(), self.spec().queue_scaler_ref.name.clone());
-        Claim { scaler, source, is_active, owns_target: next.owns_target(), step }
+        Claim { scaler, source, is_active, has_ended, owns_target: next.owns_target(), step }
     }
 }
 
@@ -315,6 +317,7 @@ impl Subject<'_> {
                 copied: progress.copied,
                 consumed: progress.consumed,
                 total: progress.total,
+                is_late: report::is_late(status),
                 estimated_seconds: status.plan.as_ref().and_then(|plan| plan.estimated_seconds),
                 took_seconds: took(status),
             },
@@ -349,9 +352,19 @@ async fn without_scaler(
         objects.set_finalizer(object, false).await?;
         return Ok(Action::await_change());
     }
+    if object.metadata.deletion_timestamp.is_some() && objects.namespace_ends().await? {
+        // The target, the pods and the credentials go with it, and nobody waits for the run.
+        tracing::warn!(
+            namespace = key.0,
+            name = key.1,
+            "the run ends with its namespace; its temporary topic is left"
+        );
+        objects.set_finalizer(object, false).await?;
+        return Ok(Action::await_change());
+    }
     let name = &object.spec.queue_scaler_ref.name;
     let message = format!(
-        "QueueScaler {name} does not exist or is invalid; the drain waits for it; create or correct it"
+        "QueueScaler {name} does not exist or is invalid; the drain waits for it; create it as it was, or correct it"
     );
     let problem = crate::drain::plan::note("QueueScalerNotFound", message.clone());
     let plan = (journal.state == DrainState::Planned).then(|| crate::api::drain_status::DrainPlan {

@@ -33,18 +33,34 @@ pub(super) async fn observe(
         ..Seen::default()
     };
     let journal = &subject.journal;
+    let scaler = subject.scaler().map(|scaler| &scaler.metadata);
+    seen.scaler_leaves = scaler.is_some_and(|metadata| metadata.deletion_timestamp.is_some());
+    let is_held =
+        scaler.is_some_and(|metadata| metadata.finalizers.iter().flatten().any(|known| known == FINALIZER));
+    let other = || {
+        let claim = subject.claim(DrainState::Running, DrainStep::Locking);
+        subject.context().drain_claims.other_run(subject.key, &claim)
+    };
     match journal.state {
-        DrainState::Succeeded | DrainState::Aborted => return Ok(seen),
+        DrainState::Succeeded | DrainState::Aborted => {
+            seen.holds_scaler = is_held && other().is_none();
+            return Ok(seen);
+        }
         DrainState::Planned => {
             if is_to_start(subject) {
-                let claim = subject.claim(DrainState::Running, DrainStep::Locking);
-                seen.other_run = subject.context().drain_claims.other_run(subject.key, &claim);
+                seen.other_run = other();
                 seen.problems = plan.map_or(Part::NotAsked, |plan| Part::Known(plan.problems.clone()));
             }
             return Ok(seen);
         }
         _ => {}
     }
+    seen.holds_scaler = is_held;
+    if seen.deleting && !memory.namespace_ends {
+        // Asked before anything else, so that nothing is even tried to be created there.
+        memory.namespace_ends = subject.objects.namespace_ends().await?;
+    }
+    seen.namespace_ends = memory.namespace_ends;
     seen.target = target(subject).await?;
     if journal.step >= DrainStep::Copying {
         seen.copy = job(subject, &subject.names.copy).await?;
@@ -55,7 +71,22 @@ pub(super) async fn observe(
     if journal.state != DrainState::Halted && journal.state != DrainState::Paused {
         from_broker(subject, memory, &mut seen).await;
     }
+    seen.nothing_consumed = nothing_consumed(subject, &seen);
     Ok(seen)
+}
+
+/// Whether messages wait in the temporary topic of which none was consumed when that was last measured.
+fn nothing_consumed(subject: &Subject<'_>, seen: &Seen) -> bool {
+    let status = subject.object.status.as_ref();
+    let rate = status.and_then(|status| status.progress.as_ref()?.consume_per_second);
+    let waits = match &seen.temporary {
+        Part::Known(Some(found)) if found.drained != Some(true) => {
+            // The last offset of a partition is the marker of a transaction.
+            found.partitions.iter().any(|it| it.end.saturating_sub(it.committed.max(it.start)) > 1)
+        }
+        _ => false,
+    };
+    waits && rate == Some(0)
 }
 
 async fn from_broker(subject: &Subject<'_>, memory: &mut Memory, seen: &mut Seen) {

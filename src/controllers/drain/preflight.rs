@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use super::broker;
 use super::memory::Memory;
+use super::source::{Source, read};
 use super::{Subject, is_to_start};
 use crate::api::drain_status::{DrainNote, DrainPlan};
-use crate::api::queue_drain::CopyGuarantee;
+use crate::api::queue_drain::{CopyGuarantee, Live};
 use crate::api::{DrainState, IsolationLevel, condition};
-use crate::brokers::Problem;
-use crate::brokers::kafka::admin::{Created, GroupKind, Operation, PartitionFacts, TopicFacts};
+use crate::brokers::kafka::admin::{Created, GroupKind, Operation};
 use crate::cluster::drains::DrainError;
 use crate::controllers::claims;
 use crate::drain::distribution::Task;
@@ -24,15 +24,6 @@ use crate::plan::KafkaSource;
 const FRESH: Duration = Duration::from_secs(20);
 /// Most partitions of a source: what distributors are told must fit into one variable of their environment.
 const MOST_PARTITIONS: usize = 2000;
-
-/// What the broker reports of the source.
-struct Source {
-    topic: TopicFacts,
-    partitions: Vec<PartitionFacts>,
-    bytes: Option<i64>,
-    free: Option<i64>,
-    retention: Option<i64>,
-}
 
 /// The plan, if the drain has not begun.
 pub(super) async fn plan(subject: &Subject<'_>, memory: &mut Memory) -> Option<DrainPlan> {
@@ -65,7 +56,8 @@ async fn calculate(subject: &Subject<'_>, memory: &mut Memory) -> DrainPlan {
             None
         }
     };
-    let mut plan = plan::plan(&inputs(subject, source, facts.as_ref()));
+    let mut plan = plan::plan(&inputs(subject, source, topic, facts.as_ref()));
+    problems.append(&mut plan.problems);
     if let Some(facts) = &facts {
         problems.extend(on_broker(subject, memory, source, facts, &plan).await);
         problems.extend(in_cluster(subject, source, facts, &plan).await);
@@ -120,45 +112,7 @@ fn local_problems(subject: &Subject<'_>) -> Vec<DrainNote> {
     problems
 }
 
-async fn read(
-    subject: &Subject<'_>,
-    memory: &mut Memory,
-    source: &KafkaSource,
-    topic: &str,
-) -> Result<Source, Problem> {
-    let admin = broker::admin(subject, memory).await?;
-    let facts = admin.topic(topic).await?.ok_or_else(|| {
-        let message = format!("topic {topic} does not exist");
-        Problem::new(crate::brokers::SourceReason::TopicNotFound, message)
-    })?;
-    let partitions = admin.partitions(&facts, &source.interest.group).await?;
-    let sizes = admin.log_sizes(&facts).await;
-    let settings = admin.settings(topic).await.unwrap_or_default();
-    let deletes = settings.get("cleanup.policy").is_some_and(|policy| policy.contains("delete"));
-    let retention = settings.get("retention.ms").and_then(|time| time.parse::<i64>().ok());
-    // Each partition has several copies, of which one is counted.
-    let mut bytes = std::collections::HashMap::new();
-    for (partition, size) in sizes.iter().filter_map(|size| size.partition) {
-        let known: &mut i64 = bytes.entry(partition).or_default();
-        *known = size.max(*known);
-    }
-    let of_backlog = (0..).zip(&partitions).map(|(partition, facts)| {
-        let size = i128::from(bytes.get(&partition).copied().unwrap_or(0));
-        let committed = facts.committed.unwrap_or(facts.start).clamp(facts.start, facts.end.max(facts.start));
-        let (all, open) = (facts.end - facts.start, facts.end - committed);
-        (size * i128::from(open)).checked_div(i128::from(all)).unwrap_or(0)
-    });
-    let bytes = (!bytes.is_empty()).then(|| i64::try_from(of_backlog.sum::<i128>()).unwrap_or(i64::MAX));
-    Ok(Source {
-        topic: facts,
-        partitions,
-        bytes,
-        free: sizes.iter().filter_map(|size| size.free).min(),
-        retention: retention.filter(|time| deletes && *time > 0).map(|time| time / 1000),
-    })
-}
-
-fn inputs(subject: &Subject<'_>, source: &KafkaSource, facts: Option<&Source>) -> Inputs {
+fn inputs(subject: &Subject<'_>, source: &KafkaSource, topic: &str, facts: Option<&Source>) -> Inputs {
     let spec = subject.spec();
     let scaler = subject.scaler();
     let status = scaler.and_then(|scaler| scaler.status.as_ref());
@@ -178,12 +132,8 @@ fn inputs(subject: &Subject<'_>, source: &KafkaSource, facts: Option<&Source>) -
         let found = status.conditions.iter().find(|it| it.type_ == condition::CONSUMERS_HEALTHY)?;
         (found.status == "False").then(|| (found.reason.clone(), found.message.clone()))
     });
-    Inputs {
+    let inputs = Inputs {
         backlog,
-        bytes: facts.and_then(|facts| facts.bytes),
-        partitions: facts.and_then(|facts| i32::try_from(facts.topic.partitions()).ok()),
-        replication: facts.map(|facts| i32::from(facts.topic.replication)),
-        free_bytes: facts.and_then(|facts| facts.free),
         arrivals: status.and_then(|status| status.arrival_rate_per_minute).map(per_second),
         service: match micros {
             #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -196,11 +146,17 @@ fn inputs(subject: &Subject<'_>, source: &KafkaSource, facts: Option<&Source>) -
         replicas: spec.replicas,
         distributors: spec.copy.distributors,
         max_bytes: spec.copy.max_bytes_per_second,
-        retention: facts.and_then(|facts| facts.retention),
+        topic: topic.to_owned(),
+        holds: spec.live == Live::Hold,
         oldest: status.and_then(|status| status.oldest_message_age_seconds),
         unhealthy,
         reads_committed: source.interest.isolation == IsolationLevel::ReadCommitted,
         exactly_once: spec.copy.guarantee == CopyGuarantee::ExactlyOnce,
+        ..Inputs::default()
+    };
+    match facts {
+        Some(facts) => facts.describe(inputs),
+        None => inputs,
     }
 }
 

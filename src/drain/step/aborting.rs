@@ -35,6 +35,16 @@ impl Scene<'_> {
         Decision { reason: self.journal.reason.clone(), ..self.to(state, DrainStep::Finished, message) }
     }
 
+    /// The end of a run whose namespace is being deleted, which leaves the temporary topic behind.
+    pub(super) fn end_with_topic(&self) -> Decision {
+        let message = format!(
+            "the namespace is being deleted, with which the run ends; topic {} is left on the brokers, if it was created; \
+             consume or copy what its group {} has not processed",
+            self.names.topic, self.names.group
+        );
+        Decision { message, ..self.end() }
+    }
+
     /// Distributors end, and leave the group, before anybody else reads it.
     fn stop_copying(&self) -> Decision {
         let jobs = [&self.seen.copy, &self.seen.verify];
@@ -97,6 +107,7 @@ impl Scene<'_> {
                 self.wait("deletes the temporary topic, which was never used")
                     .with_effects(vec![Effect::DeleteTopic])
             }
+            (Some(_), Part::Unknown(_)) if self.seen.namespace_ends => self.end_with_topic(),
             (Some(_), Part::Unknown(why)) => {
                 self.stay(&format!("the temporary topic cannot be read: {why}"), super::LATER)
             }

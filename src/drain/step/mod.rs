@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod aborting;
+mod ramp;
 mod running;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,6 @@ use crate::api::{DesiredState, DrainState, DrainStep};
 /// When to look again while something is under way, and while nothing is.
 const SOON: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(30);
-/// Parts in which the pods of a run are started.
-const PARTS: u32 = 5;
 
 /// What a run does to the world. Each can be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +33,10 @@ pub enum Effect {
     AddFinalizer,
     /// Lets the object go.
     RemoveFinalizer,
+    /// Keeps its `QueueScaler`, which names broker and target, until the run has ended.
+    HoldScaler,
+    /// Lets the `QueueScaler` go.
+    ReleaseScaler,
     /// Sets the replicas of the target.
     ScaleTarget(i32),
     /// Creates the temporary topic.
@@ -180,14 +183,21 @@ impl Scene<'_> {
         }
     }
 
-    /// What the user wants: whoever deletes the object wants the run to be aborted.
+    /// What the user wants: whoever deletes the object, or its `QueueScaler`, wants the run to be aborted.
     fn wanted(&self) -> DesiredState {
-        if self.seen.deleting { DesiredState::Aborted } else { self.options.desired }
+        if self.seen.deleting || self.seen.scaler_leaves {
+            DesiredState::Aborted
+        } else {
+            self.options.desired
+        }
     }
 
     fn why(&self) -> String {
-        let why =
-            if self.seen.deleting { "the QueueDrain is being deleted" } else { "desiredState is Aborted" };
+        let why = match (self.seen.deleting, self.seen.scaler_leaves) {
+            (true, _) => "the QueueDrain is being deleted",
+            (false, true) => "the QueueScaler is being deleted",
+            (false, false) => "desiredState is Aborted",
+        };
         why.to_owned()
     }
 
@@ -259,13 +269,19 @@ impl Scene<'_> {
 
     fn finished(&self) -> Decision {
         let passed = self.journal.finished_at.map(|end| self.elapsed(end));
-        let mut effects = self.let_go();
+        let mut effects = Vec::new();
+        if self.seen.holds_scaler {
+            effects.push(Effect::ReleaseScaler);
+        }
+        effects.extend(self.let_go());
+        // What fails is to be tried again soon: somebody waits for it.
+        let again = if effects.is_empty() { LATER } else { SOON };
         if !self.seen.deleting && passed.zip(self.options.ttl).is_some_and(|(passed, ttl)| passed >= ttl) {
             effects.push(Effect::DeleteObject);
         }
         Decision {
             reason: self.journal.reason.clone(),
-            ..self.stay(&self.journal.message, LATER).with_effects(effects)
+            ..self.stay(&self.journal.message, again).with_effects(effects)
         }
     }
 
@@ -360,28 +376,14 @@ impl Scene<'_> {
         effects
     }
 
-    /// Pods that are to consume now: a fifth more of them each fifth of the ramp-up.
-    fn ramp(&self) -> i32 {
-        let Some(temporary) = &self.journal.temporary else { return 0 };
-        let all = self.options.replicas.unwrap_or(temporary.replicas).clamp(1, temporary.partitions.max(1));
-        if self.journal.step > DrainStep::Copying || self.options.ramp_up.is_zero() {
-            return all;
-        }
-        let part = self.options.ramp_up / PARTS;
-        let parts = u32::try_from(self.in_step().as_millis() / part.as_millis().max(1)).unwrap_or(PARTS);
-        let parts = i32::try_from(parts.saturating_add(1).min(PARTS)).unwrap_or(1);
-        all.saturating_mul(parts).saturating_add(4).div_euclid(5).clamp(1, all)
-    }
-
-    /// Has the pods of the run consume.
-    fn consume(&self) -> Effect {
-        Effect::Consumers(self.ramp())
-    }
-
     /// Gives the target back with the replicas that it had: to be done, or to be stored as done. Absent: it was done.
     fn give_back(&self) -> Option<Result<Effect, Record>> {
         if self.journal.restored_at.is_some() {
             return None;
+        }
+        if self.seen.namespace_ends {
+            // Its pods could not be created.
+            return Some(Err(Record::Restored));
         }
         let Some((original, target)) = self.journal.original.as_ref().zip(self.own_target()) else {
             // There is nothing to give back to.

@@ -26,6 +26,10 @@ impl Scene<'_> {
         if !self.seen.has_finalizer {
             return self.wait("keeps the QueueDrain until its end").with_effects(vec![Effect::AddFinalizer]);
         }
+        if !self.seen.holds_scaler {
+            let message = "keeps the QueueScaler until the end of the run";
+            return self.wait(message).with_effects(vec![Effect::HoldScaler]);
+        }
         if self.seen.other_run.is_some() {
             return self.abort("AnotherDrain", self.waits_for_other());
         }
@@ -173,7 +177,8 @@ impl Scene<'_> {
             // As after a halt: a new one takes its place.
             JobSeen::Ending => effects.push(self.consume()),
         }
-        let message = trouble(&self.seen.copy).unwrap_or_else(|| "copies and consumes".to_owned());
+        let message = trouble(&self.seen.copy).or_else(|| self.ramp().held);
+        let message = message.unwrap_or_else(|| "copies and consumes".to_owned());
         self.wait(&message).with_effects(effects)
     }
 
@@ -252,7 +257,8 @@ impl Scene<'_> {
             }
             JobSeen::Ending => {}
         }
-        let message = trouble(&self.seen.verify).unwrap_or_else(|| "verifies and consumes".to_owned());
+        let message = trouble(&self.seen.verify).or_else(|| self.ramp().held);
+        let message = message.unwrap_or_else(|| "verifies and consumes".to_owned());
         self.wait(&message).with_effects(effects).with_records(records)
     }
 
@@ -281,8 +287,8 @@ impl Scene<'_> {
         };
         effects.push(self.consume());
         let trouble = self.seen.consumers.as_ref().and_then(|consumers| consumers.trouble.as_ref());
-        let message =
-            trouble.map_or(message, |trouble| format!("the pods of the drain are unhealthy: {trouble}"));
+        let trouble = trouble.map(|trouble| format!("the pods of the drain are unhealthy: {trouble}"));
+        let message = trouble.or_else(|| self.ramp().held).unwrap_or(message);
         self.wait(&message).with_effects(effects).with_records(records)
     }
 
@@ -337,11 +343,12 @@ impl Scene<'_> {
                 effects.push(Effect::DeleteTopic);
                 self.wait("deletes the temporary topic").with_effects(effects)
             }
-            // It is never deleted before it is empty, and nobody is left who could empty it.
-            Part::Known(Some(_)) if self.seen.namespace_ends => self.end(),
+            // It is never deleted before it is empty, and nobody is left who could empty it, or the credentials are gone.
+            Part::Known(Some(_)) | Part::Unknown(_) if self.seen.namespace_ends => self.end_with_topic(),
             Part::Known(Some(TemporarySeen { drained: Some(false), .. })) => self.not_empty(),
             Part::Known(None) => match &self.seen.temporary_group {
                 Part::Known(None) => self.end(),
+                Part::Unknown(_) if self.seen.namespace_ends => self.end(),
                 Part::Known(Some(_)) => {
                     effects.push(Effect::DeleteGroup);
                     self.wait("deletes the group of the temporary topic").with_effects(effects)

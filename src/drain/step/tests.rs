@@ -21,6 +21,10 @@ struct World {
     options: Options,
     deleting: bool,
     finalizer: bool,
+    scaler_held: bool,
+    scaler_leaves: bool,
+    namespace_ends: bool,
+    broker_is_away: bool,
     gone: bool,
     target: i32,
     pods: i32,
@@ -60,6 +64,10 @@ impl World {
             options,
             deleting: false,
             finalizer: false,
+            scaler_held: false,
+            scaler_leaves: false,
+            namespace_ends: false,
+            broker_is_away: false,
             gone: false,
             target: ORIGINAL,
             pods: ORIGINAL,
@@ -108,8 +116,10 @@ impl World {
         });
         Seen {
             deleting: self.deleting,
-            namespace_ends: false,
+            namespace_ends: self.namespace_ends,
             has_finalizer: self.finalizer,
+            scaler_leaves: self.scaler_leaves,
+            holds_scaler: self.scaler_held,
             other_run: None,
             problems: Part::Known(Vec::new()),
             target: Some(TargetSeen {
@@ -119,10 +129,10 @@ impl World {
                 ready: self.pods,
                 trouble: None,
             }),
-            group: Part::Known(group),
-            source: Part::Known(self.committed.map(partition).to_vec()),
-            temporary: Part::Known(temporary),
-            temporary_group: Part::Known(self.group.then(GroupSeen::default)),
+            group: self.read(group),
+            source: self.read(self.committed.map(partition).to_vec()),
+            temporary: self.read(temporary),
+            temporary_group: self.read(self.group.then(GroupSeen::default)),
             copy: job(&self.copy),
             verify: job(&self.verify),
             consumers: self.consumers.map(|(replicas, pods)| TargetSeen {
@@ -132,8 +142,13 @@ impl World {
                 ready: pods,
                 trouble: None,
             }),
+            nothing_consumed: false,
             refusal: self.refusal.clone(),
         }
+    }
+
+    fn read<T>(&self, found: T) -> Part<T> {
+        if self.broker_is_away { Part::Unknown("the Secret is gone".into()) } else { Part::Known(found) }
     }
 
     fn decide(&self) -> Decision {
@@ -159,6 +174,11 @@ impl World {
         let journal = self.journal();
         match effect {
             Effect::AddFinalizer => self.finalizer = true,
+            Effect::HoldScaler => self.scaler_held = true,
+            Effect::ReleaseScaler => {
+                assert_eq!(journal.step, DrainStep::Finished);
+                self.scaler_held = false;
+            }
             Effect::RemoveFinalizer => {
                 self.finalizer = false;
                 self.gone = self.deleting;
@@ -176,6 +196,7 @@ impl World {
                 self.target = replicas;
             }
             Effect::CreateTopic => {
+                assert!(!self.namespace_ends, "nothing is created in a namespace that ends");
                 self.topic.get_or_insert_default();
             }
             Effect::Job(kind, suspended) => {
@@ -191,6 +212,7 @@ impl World {
             Effect::DeleteJob(kind) => *self.job(kind) = Some(Work::Ending),
             Effect::Consumers(replicas) => {
                 assert!(replicas >= 1);
+                assert!(!self.namespace_ends, "nothing is created in a namespace that ends");
                 let pods = self.consumers.map_or(0, |(_, pods)| pods);
                 self.consumers = Some((replicas, pods));
             }
@@ -259,7 +281,7 @@ impl World {
         for _ in 0..2000 {
             self.reconcile(false);
             self.tick();
-            if self.journal().step == DrainStep::Finished && !self.finalizer {
+            if self.journal().step == DrainStep::Finished && !self.finalizer && !self.scaler_held {
                 break;
             }
         }
@@ -389,6 +411,126 @@ fn with_live_concurrent_the_target_is_back_before_the_rest_is_consumed() {
     world.target = 5; // The engine has scaled it since.
     assert_eq!(world.run(), DrainState::Succeeded);
     assert_eq!(world.target, 5);
+}
+
+/// The decision while copying, this long after the step began, with these pods of eight: asked for, ready, and whether
+/// they process anything.
+fn while_copying(ramp_up: u64, seconds: i64, pods: Option<(i32, i32, bool)>) -> Decision {
+    let mut world = World::new(Options { ramp_up: Duration::from_secs(ramp_up), ..options() });
+    while world.journal().step != DrainStep::Copying {
+        world.reconcile(false);
+        world.tick();
+    }
+    world.now = world.journal().since.as_second() + seconds;
+    world.copy = Some(Work::Active { suspended: false });
+    let mut seen = world.seen();
+    seen.nothing_consumed = pods.is_some_and(|(_, _, processes)| !processes);
+    seen.consumers = pods.map(|(replicas, ready, _)| TargetSeen {
+        replicas,
+        pods: replicas,
+        ready,
+        ..TargetSeen::default()
+    });
+    let names = Names::of("now", UID, "orders", "billing", "consumer");
+    next(&world.journal(), &world.options, &seen, &names, Planned::default(), world.at()).unwrap()
+}
+
+#[test]
+fn pods_are_added_part_by_part_and_only_while_all_is_well() {
+    let wanted = |ramp_up, seconds, pods| {
+        let decision = while_copying(ramp_up, seconds, pods);
+        let consumers = decision.effects.iter().find_map(|effect| match effect {
+            Effect::Consumers(pods) => Some(*pods),
+            _ => None,
+        });
+        (consumers.unwrap(), decision.message != "copies and consumes")
+    };
+    // A fifth of 8 pods in each fifth of 100 s.
+    let well = [
+        (0, None, 2),
+        (19, Some((2, 2, true)), 2),
+        (20, Some((2, 2, true)), 4),
+        (40, Some((4, 4, true)), 5),
+        (100, Some((7, 7, true)), 8),
+        (100, Some((8, 8, true)), 8),
+    ];
+    for (seconds, pods, expected) in well {
+        assert_eq!(wanted(100, seconds, pods), (expected, false), "after {seconds} s with {pods:?}");
+    }
+    let held = [
+        (20, Some((2, 1, true)), 2, "not all are ready"),
+        (100, Some((4, 0, true)), 4, "none is ready"),
+        (100, Some((4, 4, false)), 4, "they process nothing"),
+    ];
+    for (seconds, pods, expected, why) in held {
+        assert_eq!(wanted(100, seconds, pods), (expected, true), "{why}");
+    }
+    assert_eq!(wanted(100, 100, None), (2, false), "after a pause or a delay they begin anew");
+    assert_eq!(wanted(100, 100, Some((2, 2, true))), (4, false), "one part at a time");
+    assert_eq!(wanted(100, 10, Some((9, 0, false))), (8, false), "fewer at once");
+    assert_eq!(wanted(0, 0, None), (8, false), "without a ramp-up all at once");
+    assert_eq!(wanted(0, 0, Some((2, 0, false))), (8, false));
+}
+
+/// A run that has come to this step.
+fn come_to(step: DrainStep) -> World {
+    let mut world = World::new(options());
+    while world.journal().step != step {
+        world.reconcile(false);
+        world.tick();
+    }
+    world
+}
+
+/// The steps of a run that may be interrupted.
+const STEPS: [DrainStep; 9] = [
+    DrainStep::Locking,
+    DrainStep::Quiescing,
+    DrainStep::Snapshotting,
+    DrainStep::Provisioning,
+    DrainStep::Copying,
+    DrainStep::Verifying,
+    DrainStep::Draining,
+    DrainStep::Restoring,
+    DrainStep::Retaining,
+];
+
+#[test]
+fn a_run_whose_scaler_is_deleted_restores_and_lets_it_go() {
+    for step in STEPS {
+        let mut world = come_to(step);
+        assert!(world.scaler_held || step == DrainStep::Locking, "{step:?}");
+        world.scaler_leaves = true;
+        let end = world.run();
+        let expected = if step < DrainStep::Restoring { DrainState::Aborted } else { DrainState::Succeeded };
+        assert_eq!(end, expected, "{step:?}");
+        assert!(!world.scaler_held && !world.finalizer && world.topic.is_none(), "{step:?}: {world:?}");
+        world.assert_restored();
+    }
+    let mut halted = come_to(DrainStep::Copying);
+    halted.copy = Some(Work::Failed);
+    halted.reconcile(false);
+    assert_eq!(halted.journal().state, DrainState::Halted);
+    halted.scaler_leaves = true;
+    assert_eq!(halted.run(), DrainState::Aborted, "nobody has to resume it");
+    assert!(!halted.scaler_held);
+}
+
+#[test]
+fn a_run_whose_namespace_is_deleted_lets_go_and_creates_nothing() {
+    for (step, broker_is_away) in STEPS.into_iter().flat_map(|step| [(step, false), (step, true)]) {
+        let mut world = come_to(step);
+        // Everything in it goes at once, and the credentials with it.
+        (world.deleting, world.scaler_leaves, world.namespace_ends) = (true, true, true);
+        (world.copy, world.verify, world.consumers) = (None, None, None);
+        world.broker_is_away = broker_is_away;
+        let target = world.target;
+        let end = world.run();
+        assert!(matches!(end, DrainState::Aborted | DrainState::Succeeded), "{step:?}: {world:?}");
+        assert!(!world.scaler_held && !world.finalizer, "{step:?}: {world:?}");
+        assert_eq!(world.target, target, "{step:?}: no pods are asked for");
+        assert!(world.deleted_with.iter().all(|unread| *unread == 0), "{step:?}: {:?}", world.deleted_with);
+    }
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl Scene {
             mode: Mode::Active,
             target: self.target.as_ref(),
             draining: None,
+            emergency: None,
             observed_target: None,
             assessment: &assessment,
         };

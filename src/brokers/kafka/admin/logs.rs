@@ -9,13 +9,22 @@ use kafka_protocol::protocol::StrBytes;
 use crate::brokers::kafka::connection::Call;
 use crate::brokers::kafka::wire::{Fields, Malformed};
 
-/// One copy of one partition, or a directory without any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSize {
-    /// The partition, and the bytes of its log. Absent: the directory has no part of the topic.
-    pub partition: Option<(i32, i64)>,
-    /// Bytes that are free in its directory. Absent: the broker does not report it (before 3.3).
+/// One log directory of one broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogDirectory {
+    /// The topic's partitions in it, and the bytes of their logs.
+    pub partitions: Vec<(i32, i64)>,
+    /// Bytes that are free in it. Absent: the broker does not report it (before 3.3).
     pub free: Option<i64>,
+}
+
+/// What brokers report of their disks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disks {
+    /// Brokers that are live.
+    pub brokers: usize,
+    /// The directories of those that were asked and answered. None: the user is not allowed to Describe the cluster.
+    pub directories: Vec<LogDirectory>,
 }
 
 /// Asks one broker.
@@ -30,7 +39,7 @@ impl Call for DescribeLogs {
     const KEY: i16 = ApiKey::DescribeLogDirs as i16;
     type Request = DescribeLogDirsRequest;
     type Response = DescribeLogDirsResponse;
-    type Answer = Vec<LogSize>;
+    type Answer = Vec<LogDirectory>;
     const VERSIONS: (i16, i16) = (1, 4);
 
     fn request(&self, _version: i16) -> DescribeLogDirsRequest {
@@ -44,14 +53,14 @@ impl Call for DescribeLogs {
         1 << 22
     }
 
-    fn answer(&self, mut fields: Fields<'_>, version: i16) -> Result<Vec<LogSize>, Malformed> {
+    fn answer(&self, mut fields: Fields<'_>, version: i16) -> Result<Vec<LogDirectory>, Malformed> {
         fields.i32()?; // throttle time
         if version >= 3 {
             fields.i16()?; // error
         }
-        let mut sizes = Vec::new();
+        let mut directories = Vec::new();
         for _ in 0..fields.array()? {
-            fields.i16()?; // error
+            let error = fields.i16()?;
             fields.string()?; // directory
             let mut partitions = Vec::new();
             for _ in 0..fields.array()? {
@@ -74,11 +83,11 @@ impl Call for DescribeLogs {
                 None
             };
             fields.tags()?;
-            if partitions.is_empty() {
-                sizes.push(LogSize { partition: None, free });
+            // One that is offline has no room, and gets no partition either.
+            if error == 0 {
+                directories.push(LogDirectory { partitions, free });
             }
-            sizes.extend(partitions.into_iter().map(|it| LogSize { partition: Some(it), free }));
         }
-        Ok(sizes)
+        Ok(directories)
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 pub use self::groups::{GroupFacts, GroupKind};
-pub use self::logs::LogSize;
+pub use self::logs::{Disks, LogDirectory};
 pub use self::topics::{Created, Deleted, NewTopic, Operation, TopicFacts};
 
 use self::groups::{DeleteGroup, DescribeRights, FindTransactionCoordinator, InitProducer};
@@ -44,7 +44,7 @@ use crate::brokers::{Problem, SourceReason};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How often a probe goes on that has found no record yet.
 const PROBES: usize = 64;
-/// Brokers that are asked one after the other to create or delete.
+/// Brokers that are asked: one after the other to create or delete, all at once for their disks.
 const BROKERS: usize = 8;
 
 /// Pause before a coordinator is asked again.
@@ -336,26 +336,37 @@ impl KafkaAdmin {
         answered
     }
 
-    /// Sizes of a topic's partitions and what is free beside them, on each broker that reports it.
-    pub async fn log_sizes(&mut self, topic: &TopicFacts) -> Vec<LogSize> {
-        let Ok(nodes) = self.brokers().await else { return Vec::new() };
+    /// The live brokers, and on those that report it the sizes of a topic's partitions and what is free beside them.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub async fn disks(&mut self, topic: &TopicFacts) -> Result<Disks, Problem> {
+        let nodes = self.live().await?;
+        let brokers = nodes.len();
         let mut poll = self.poll();
         let partitions = i32::try_from(topic.partitions()).unwrap_or(i32::MAX);
         let call = |node: i32| (node, vec![DescribeLogs { topic: Arc::clone(&topic.name), partitions }]);
-        let work = nodes.into_iter().map(call).collect();
+        let work = nodes.into_iter().take(BROKERS).map(call).collect();
         let answered = self.cluster.call_each(work, &mut poll).await;
         self.cluster.finish(poll, true);
-        answered.into_iter().flat_map(|answered| answered.answers.into_iter().flatten().flatten()).collect()
+        let answers = answered.into_iter().filter_map(|answered| answered.answers.ok());
+        Ok(Disks { brokers, directories: answers.flatten().flatten().collect() })
     }
 
+    /// Some brokers, in the order in which they are asked.
     async fn brokers(&mut self) -> Result<Vec<i32>, Problem> {
+        let mut nodes = self.live().await?;
+        nodes.truncate(BROKERS);
+        Ok(nodes)
+    }
+
+    async fn live(&mut self) -> Result<Vec<i32>, Problem> {
         let mut poll = self.poll();
         let view = self.any(Metadata { topics: Vec::new(), budget: self.budget }, &mut poll).await?;
         self.cluster.learn(&view)?;
         self.cluster.finish(poll, true);
         let mut nodes: Vec<i32> = view.brokers.iter().map(|(node, _)| *node).collect();
         nodes.sort_unstable();
-        nodes.truncate(BROKERS);
         Ok(nodes)
     }
 

@@ -1,0 +1,75 @@
+//! How many pods of a run consume the temporary topic: more of them part by part, and no more while those that are there
+//! do not become ready, or process nothing.
+
+use super::super::seen::TargetSeen;
+use super::{Effect, Scene};
+use crate::api::DrainStep;
+
+/// Parts in which the pods are started.
+const PARTS: i32 = 5;
+/// So many percent of the pods are to be ready before more are started: one that fails must not hold up all others.
+const READY_PERCENT: i64 = 90;
+
+/// Pods that are to consume now, and why not all of them, if that is for another reason than time.
+pub(super) struct Ramp {
+    pub(super) pods: i32,
+    pub(super) held: Option<String>,
+}
+
+impl Scene<'_> {
+    /// Has the pods of the run consume.
+    pub(super) fn consume(&self) -> Effect {
+        Effect::Consumers(self.ramp().pods)
+    }
+
+    /// Pods that are to consume now.
+    pub(super) fn ramp(&self) -> Ramp {
+        let Some(temporary) = &self.journal.temporary else { return Ramp { pods: 0, held: None } };
+        let all = self.options.replicas.unwrap_or(temporary.replicas).clamp(1, temporary.partitions.max(1));
+        if self.options.ramp_up.is_zero() {
+            return Ramp { pods: all, held: None };
+        }
+        let due = self.due(all);
+        let now = self.seen.consumers.as_ref().map_or(0, |consumers| consumers.replicas);
+        if due <= now {
+            // Fewer are wanted at once.
+            return Ramp { pods: due.max(now.min(all)), held: None };
+        }
+        match self.seen.consumers.as_ref().and_then(|consumers| self.trouble(consumers)) {
+            Some(trouble) => {
+                let held =
+                    format!("{now} of {all} pods of the drain are started and no more, because {trouble}");
+                Ramp { pods: now.clamp(1, all), held: Some(held) }
+            }
+            None => Ramp { pods: due.min(now.saturating_add(part(all))), held: None },
+        }
+    }
+
+    /// Pods that are due by time: a fifth more of them each fifth of the ramp-up.
+    fn due(&self, all: i32) -> i32 {
+        if self.journal.step > DrainStep::Copying {
+            return all;
+        }
+        let part_of_time = (self.options.ramp_up.as_millis() / 5).max(1);
+        let parts = i32::try_from(self.in_step().as_millis() / part_of_time).unwrap_or(PARTS);
+        let parts = parts.saturating_add(1).min(PARTS);
+        all.saturating_mul(parts).saturating_add(PARTS - 1).div_euclid(PARTS).clamp(1, all)
+    }
+
+    /// What speaks against more pods.
+    fn trouble(&self, consumers: &TargetSeen) -> Option<String> {
+        let TargetSeen { replicas, ready, trouble, .. } = consumers;
+        if let Some(trouble) = trouble {
+            return Some(trouble.clone());
+        }
+        if i64::from(*ready) * 100 < i64::from(*replicas) * READY_PERCENT {
+            return Some(format!("{ready} are ready"));
+        }
+        (*ready > 0 && self.seen.nothing_consumed)
+            .then(|| "they process nothing although messages are there; look at their log".to_owned())
+    }
+}
+
+fn part(all: i32) -> i32 {
+    all.saturating_add(PARTS - 1).div_euclid(PARTS).max(1)
+}
