@@ -75,6 +75,7 @@ async fn a13_every_query_of_the_dashboard_returns_data() {
     let drain_time = json!({"targetSeconds": 60, "serviceRate": {"perReplicaPerMinute": 100}});
     fields["policy"] = json!({"drainTime": drain_time});
     fields["maxReplicas"] = json!(6);
+    fields["probe"] = json!({"periodSeconds": 10});
     fields["source"] = queue.source_at(&queue.bootstrap, json!({"deadLetterTopics": [queue.topic]}));
     // A ready pod, so that there is an estimate of when the backlog is gone.
     if !bench.idle_pods("orders", 1).await {
