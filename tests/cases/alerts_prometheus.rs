@@ -76,7 +76,8 @@ async fn a13_every_query_of_the_dashboard_returns_data() {
     fields["policy"] = json!({"drainTime": drain_time});
     fields["maxReplicas"] = json!(6);
     fields["probe"] = json!({"periodSeconds": 10});
-    fields["source"] = queue.source_at(&queue.bootstrap, json!({"deadLetterTopics": [queue.topic]}));
+    let missing = format!("{}-missing", queue.topic);
+    fields["source"] = queue.source_at(&queue.bootstrap, json!({"deadLetterTopics": [queue.topic, missing]}));
     // A ready pod, so that there is an estimate of when the backlog is gone.
     if !bench.idle_pods("orders", 1).await {
         return;
