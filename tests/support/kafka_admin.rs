@@ -363,11 +363,6 @@ impl KafkaAdmin {
         assert_eq!(answer.results[0].error_code, 0, "{:?}", answer.results[0].error_message);
     }
 
-    /// Waits until a group has a coordinator.
-    pub async fn await_coordinator(&mut self, group: &str) {
-        self.coordinator(group, 0).await;
-    }
-
     async fn leader(&mut self, topic: &str, partition: i32) -> Endpoint {
         let metadata = self.metadata(topic).await;
         let found =
