@@ -40,7 +40,15 @@ async fn setting(partitions: i32) -> Option<Setting> {
     let mut admin = KafkaAdmin::new(&bootstrap);
     let topic = unique("topic");
     admin.create_topic(&topic, partitions).await;
-    Some(Setting { admin, reader: plain(&bootstrap), topic, group: unique("group") })
+    let (mut reader, group) = (plain(&bootstrap), unique("group"));
+    // A cluster that was only just started makes its topic of commits for the first group that asks, and loads it.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut one = watch(&group, &[&topic], OffsetReset::Latest);
+    while let Reading::Unknown(problem) = poll_one(&mut reader, &mut one).await {
+        assert!(problem.message.contains("coordinator") && Instant::now() < deadline, "{problem}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Some(Setting { admin, reader: plain(&bootstrap), topic, group })
 }
 
 #[tokio::test]
