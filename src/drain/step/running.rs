@@ -214,19 +214,20 @@ impl Scene<'_> {
         })
     }
 
+    /// What the target does while the copies are consumed: it waits, or comes back at once (`live: Concurrent`).
+    fn target_beside_copies(&self) -> (Vec<Effect>, Vec<Record>) {
+        match self.options.concurrent.then(|| self.give_back()).flatten() {
+            Some(Ok(effect)) => (vec![effect], Vec::new()),
+            Some(Err(record)) => (self.hold_target(), vec![record]),
+            None => (self.hold_target(), Vec::new()),
+        }
+    }
+
     fn verifying(&self) -> Decision {
         if let Some(gone) = self.topic_is_gone() {
             return gone;
         }
-        let mut effects = self.hold_target();
-        let mut records = Vec::new();
-        if self.options.concurrent {
-            match self.give_back() {
-                Some(Ok(effect)) => effects = vec![effect],
-                Some(Err(record)) => records.push(record),
-                None => {}
-            }
-        }
+        let (mut effects, mut records) = self.target_beside_copies();
         effects.push(self.consume());
         if !matches!(self.seen.copy, JobSeen::Absent | JobSeen::Ending) {
             effects.push(Effect::DeleteJob(JobKind::Copy));
@@ -266,15 +267,7 @@ impl Scene<'_> {
         if let Some(gone) = self.topic_is_gone() {
             return gone;
         }
-        let mut effects = self.hold_target();
-        let mut records = Vec::new();
-        if self.options.concurrent {
-            match self.give_back() {
-                Some(Ok(effect)) => effects = vec![effect],
-                Some(Err(record)) => records.push(record),
-                None => {}
-            }
-        }
+        let (mut effects, records) = self.target_beside_copies();
         effects.extend(self.without_jobs());
         let message = match &self.seen.temporary {
             Part::Known(Some(TemporarySeen { drained: Some(true), .. })) => {
