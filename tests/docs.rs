@@ -117,7 +117,7 @@ fn conditions_and_their_sections_agree() {
 fn the_reasons_of_an_enum_are_explained_where_they_are_met() {
     let page = read(CONDITIONS);
     for (heading, path, name) in [
-        ("### SourceObserved", "src/brokers/observation.rs", "SourceReason"),
+        ("### SourceObserved", "src/brokers/observation/problem.rs", "SourceReason"),
         ("### TargetScalable", "src/report/mod.rs", "TargetReason"),
         ("### TargetHealthy", "src/workload.rs", "TroubleReason"),
         ("### ConsumersHealthy", "src/engine/diagnose/finding.rs", "UnhealthyReason"),
@@ -136,7 +136,7 @@ fn every_reason_and_event_of_the_code_is_explained_and_no_other() {
     let page = read(CONDITIONS);
     let mut reasons = literals("src/report/conditions.rs");
     reasons.extend(literals("src/report/losses.rs"));
-    reasons.extend(variants("src/brokers/observation.rs", "SourceReason"));
+    reasons.extend(variants("src/brokers/observation/problem.rs", "SourceReason"));
     reasons.extend(variants("src/report/mod.rs", "TargetReason"));
     reasons.extend(variants("src/workload.rs", "TroubleReason"));
     reasons.extend(variants("src/engine/diagnose/finding.rs", "UnhealthyReason"));
