@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use queuescaler::api::status::DeadLettersStatus;
 use queuescaler::api::{AlertState, QueueScaler};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::bench::Bench;
 use crate::support::kafka_queue::KafkaQueue;
-use crate::support::rabbitmq_admin::{Broker, Vhost};
+use crate::support::rabbitmq_admin::Broker;
 use crate::support::receivers::{Receivers, webhook};
 use crate::support::sink::Sink;
 use crate::support::spec::per_replica;
@@ -97,14 +97,6 @@ async fn a11_dead_letters_of_kafka_are_counted_and_alert() {
     bench.is_sound(&[]).await;
 }
 
-fn source(vhost: &Vhost, queue: &str) -> Value {
-    let Broker { management, amqp: (host, port), .. } = &vhost.broker;
-    json!({"rabbitmq": {
-        "host": host, "amqpPort": port, "managementUrl": management, "vhost": vhost.name, "queues": [queue],
-        "credentialsSecretRef": {"name": "rabbitmq"},
-    }})
-}
-
 #[tokio::test]
 async fn a12_dead_letters_of_rabbitmq_are_found_counted_and_alert() {
     let Some(broker) = Broker::from_env() else { return };
@@ -127,18 +119,18 @@ async fn a12_dead_letters_of_rabbitmq_are_found_counted_and_alert() {
     vhost.declare("plain", "classic").await;
     for name in ["orders", "bills", "plain"] {
         bench.deployment(name, 1).await;
-        bench.queue_scaler(name, per_replica(100, source(&vhost, name), json!({}))).await;
+        bench.queue_scaler(name, per_replica(100, vhost.source(name), json!({}))).await;
     }
     for name in ["orders", "bills"] {
         until(&bench, name, &[(&format!("{name}.dead"), 0, 0)]).await;
     }
 
     // A wrong name is found, and a routing key that leads nowhere.
-    let mut wrong = source(&vhost, "plain");
+    let mut wrong = vhost.source("plain");
     wrong["rabbitmq"]["deadLetterQueues"] = json!(["plain.daed"]);
     let arguments = json!({"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "lost.daed"});
     vhost.declare_with("lost", arguments).await;
-    for (name, source) in [("wrong", wrong), ("lost", source(&vhost, "lost"))] {
+    for (name, source) in [("wrong", wrong), ("lost", vhost.source("lost"))] {
         bench.deployment(name, 1).await;
         bench.queue_scaler(name, per_replica(100, source, json!({}))).await;
         until_unknown(&bench, name, "QueueNotFound").await;

@@ -1,21 +1,13 @@
 //! Messages that a broker is about to drop: queues with a length limit, by their arguments and by a policy.
 
 use queuescaler::api::AlertState;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::bench::Bench;
-use crate::support::rabbitmq_admin::{Broker, Vhost};
+use crate::support::rabbitmq_admin::Broker;
 use crate::support::receivers::{Receivers, webhook};
 use crate::support::sink::Sink;
 use crate::support::spec::per_replica;
-
-fn source(vhost: &Vhost, queue: &str) -> Value {
-    let Broker { management, amqp: (host, port), .. } = &vhost.broker;
-    json!({"rabbitmq": {
-        "host": host, "amqpPort": port, "managementUrl": management, "vhost": vhost.name, "queues": [queue],
-        "credentialsSecretRef": {"name": "rabbitmq"},
-    }})
-}
 
 #[tokio::test]
 async fn a14_queues_close_to_their_length_limit_alert() {
@@ -32,7 +24,7 @@ async fn a14_queues_close_to_their_length_limit_alert() {
     vhost.declare_with("bills", json!({"x-queue-type": "quorum", "x-max-length-bytes": 10})).await;
     for name in ["orders", "bills"] {
         bench.deployment(name, 1).await;
-        bench.queue_scaler(name, per_replica(100, source(&vhost, name), json!({}))).await;
+        bench.queue_scaler(name, per_replica(100, vhost.source(name), json!({}))).await;
         vhost.publish(name, 8).await;
         vhost.counted(name, 8).await;
         bench.until(name, "backlog 8", |object| backlog(object) == Some(8)).await;

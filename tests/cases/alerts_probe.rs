@@ -140,13 +140,8 @@ async fn a17_a_probe_measures_the_delay_of_a_rabbitmq_consumer() {
     let receivers = Receivers::new(json!([webhook("oncall", &sink.url())]));
     let operator = receivers.operator(&bench, "one", &[]);
     bench.secret("rabbitmq", &broker.user, &broker.password).await;
-    let (host, port) = &broker.amqp;
-    let source = json!({"rabbitmq": {
-        "host": host, "amqpPort": port, "managementUrl": broker.management, "vhost": vhost.name,
-        "queues": ["orders"], "credentialsSecretRef": {"name": "rabbitmq"},
-    }});
     bench.deployment("orders", 1).await;
-    bench.queue_scaler("orders", per_replica(100, source, fields(25))).await;
+    bench.queue_scaler("orders", per_replica(100, vhost.source("orders"), fields(25))).await;
 
     // Of a queue whose statistics are renewed every 5 s.
     let measured = |object: &QueueScaler| delay(object).is_some_and(|it| it.1 == AgeBasis::Exact);

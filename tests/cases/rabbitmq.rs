@@ -11,13 +11,9 @@ use crate::support::rabbitmq_admin::{Broker, Vhost};
 
 /// One replica for 10 messages, and down as soon as it is decided, so that nothing holds replicas up that should not.
 fn spec(vhost: &Vhost) -> Value {
-    let Broker { management, amqp: (host, port), .. } = &vhost.broker;
     json!({
         "maxReplicas": 10,
-        "source": {"rabbitmq": {
-            "host": host, "amqpPort": port, "managementUrl": management, "vhost": vhost.name, "queues": ["orders"],
-            "credentialsSecretRef": {"name": "rabbitmq"},
-        }},
+        "source": vhost.source("orders"),
         "policy": {"backlogPerReplica": {"messages": 10}},
         "behavior": {"scaleDown": {
             "stabilizationWindowSeconds": 0,

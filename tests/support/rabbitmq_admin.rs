@@ -174,6 +174,15 @@ pub struct Vhost {
 }
 
 impl Vhost {
+    /// The source of a QueueScaler that reads a queue with the credentials of the Secret `rabbitmq`.
+    pub fn source(&self, queue: &str) -> Value {
+        let Broker { management, amqp: (host, port), .. } = &self.broker;
+        json!({"rabbitmq": {
+            "host": host, "amqpPort": port, "managementUrl": management, "vhost": self.name, "queues": [queue],
+            "credentialsSecretRef": {"name": "rabbitmq"},
+        }})
+    }
+
     pub async fn declare(&self, queue: &str, kind: &str) {
         self.declare_with(queue, json!({"x-queue-type": kind})).await;
     }
