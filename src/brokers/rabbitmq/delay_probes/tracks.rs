@@ -264,4 +264,16 @@ mod tests {
         assert_eq!((delay.delay, delay.problem), (None, Some(problem)));
         assert_eq!((world.due(59), world.due(60)), (0, 1));
     }
+
+    #[test]
+    fn a_probe_that_nobody_answers_for_is_sent_anew() {
+        let mut world = World { start: Instant::now(), tracks: Tracks::default() };
+        world.due(0);
+        assert_eq!(world.due(60), 0, "it is under way");
+        world.tracks.lost();
+        assert_eq!(world.due(60), 1);
+        let mut world = World::confirmed();
+        world.tracks.lost();
+        assert_eq!(world.due(60), 0, "one that is in the queue is not lost");
+    }
 }
