@@ -14,6 +14,8 @@ pub struct Operator {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     lines: mpsc::Receiver<String>,
+    /// Reads what it logs.
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Operator {
@@ -43,13 +45,13 @@ impl Operator {
         let log = Arc::new(Mutex::new(Vec::new()));
         let (sender, lines) = mpsc::channel();
         let (kept, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 kept.lock().unwrap().push(line.clone());
                 let _ = sender.send(line);
             }
         });
-        Self { child, log, lines }
+        Self { child, log, lines, reader: Some(reader) }
     }
 
     /// Waits for a log line that contains the words, and returns it.
@@ -62,6 +64,19 @@ impl Operator {
                 Ok(_) => {}
                 Err(_) => panic!("the operator never logged {words:?}:\n{}", self.log()),
             }
+        }
+    }
+
+    /// Waits until the log has so many lines of this kind: what a metric or a status tells is logged a moment later.
+    pub async fn until_logged(&self, what: &str, count: usize, is_it: impl Fn(&str) -> bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let log = self.log();
+            if log.lines().filter(|line| is_it(line)).count() >= count {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "not {count} lines {what} in:\n{log}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -181,6 +196,10 @@ impl Operator {
         let until = std::time::Instant::now() + deadline;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                // Its last words have been read as well.
+                if let Some(reader) = self.reader.take() {
+                    reader.join().unwrap();
+                }
                 return status.code();
             }
             assert!(std::time::Instant::now() < until, "the operator did not end:\n{}", self.log());
