@@ -16,7 +16,8 @@ use super::budget::Budget;
 use super::kafka::access::{Kafka, KafkaAccess};
 use super::kafka::admin::KafkaAdmin;
 use super::observation::Recalled;
-use super::rabbitmq::access::RabbitMq;
+use super::rabbitmq::access::{RabbitMq, RabbitMqAccess};
+use super::rabbitmq::admin::RabbitMqAdmin;
 use super::session::{Command, Receiver, Session, Wake};
 use super::{Observation, Problem};
 use crate::plan::Source;
@@ -87,6 +88,14 @@ impl Sessions {
     /// Certificates, keys or a bootstrap server cannot be used.
     pub fn kafka_admin(&self, access: KafkaAccess) -> Result<KafkaAdmin, Problem> {
         KafkaAdmin::new(access, &self.addresses, self.budget)
+    }
+
+    /// An administrator of a RabbitMQ broker, within the same limits. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// Certificates, keys or a URL cannot be used, or there is no management API.
+    pub fn rabbitmq_admin(&self, access: &RabbitMqAccess) -> Result<RabbitMqAdmin, Problem> {
+        RabbitMqAdmin::new(access, &self.addresses)
     }
 
     /// Polls a cluster for this interest until the subscription is dropped.
@@ -182,7 +191,6 @@ impl<I> Drop for Unsubscribe<I> {
 mod tests {
     use super::*;
     use crate::brokers::access::Credentials;
-    use crate::brokers::rabbitmq::access::RabbitMqAccess;
     use crate::plan::{NameSelector, RabbitMqInterest};
 
     #[tokio::test(start_paused = true)]

@@ -150,6 +150,13 @@ impl OwnBroker {
     }
 }
 
+impl OwnBroker {
+    /// Runs `rabbitmqctl` on it.
+    pub fn ctl(&self, arguments: &[&str]) {
+        run(&self.testbed, &[&["rabbitmq", "ctl", &self.name], arguments].concat());
+    }
+}
+
 impl Drop for OwnBroker {
     fn drop(&mut self) {
         run(&self.testbed, &["rabbitmq", "down", &self.name]);
@@ -220,7 +227,7 @@ impl Vhost {
         connection.close(200, "done".into()).await.unwrap();
     }
 
-    pub(super) async fn connect(&self) -> lapin::Connection {
+    pub async fn connect(&self) -> lapin::Connection {
         let Broker { amqp: (host, port), user, password, .. } = &self.broker;
         let uri =
             format!("amqp://{}:{}@{host}:{port}/{}", escape(user), escape(password), escape(&self.name));
@@ -418,6 +425,6 @@ pub fn host_and_port(url: &str) -> (String, u16) {
     (host.to_owned(), port.parse().unwrap())
 }
 
-pub(super) fn escape(segment: &str) -> impl std::fmt::Display {
+pub fn escape(segment: &str) -> impl std::fmt::Display {
     utf8_percent_encode(segment, NON_ALPHANUMERIC)
 }

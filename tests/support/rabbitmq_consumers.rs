@@ -17,10 +17,15 @@ pub struct RabbitMqConsumers {
 impl RabbitMqConsumers {
     /// With a queue of this type. None: there is nothing to run on, and the test has said so.
     pub async fn start(name: &str, kind: &str) -> Option<Self> {
+        Self::start_with(name, json!({"x-queue-type": kind})).await
+    }
+
+    /// With a queue of these arguments.
+    pub async fn start_with(name: &str, arguments: Value) -> Option<Self> {
         let broker = Broker::from_env()?;
         let orders = Consumers::start(name).await?;
         let vhost = broker.fresh_vhost(&orders.bench.namespace).await;
-        vhost.declare(ORDERS, kind).await;
+        vhost.declare_with(ORDERS, arguments).await;
         orders.bench.secret(SECRET, &broker.user, &broker.password).await;
         Some(Self { orders, vhost })
     }

@@ -51,6 +51,11 @@ impl Link {
         self.connection.as_ref().is_some_and(|(connection, _)| connection.status().connected())
     }
 
+    /// Whether the broker has an alarm, so that it takes nothing from connections that publish.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.connection.as_ref().is_some_and(|(connection, _)| connection.status().blocked())
+    }
+
     /// A new channel. It is closed when it is dropped.
     pub(super) async fn channel(&self) -> lapin::Result<Channel> {
         match &self.connection {

@@ -335,10 +335,10 @@ impl Management {
     }
 }
 
-fn queues_of(vhost: &str) -> String {
+pub(super) fn queues_of(vhost: &str) -> String {
     format!("/api/queues/{}", escape(vhost))
 }
 
-fn escape(segment: &str) -> impl std::fmt::Display {
+pub(super) fn escape(segment: &str) -> impl std::fmt::Display {
     utf8_percent_encode(segment, SEGMENT)
 }

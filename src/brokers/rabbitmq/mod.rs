@@ -1,10 +1,11 @@
 //! Reads the backlog of RabbitMQ queues: by the management API where it answers, else a lower bound by AMQP.
 //!
 //! Per poll and virtual host either a few single requests or one listing, whichever costs the broker less
-//! (`questions`). Nothing is ever declared, bound, consumed or changed; where a user asks for it, `delay_probes` publishes
-//! small messages, in a task of its own.
+//! (`questions`). Nothing is ever declared, bound, consumed or changed by reading; [`admin`] is for drains. Where a user
+//! asks for it, `delay_probes` publishes small messages, in a task of its own.
 
 pub mod access;
+pub mod admin;
 mod amqp;
 mod answer;
 mod backlog;
