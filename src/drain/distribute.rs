@@ -8,7 +8,8 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::copy::{Stop, kafka};
+use super::copy::{Stop, kafka, rabbitmq};
+use super::distribution::queue::QueueDistribution;
 use super::distribution::{Distribution, Outcome};
 use crate::telemetry::logs::{self, LogFormat};
 
@@ -57,20 +58,13 @@ pub fn distribute(args: &DistributeArgs) -> anyhow::Result<()> {
     logs::install(args.log_format, &args.log).context("cannot install the log")?;
     let stop = stop_on_signals()?;
     let mut outcome = Outcome::default();
-    let result = serde_json::from_str::<Distribution>(&args.distribution)
-        .context("cannot read the distribution")
-        .and_then(|distribution| {
-            tracing::info!(
-                run = distribution.run,
-                ordinal = args.ordinal,
-                task = ?distribution.task,
-                source = distribution.source.topic,
-                temporary = distribution.temporary.topic,
-                "distributing"
-            );
-            kafka::run(&distribution, args.ordinal, &stop, &mut outcome)
-                .map_err(|trouble| anyhow!("{trouble}"))
-        });
+    let result = work(&args.distribution).and_then(|work| {
+        let done = match &work {
+            Work::Topic(distribution) => kafka::run(distribution, args.ordinal, &stop, &mut outcome),
+            Work::Queue(distribution) => rabbitmq::run(distribution, &stop, &mut outcome),
+        };
+        done.map_err(|trouble| anyhow!("{trouble}"))
+    });
     outcome.error = result.as_ref().err().map(|error| shortened(format!("{error:#}")));
     let Outcome { copied, verified, repaired, duplicates, expired, .. } = outcome;
     tracing::info!(copied, verified, repaired, duplicates, expired, "ends");
@@ -84,6 +78,28 @@ pub fn distribute(args: &DistributeArgs) -> anyhow::Result<()> {
         }),
     }
     result
+}
+
+/// What a distributor is to copy.
+enum Work {
+    Topic(Distribution),
+    Queue(QueueDistribution),
+}
+
+fn work(json: &str) -> anyhow::Result<Work> {
+    let unreadable = "cannot read the distribution";
+    let value: serde_json::Value = serde_json::from_str(json).context(unreadable)?;
+    // By the broker, so that a mistake in a field is reported as such.
+    if value.get("amqp").is_some() {
+        let distribution: QueueDistribution = serde_json::from_value(value).context(unreadable)?;
+        let QueueDistribution { run, source, temporary, .. } = &distribution;
+        tracing::info!(run, source = source.queue, temporary = temporary.prefix, "distributing");
+        return Ok(Work::Queue(distribution));
+    }
+    let distribution: Distribution = serde_json::from_value(value).context(unreadable)?;
+    let Distribution { run, task, source, temporary, .. } = &distribution;
+    tracing::info!(run, ?task, source = source.topic, temporary = temporary.topic, "distributing");
+    Ok(Work::Topic(distribution))
 }
 
 fn write(file: &Path, outcome: &Outcome, create: bool) -> anyhow::Result<()> {

@@ -5,6 +5,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod queue;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::source::SaslMechanism;

@@ -7,6 +7,7 @@
 
 pub mod kafka;
 mod pace;
+pub mod rabbitmq;
 mod stop;
 
 use std::time::{Duration, Instant};

@@ -17,14 +17,20 @@ pub struct Distributor {
 impl Distributor {
     /// Starts `program`, which is `queuescaler`.
     pub fn start(program: &str, distribution: &Distribution, ordinal: u32) -> Self {
+        let json = serde_json::to_string(distribution).unwrap();
+        let ordinal = ordinal.to_string();
+        Self::start_with(program, &[(VARIABLE, &json), ("JOB_COMPLETION_INDEX", &ordinal)])
+    }
+
+    /// The same with these variables.
+    pub fn start_with(program: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
         let mut command = Command::new(program);
         command
             .args(["distribute", "--log", "queuescaler=debug,info", "--outcome"])
             .arg(folder.path().join("outcome"));
-        command.env(VARIABLE, serde_json::to_string(distribution).unwrap());
-        command.env("JOB_COMPLETION_INDEX", ordinal.to_string());
+        command.envs(variables.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Self { child, folder, ended: false }
     }

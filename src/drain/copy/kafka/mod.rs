@@ -9,7 +9,7 @@ mod reading;
 mod rebalances;
 pub mod sink;
 pub mod source;
-mod spread;
+pub mod spread;
 pub mod stamp;
 mod verify;
 
