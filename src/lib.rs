@@ -13,7 +13,7 @@
 //! | [`report`] | from an assessment to status, conditions and events | no |
 //! | [`alerts`] | from what is reported to which alerts fire, and what receivers are to report of them | no |
 //! | [`receivers`] | who is notified of alerts: Alertmanager, webhooks, chats; delivery by tasks of their own | yes |
-//! | [`drain`] | emergency drains of a backlog: plan, steps of a run, and `copy`, which the pods of `queuescaler distribute` run; the only user of librdkafka; see its own page | only what its page names |
+//! | [`drain`] | emergency drains of a backlog: plan, steps of a run, and `copy`, which the pods of `queuescaler distribute` run, for topics and queues; the only user of librdkafka; see its own page | only what its page names |
 //! | [`cluster`] | the API server: watches, `/scale`, status, Secrets, events, the lease | yes |
 //! | [`controllers`] | the reconcile of a `QueueScaler` and that of a `QueueDrain`, which join all of these: lists of steps | through the others |
 //! | [`telemetry`] | metrics, logs, `/livez` and `/readyz` | yes |
@@ -87,7 +87,8 @@
 //! 4. Nothing in memory is needed after a restart, except to be a little slower. A drain stores in status what it is about
 //!    to do before it does it.
 //! 5. Passwords and keys are `secrecy` types; no reference leaves the object's namespace, and none is a file path.
-//! 6. While a drain owns a workload nobody else scales it; a temporary topic is deleted only after it is proven empty.
+//! 6. While a drain owns a workload nobody else scales it; a temporary topic or queue is deleted only after it is proven
+//!    empty.
 //! 7. One malformed object, one dead broker or one slow receiver affects nobody else.
 //! 8. Reading changes nothing on a broker. Only a drain, and the probe of an object that asks for it, write to one.
 

@@ -235,11 +235,15 @@ fn the_steps_and_reasons_of_drains_are_explained() {
     }
     for path in [
         "src/drain/plan.rs",
+        "src/drain/plan/shared.rs",
         "src/drain/risks.rs",
         "src/controllers/drain/preflight.rs",
+        "src/controllers/drain/queue.rs",
+        "src/controllers/drain/queue_preflight.rs",
         "src/controllers/drain/act.rs",
     ] {
         reasons.extend(found(r#"(?:\bnote|Refused)\(\s*"(\w+)""#, &source(path)));
+        reasons.extend(found(r#"\bproblem\([^"]+, "(\w+)","#, &source(path)));
     }
     assert!(reasons.len() > 25, "only {reasons:?}: are they written otherwise?");
     let missing: Vec<_> = reasons.iter().filter(|reason| !page.contains(&format!("`{reason}`"))).collect();

@@ -152,7 +152,13 @@ pub struct DrainPlan {
     /// Consumer group of the temporary topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temporary_group: Option<String>,
-    /// Pods that consume it.
+    /// Temporary queues, of RabbitMQ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temporary_queues: Option<i32>,
+    /// What the names of the temporary queues begin with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temporary_queue_prefix: Option<String>,
+    /// Pods that consume what is copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// Estimated seconds until the backlog is consumed, with the drain. Absent: not known.
@@ -200,17 +206,22 @@ pub struct OriginalStatus {
     pub uid: String,
 }
 
-/// What is copied: offsets by partition.
+/// What is copied: offsets by partition, or messages of a queue.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotStatus {
     /// The source topic.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub topic: String,
     /// The consumer group of the source.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,
-    /// Where the backlog begins in each partition: committed by the group.
+    /// The source queue, instead of a topic and its group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Where the backlog begins in each partition: committed by the group. 0 of a queue.
     #[schemars(length(max = 10_000))]
     pub start: Vec<i64>,
-    /// The offset behind the last message to copy in each partition.
+    /// The offset behind the last message to copy in each partition. The messages of a queue.
     #[schemars(length(max = 10_000))]
     pub cut: Vec<i64>,
 }
@@ -224,18 +235,23 @@ impl SnapshotStatus {
     }
 }
 
-/// The temporary topic and its consumers.
+/// The temporary topic, or the temporary queues, and their consumers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TemporaryStatus {
     /// Name of the topic.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub topic: String,
     /// Its consumer group.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,
-    /// Number of its partitions.
+    /// What the names of temporary queues begin with, instead of a topic; a number from 0 follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_prefix: Option<String>,
+    /// Number of its partitions, or of the queues.
     pub partitions: i32,
-    /// Identity of the topic, in hexadecimal digits: another topic of the same name is not deleted. Absent: not created
-    /// yet.
+    /// Identity of the topic, in hexadecimal digits: another topic of the same name is not deleted. The prefix of queues.
+    /// Absent: not created yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
     /// Its max.message.bytes. Absent: not known.

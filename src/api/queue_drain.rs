@@ -38,7 +38,8 @@ use super::drain_status::QueueDrainStatus;
 #[x_kube(validation = Rule::new("self.live != 'Concurrent' || self.ordering == 'None'").message("live Concurrent needs ordering None, because new messages of a key would pass older ones").field_path(".live"))]
 #[serde(rename_all = "camelCase")]
 pub struct QueueDrainSpec {
-    /// The QueueScaler whose backlog is drained, in the same namespace. It must read exactly one Kafka topic.
+    /// The QueueScaler whose backlog is drained, in the same namespace. It must read exactly one Kafka topic; a
+    /// RabbitMQ queue is only planned.
     pub queue_scaler_ref: QueueScalerRef,
 
     /// Planned (default): calculate the plan and change nothing. Running: drain, or resume. Paused: stop copying and
@@ -46,7 +47,8 @@ pub struct QueueDrainSpec {
     #[serde(default)]
     pub desired_state: DesiredState,
 
-    /// Partitions of the temporary topic for each partition of the source. 2 to 100. Default 10.
+    /// Partitions of the temporary topic for each partition of the source; temporary queues of RabbitMQ. 2 to 100.
+    /// Default 10.
     #[serde(default = "ten")]
     #[schemars(range(min = 2, max = 100))]
     pub parallelism: i32,
@@ -84,8 +86,9 @@ pub struct QueueDrainSpec {
     pub consumer: Option<DrainConsumer>,
 
     /// Seconds within which the target's pods must have ended and left their group; else the drain is aborted before it
-    /// has copied anything. Above the terminationGracePeriodSeconds of the pods. 10 to 3600. Default 120.
-    #[serde(default = "two_minutes")]
+    /// has copied anything. Above the terminationGracePeriodSeconds of the pods, and above the time after which the broker
+    /// notices that a pod was killed (RabbitMQ: two heartbeats, as a rule 120 s). 10 to 3600. Default 180.
+    #[serde(default = "three_minutes")]
     #[schemars(range(min = 10, max = 3600))]
     pub quiesce_timeout_seconds: i32,
 
@@ -111,6 +114,10 @@ fn ten() -> i32 {
 
 fn two_minutes() -> i32 {
     120
+}
+
+fn three_minutes() -> i32 {
+    180
 }
 
 fn one_day() -> i32 {

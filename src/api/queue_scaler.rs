@@ -43,7 +43,7 @@ use super::{AlertRule, Behavior, BuiltInAlerts, EmergencyDrain, Policy, Probe, Q
 #[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.rabbitmq) || has(self.source.rabbitmq.managementUrl)").message("probe needs source.rabbitmq.managementUrl, because AMQP does not count acknowledgements").field_path(".probe"))]
 #[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.kafka) || has(self.source.kafka.topics)").message("probe needs source.kafka.topics, because it writes only to topics that are named").field_path(".probe"))]
 #[x_kube(validation = Rule::new("has(self.probe) || !has(self.alerts) || !self.alerts.exists(rule, has(rule.probeDelayAboveSeconds))").message("probeDelayAboveSeconds needs spec.probe, which measures the delay").field_path(".alerts"))]
-#[x_kube(validation = Rule::new("!has(self.emergencyDrain) || has(self.source.kafka) && has(self.source.kafka.topics) && size(self.source.kafka.topics) == 1").message("emergencyDrain needs source.kafka with exactly one of topics").field_path(".emergencyDrain"))]
+#[x_kube(validation = Rule::new("!has(self.emergencyDrain) || has(self.source.kafka) && has(self.source.kafka.topics) && size(self.source.kafka.topics) == 1 || has(self.source.rabbitmq) && has(self.source.rabbitmq.queues) && size(self.source.rabbitmq.queues) == 1").message("emergencyDrain needs exactly one of source.kafka.topics or source.rabbitmq.queues").field_path(".emergencyDrain"))]
 #[serde(rename_all = "camelCase")]
 pub struct QueueScalerSpec {
     /// The workload to scale, in the same namespace: a Deployment, a StatefulSet, or any other resource with

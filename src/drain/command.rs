@@ -252,14 +252,27 @@ fn table(name: &str, plan: &DrainPlan) -> String {
         ("drain", name.to_owned()),
         ("messages", number(plan.messages, "")),
         ("bytes", number(plan.bytes, "")),
-        ("partitions", format!("{} to {}", small(plan.source_partitions), small(plan.temporary_partitions))),
-        ("temporary topic", plan.temporary_topic.clone().unwrap_or_else(|| "not known".to_owned())),
-        ("its group", plan.temporary_group.clone().unwrap_or_else(|| "not known".to_owned())),
+    ];
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "not known".to_owned());
+    match &plan.temporary_queue_prefix {
+        Some(prefix) => {
+            rows.push(("temporary queues", format!("{}, {prefix}0 and so on", small(plan.temporary_queues))));
+        }
+        None => rows.extend([
+            (
+                "partitions",
+                format!("{} to {}", small(plan.source_partitions), small(plan.temporary_partitions)),
+            ),
+            ("temporary topic", text(&plan.temporary_topic)),
+            ("its group", text(&plan.temporary_group)),
+        ]),
+    }
+    rows.extend([
         ("pods", small(plan.replicas)),
         ("with the drain", number(plan.estimated_seconds, " s")),
         ("without", without),
         ("worthwhile", worthwhile.to_owned()),
-    ];
+    ]);
     rows.extend(plan.basis.iter().map(|basis| ("basis", basis.clone())));
     let notes = |kind: &'static str, notes: &[DrainNote]| -> Vec<(&'static str, String)> {
         notes.iter().map(|note| (kind, format!("{}: {}", note.reason, note.message))).collect()

@@ -2,6 +2,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod queue;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
@@ -22,7 +24,7 @@ use super::step::JobKind;
 use crate::api::QueueDrainSpec;
 use crate::api::drain_status::{SnapshotStatus, TemporaryStatus};
 use crate::api::queue_drain::{CopyGuarantee, DrainConsumer, DrainOrdering};
-use crate::plan::KafkaSource;
+use crate::plan::{KafkaSource, TlsRef};
 
 /// The label of everything that a drain creates: its name.
 pub const LABEL: &str = "queuescaler.io/drain";
@@ -128,14 +130,7 @@ pub fn distribution(
 
 fn connection(source: &KafkaSource) -> KafkaConnection {
     let file = |name: &str| format!("{FILES}/{name}");
-    let tls = source.tls.as_ref().map(|tls| TlsFiles {
-        ca: tls.ca_secret_ref.as_ref().map(|_| file("ca/ca.crt")),
-        client: tls
-            .client_certificate_secret_ref
-            .as_ref()
-            .map(|_| ClientFiles { certificate: file("client/tls.crt"), key: file("client/tls.key") }),
-        insecure_skip_verify: tls.insecure_skip_verify,
-    });
+    let tls = source.tls.as_ref().map(|tls| tls_files(FILES, tls));
     let sasl = source.sasl.as_ref().map(|sasl| SaslFiles {
         mechanism: sasl.mechanism,
         username: sasl.username.clone(),
@@ -145,31 +140,54 @@ fn connection(source: &KafkaSource) -> KafkaConnection {
     KafkaConnection { bootstrap_servers: source.bootstrap.clone(), tls, sasl }
 }
 
+/// Where the certificates and keys of [`tls_secrets`] are, in this folder.
+pub(super) fn tls_files(folder: &str, tls: &TlsRef) -> TlsFiles {
+    let file = |name: &str| format!("{folder}/{name}");
+    TlsFiles {
+        ca: tls.ca_secret_ref.as_ref().map(|_| file("ca/ca.crt")),
+        client: tls
+            .client_certificate_secret_ref
+            .as_ref()
+            .map(|_| ClientFiles { certificate: file("client/tls.crt"), key: file("client/tls.key") }),
+        insecure_skip_verify: tls.insecure_skip_verify,
+    }
+}
+
 /// The Secrets of a source, as volumes with only the keys that are needed.
 fn secrets(source: &KafkaSource) -> Vec<(&'static str, SecretVolumeSource)> {
-    let item = |key: &str, path: &str| KeyToPath { key: key.to_owned(), path: path.to_owned(), mode: None };
-    let volume = |name: &str, items: Vec<KeyToPath>| SecretVolumeSource {
-        secret_name: Some(name.to_owned()),
-        items: Some(items),
-        default_mode: Some(0o440),
-        optional: None,
-    };
-    let mut volumes = Vec::new();
-    if let Some(tls) = &source.tls {
-        volumes.extend(
-            tls.ca_secret_ref.as_ref().map(|it| ("ca", volume(&it.name, vec![item(&it.key, "ca.crt")]))),
-        );
-        volumes.extend(tls.client_certificate_secret_ref.as_ref().map(|it| {
-            let items = vec![item(&it.certificate_key, "tls.crt"), item(&it.private_key_key, "tls.key")];
-            ("client", volume(&it.name, items))
-        }));
-    }
+    let mut volumes = tls_secrets(source.tls.as_ref());
     if let Some(sasl) = &source.sasl {
         let mut items = vec![item(&sasl.credentials.password_key, "password")];
         items.extend(sasl.username.is_none().then(|| item(&sasl.credentials.username_key, "username")));
         volumes.push(("sasl", volume(&sasl.credentials.name, items)));
     }
     volumes
+}
+
+/// Certificates and keys.
+pub(super) fn tls_secrets(tls: Option<&TlsRef>) -> Vec<(&'static str, SecretVolumeSource)> {
+    let Some(tls) = tls else { return Vec::new() };
+    let mut volumes = Vec::new();
+    volumes
+        .extend(tls.ca_secret_ref.as_ref().map(|it| ("ca", volume(&it.name, vec![item(&it.key, "ca.crt")]))));
+    volumes.extend(tls.client_certificate_secret_ref.as_ref().map(|it| {
+        let items = vec![item(&it.certificate_key, "tls.crt"), item(&it.private_key_key, "tls.key")];
+        ("client", volume(&it.name, items))
+    }));
+    volumes
+}
+
+fn item(key: &str, path: &str) -> KeyToPath {
+    KeyToPath { key: key.to_owned(), path: path.to_owned(), mode: None }
+}
+
+fn volume(name: &str, items: Vec<KeyToPath>) -> SecretVolumeSource {
+    SecretVolumeSource {
+        secret_name: Some(name.to_owned()),
+        items: Some(items),
+        default_mode: Some(0o440),
+        optional: None,
+    }
 }
 
 /// A Job of distributors.
@@ -189,10 +207,25 @@ pub fn job(
         JobKind::Copy => (&names.copy, "copy"),
         JobKind::Verify => (&names.verify, "verify"),
     };
-    let secrets = secrets(source);
+    let json = serde_json::to_string(distribution)?;
+    Ok(made(owner, name, part, json, (FILES, secrets(source)), pods, image))
+}
+
+/// Secrets as volumes, and the folder that they are mounted in.
+type Mounted = (&'static str, Vec<(&'static str, SecretVolumeSource)>);
+
+fn made(
+    owner: &Owner,
+    name: &str,
+    part: &str,
+    told: String,
+    (folder, secrets): Mounted,
+    pods: i32,
+    image: &Image,
+) -> Job {
     let mounts = secrets.iter().map(|(name, _)| VolumeMount {
         name: (*name).to_owned(),
-        mount_path: format!("{FILES}/{name}"),
+        mount_path: format!("{folder}/{name}"),
         read_only: Some(true),
         ..VolumeMount::default()
     });
@@ -204,11 +237,7 @@ pub fn job(
         image: Some(image.name.clone()),
         image_pull_policy: Some(image.pull_policy.clone()),
         args: Some(vec!["distribute".into()]),
-        env: Some(vec![EnvVar {
-            name: VARIABLE.into(),
-            value: Some(serde_json::to_string(distribution)?),
-            value_from: None,
-        }]),
+        env: Some(vec![EnvVar { name: VARIABLE.into(), value: Some(told), value_from: None }]),
         volume_mounts: Some(mounts.collect()),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         resources: Some(ResourceRequirements {
@@ -263,7 +292,7 @@ pub fn job(
         },
         ..JobSpec::default()
     };
-    Ok(Job { metadata: owner.metadata(name), spec: Some(spec), status: None })
+    Job { metadata: owner.metadata(name), spec: Some(spec), status: None }
 }
 
 /// Why the target's pod template cannot be used.
@@ -291,17 +320,48 @@ pub fn consumers(
     changes: &DrainConsumer,
     replicas: i32,
 ) -> Result<Deployment, TemplateError> {
-    passes_on(changes)?;
-    let mut template = template.clone();
+    passes_on(changes, &["$(TEMP_TOPIC)", "$(TEMP_GROUP)"])?;
+    let fill =
+        |text: &String| text.replace("$(TEMP_TOPIC)", &names.topic).replace("$(TEMP_GROUP)", &names.group);
     let part = owner.part("consumer");
+    deployment(owner, &names.deployment, part, template, changes, fill, replicas)
+}
+
+/// The Deployment whose pods consume one temporary queue.
+///
+/// # Errors
+/// The changes do not fit the template, or do not pass on the name of the queue.
+pub fn queue_consumers(
+    owner: &Owner,
+    (name, queue): (&str, &str),
+    template: &PodTemplateSpec,
+    changes: &DrainConsumer,
+    replicas: i32,
+) -> Result<Deployment, TemplateError> {
+    passes_on(changes, &["$(TEMP_QUEUE)"])?;
+    // A number of its own, so that Deployments do not take the pods of each other.
+    let number = queue.rsplit('.').next().unwrap_or_default();
+    let part = owner.part(&format!("consumer-{number}"));
+    let fill = |text: &String| text.replace("$(TEMP_QUEUE)", queue);
+    deployment(owner, name, part, template, changes, fill, replicas)
+}
+
+fn deployment(
+    owner: &Owner,
+    name: &str,
+    part: String,
+    template: &PodTemplateSpec,
+    changes: &DrainConsumer,
+    fill: impl Fn(&String) -> String,
+    replicas: i32,
+) -> Result<Deployment, TemplateError> {
+    let mut template = template.clone();
     let mut metadata = template.metadata.take().unwrap_or_default();
     // None of the labels of the target, so that none of its Services, selectors and budgets matches these pods.
     let mut labels = changes.labels.clone();
     labels.extend(owner.labels(Some(&part)));
     metadata.labels = Some(labels);
     template.metadata = Some(metadata);
-    let fill =
-        |text: &String| text.replace("$(TEMP_TOPIC)", &names.topic).replace("$(TEMP_GROUP)", &names.group);
     let containers = template.spec.iter_mut().flat_map(|spec| &mut spec.containers);
     let mut chosen: Vec<_> = match &changes.container {
         None => containers.take(1).collect(),
@@ -321,10 +381,10 @@ pub fn consumers(
     }
     container.env = Some(env);
     if let Some(args) = &changes.args {
-        container.args = Some(args.iter().map(fill).collect());
+        container.args = Some(args.iter().map(&fill).collect());
     }
     if let Some(command) = &changes.command {
-        container.command = Some(command.iter().map(fill).collect());
+        container.command = Some(command.iter().map(&fill).collect());
     }
     let spec = DeploymentSpec {
         replicas: Some(replicas),
@@ -335,18 +395,18 @@ pub fn consumers(
         template,
         ..DeploymentSpec::default()
     };
-    Ok(Deployment { metadata: owner.metadata(&names.deployment), spec: Some(spec), status: None })
+    Ok(Deployment { metadata: owner.metadata(name), spec: Some(spec), status: None })
 }
 
-/// Whether the names of the temporary topic and its group reach the pods.
-fn passes_on(changes: &DrainConsumer) -> Result<(), TemplateError> {
+/// Whether these names reach the pods.
+fn passes_on(changes: &DrainConsumer, wanted: &[&'static str]) -> Result<(), TemplateError> {
     let env = changes.env.iter().map(|variable| &variable.value);
     let texts: Vec<_> = env
         .chain(changes.args.iter().flatten())
         .chain(changes.command.iter().flatten())
         .map(String::as_str)
         .collect();
-    for name in ["$(TEMP_TOPIC)", "$(TEMP_GROUP)"] {
+    for name in wanted.iter().copied() {
         if !texts.iter().any(|text| text.contains(name)) {
             return Err(TemplateError::NotPassedOn(name));
         }
@@ -469,8 +529,13 @@ mod tests {
     fn distributors_get_files_for_secrets_and_no_token() {
         let spec: QueueDrainSpec =
             serde_json::from_value(json!({"queueScalerRef": {"name": "orders"}})).unwrap();
-        let snapshot =
-            SnapshotStatus { topic: "orders".into(), group: "billing".into(), start: vec![3], cut: vec![9] };
+        let snapshot = SnapshotStatus {
+            topic: "orders".into(),
+            group: "billing".into(),
+            queue: None,
+            start: vec![3],
+            cut: vec![9],
+        };
         let temporary =
             TemporaryStatus { topic: "orders.drain.x".into(), partitions: 10, ..TemporaryStatus::default() };
         let told = distribution(&owner(), Task::Copy, &spec, &source(), &snapshot, &temporary);

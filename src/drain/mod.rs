@@ -1,4 +1,7 @@
-//! Emergency drains: the backlog is moved into a temporary topic with more partitions and consumed there by more pods.
+//! Emergency drains: the backlog is moved into a temporary topic with more partitions, or into temporary queues, and consumed
+//! there by more pods.
+//!
+//! The steps are the same for both shapes of a backlog ([`names::Shape`]); brokers are asked by `controllers::drain`.
 //!
 //! | part | what it is for | may do I/O |
 //! |---|---|---|

@@ -8,18 +8,32 @@ const LONGEST_TOPIC: usize = 249;
 const LONGEST_GROUP: usize = 255;
 /// Longest name of a Deployment or Job whose pods have labels with it.
 const LONGEST_WORKLOAD: usize = 63;
+/// Longest name of a queue (a short string of AMQP), less the number of a temporary one.
+const LONGEST_QUEUE: usize = 255 - 8;
 /// Characters of the UID in names of topics and groups, and in those of workloads.
 const OF_TOPIC: usize = 8;
 const OF_WORKLOAD: usize = 5;
 
+/// How the backlog is stored, and its copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// A topic with partitions and a consumer group, whose offsets show what is copied and consumed.
+    #[default]
+    Partitioned,
+    /// A queue, from which messages go when they are copied, and temporary queues.
+    Shared,
+}
+
 /// The names of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// The topic whose backlog is drained.
+    /// How the backlog is stored.
+    pub shape: Shape,
+    /// The topic, or the queue, whose backlog is drained.
     pub source_topic: String,
     /// The consumer group whose backlog it is.
     pub source_group: String,
-    /// The temporary topic.
+    /// The temporary topic, or what the names of the temporary queues begin with.
     pub topic: String,
     /// Its consumer group.
     pub group: String,
@@ -35,11 +49,11 @@ impl Names {
     /// The names of the drain with this name and UID.
     #[must_use]
     pub fn of(drain: &str, uid: &str, topic: &str, group: &str, target: &str) -> Self {
-        let id = |length| uid.chars().filter(char::is_ascii_alphanumeric).take(length).collect::<String>();
-        let (long, short) = (id(OF_TOPIC), id(OF_WORKLOAD));
+        let (long, short) = (id(uid, OF_TOPIC), id(uid, OF_WORKLOAD));
         let workload =
             |name: &str, suffix: &str| joined(name, &format!("-{suffix}-{short}"), LONGEST_WORKLOAD);
         Self {
+            shape: Shape::Partitioned,
             source_topic: topic.to_owned(),
             source_group: group.to_owned(),
             topic: joined(topic, &format!(".drain.{long}"), LONGEST_TOPIC),
@@ -49,6 +63,49 @@ impl Names {
             verify: workload(drain, "verify"),
         }
     }
+
+    /// The same for a queue.
+    #[must_use]
+    pub fn of_queue(drain: &str, uid: &str, queue: &str, target: &str) -> Self {
+        let suffix = format!("-drain-{}", id(uid, OF_WORKLOAD));
+        Self {
+            shape: Shape::Shared,
+            topic: queue_prefix(queue, uid),
+            group: String::new(),
+            // A number can follow.
+            deployment: joined(target, &suffix, LONGEST_WORKLOAD - 4),
+            ..Self::of(drain, uid, queue, "", target)
+        }
+    }
+
+    /// The Deployments that consume so many temporary queues, and the name of the queue of each.
+    #[must_use]
+    pub fn consumers(&self, queues: i32) -> Vec<(String, String)> {
+        let name = |number| match queues {
+            ..=1 => self.deployment.clone(),
+            _ => format!("{}-{number}", self.deployment),
+        };
+        (0..queues.max(1)).map(|number| (name(number), format!("{}{number}", self.topic))).collect()
+    }
+
+    /// Where copies are, for messages.
+    #[must_use]
+    pub fn temporary(&self) -> String {
+        match self.shape {
+            Shape::Partitioned => format!("topic {}", self.topic),
+            Shape::Shared => format!("queues {}*", self.topic),
+        }
+    }
+}
+
+/// What the names of the temporary queues of the drain with this UID begin with; their numbers follow.
+#[must_use]
+pub fn queue_prefix(queue: &str, uid: &str) -> String {
+    joined(queue, &format!(".drain.{}.", id(uid, OF_TOPIC)), LONGEST_QUEUE)
+}
+
+fn id(uid: &str, length: usize) -> String {
+    uid.chars().filter(char::is_ascii_alphanumeric).take(length).collect()
 }
 
 /// Both, the first one cut so that they fit.
@@ -72,6 +129,7 @@ mod tests {
     fn names_have_a_part_of_the_uid() {
         let names = Names::of("orders-now", UID, "orders", "billing", "orders-consumer");
         let expected = Names {
+            shape: Shape::Partitioned,
             source_topic: "orders".into(),
             source_group: "billing".into(),
             topic: "orders.drain.0f9c2b1e".into(),
@@ -91,5 +149,22 @@ mod tests {
         assert!(names.group.len() <= LONGEST_GROUP && names.group.ends_with(".drain.0f9c2b1e"));
         assert!(names.deployment.len() <= LONGEST_WORKLOAD && !names.deployment.contains("--"));
         assert_ne!(names.copy, names.verify);
+    }
+
+    #[test]
+    fn each_of_several_temporary_queues_has_a_deployment() {
+        let names = Names::of_queue("orders-now", UID, "orders", &"c".repeat(80));
+        assert!(names.deployment.ends_with("-drain-0f9c2"));
+        let one = (names.deployment.clone(), "orders.drain.0f9c2b1e.0".to_owned());
+        assert_eq!(names.consumers(1), [one]);
+        let last = names.consumers(100).pop().unwrap();
+        assert_eq!(last, (format!("{}-99", names.deployment), "orders.drain.0f9c2b1e.99".to_owned()));
+        assert!(last.0.len() <= LONGEST_WORKLOAD);
+    }
+
+    #[test]
+    fn temporary_queues_have_a_prefix_and_room_for_a_number() {
+        assert_eq!(queue_prefix("orders", UID), "orders.drain.0f9c2b1e.");
+        assert_eq!(queue_prefix(&"a".repeat(255), UID).len(), LONGEST_QUEUE);
     }
 }

@@ -10,6 +10,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod shared;
+
 use super::risks;
 use crate::api::drain_status::{DrainNote, DrainPlan};
 

@@ -75,7 +75,8 @@ pub fn status(
     for record in &decision.records {
         match record {
             Record::Original(original) => status.original = Some(original.clone()),
-            Record::Snapshot(snapshot, temporary) => {
+            Record::Snapshot(taken) => {
+                let (snapshot, temporary) = taken.as_ref();
                 (status.snapshot, status.temporary) = (Some(snapshot.clone()), Some(temporary.clone()));
             }
             Record::Created(id, max_message_bytes) => {
@@ -241,6 +242,11 @@ pub fn progress(
     };
     let consumed = match &seen.temporary {
         Part::Known(Some(found)) if found.drained == Some(true) => copied,
+        // A queue forgets what was consumed: what is not there any more.
+        Part::Known(Some(found)) if snapshot.queue.is_some() => {
+            let there = found.partitions.iter().map(|queue| queue.end).fold(0, i64::saturating_add);
+            copied.saturating_sub(there).max(0)
+        }
         Part::Known(Some(found)) => consumed(&found.partitions, copied),
         _ => before.map_or(0, |before| before.consumed),
     };

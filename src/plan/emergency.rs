@@ -21,12 +21,13 @@ pub struct Emergency {
 
 pub(super) fn validate(spec: &QueueScalerSpec, source: &Source) -> Result<Option<Emergency>, Invalid> {
     let Some(given) = &spec.emergency_drain else { return Ok(None) };
-    let is_one_topic = matches!(
-        source,
-        Source::Kafka(kafka) if matches!(&kafka.interest.topics, NameSelector::Names(names) if names.len() == 1)
-    );
-    if !is_one_topic {
-        let problem = "needs source.kafka with exactly one of topics, because a drain is for one topic";
+    let names = match source {
+        Source::Kafka(kafka) => &kafka.interest.topics,
+        Source::RabbitMq(rabbitmq) => &rabbitmq.interest.queues,
+    };
+    if !matches!(names, NameSelector::Names(names) if names.len() == 1) {
+        let problem =
+            "needs exactly one of source.kafka.topics or source.rabbitmq.queues, because a drain is for one";
         return Err(Invalid::new("spec.emergencyDrain", problem));
     }
     let field = |name: &str| format!("spec.emergencyDrain.{name}");
@@ -70,7 +71,9 @@ mod tests {
     }
 
     #[test]
-    fn one_topic_can_be_drained() {
+    fn one_topic_or_queue_can_be_drained() {
+        let queue = json!({"rabbitmq": {"host": "rabbitmq", "queues": ["orders"]}});
+        assert!(plan(queue, 3600).unwrap().emergency.is_some());
         let found = plan(kafka(json!({"topics": ["orders"]})), 3600).unwrap().emergency.unwrap();
         assert_eq!((found.above.as_secs(), found.hold.as_secs()), (3600, 300));
         assert_eq!(found.start, EmergencyStart::Manual);
@@ -81,7 +84,8 @@ mod tests {
         let sources = [
             kafka(json!({"topics": ["orders", "returns"]})),
             kafka(json!({"topicPattern": "orders.*"})),
-            json!({"rabbitmq": {"host": "rabbitmq", "queues": ["orders"]}}),
+            json!({"rabbitmq": {"host": "rabbitmq", "queues": ["orders", "returns"]}}),
+            json!({"rabbitmq": {"host": "rabbitmq", "queuePattern": "orders.*", "managementUrl": "http://rabbitmq:15672"}}),
         ];
         for source in sources {
             assert_eq!(plan(source.clone(), 3600).unwrap_err().field, "spec.emergencyDrain", "{source}");

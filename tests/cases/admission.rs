@@ -384,13 +384,16 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
                 ("/spec/emergencyDrain".into(), emergency_drain(json!({}))),
             ],
             "spec.emergencyDrain",
-            "needs source.kafka with exactly one of topics",
+            "needs exactly one of source.kafka.topics or source.rabbitmq.queues",
         ),
         (
             rabbitmq(),
-            vec![("/spec/emergencyDrain".into(), emergency_drain(json!({})))],
+            vec![
+                (format!("{r}/queues"), json!(["orders", "returns"])),
+                ("/spec/emergencyDrain".into(), emergency_drain(json!({}))),
+            ],
             "spec.emergencyDrain",
-            "needs source.kafka with exactly one of topics",
+            "needs exactly one of source.kafka.topics or source.rabbitmq.queues",
         ),
         (
             kafka(),

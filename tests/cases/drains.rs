@@ -80,18 +80,18 @@ pub fn status(object: &QueueDrain) -> QueueDrainStatus {
     object.status.clone().unwrap_or_default()
 }
 
-async fn until_state(bench: &Bench, state: DrainState) -> QueueDrainStatus {
+pub async fn until_state(bench: &Bench, state: DrainState) -> QueueDrainStatus {
     let wanted = |object: &QueueDrain| status(object).state == Some(state);
     status(&bench.until_within(RUN, DRAIN, &format!("state {state:?}"), wanted).await)
 }
 
-async fn until_step(bench: &Bench, step: DrainStep) -> QueueDrainStatus {
+pub async fn until_step(bench: &Bench, step: DrainStep) -> QueueDrainStatus {
     let wanted = |object: &QueueDrain| status(object).step >= Some(step);
     status(&bench.until_within(RUN, DRAIN, &format!("step {step:?}"), wanted).await)
 }
 
 /// Waits until the ended drain can be deleted. The operator lets it go in the round after the one that ends it.
-async fn until_free(bench: &Bench) {
+pub async fn until_free(bench: &Bench) {
     bench.until(DRAIN, "no finalizer", |object: &QueueDrain| object.finalizers().is_empty()).await;
 }
 

@@ -3,6 +3,7 @@
 use super::Subject;
 use super::broker;
 use super::memory::Memory;
+use super::queue;
 use crate::api::QueueDrain;
 use crate::api::drain_status::{SnapshotStatus, TemporaryStatus};
 use crate::brokers::kafka::admin::{Created, Deleted};
@@ -13,7 +14,7 @@ use crate::drain::step::{Decision, Effect, JobKind, Suspended};
 use crate::workload::Workload;
 
 /// What came of an effect that was not done.
-enum Fault {
+pub(super) enum Fault {
     /// Trying again changes nothing: a reason and a sentence.
     Refused(&'static str, String),
     /// To be tried again.
@@ -75,6 +76,11 @@ async fn perform(
     effect: &Effect,
     memory: &mut Memory,
 ) -> Result<(), Fault> {
+    if let Some(of_queue) = subject.rabbitmq()
+        && let Some(done) = queue::perform(subject, of_queue, effect, memory).await
+    {
+        return done;
+    }
     let (objects, names) = (&subject.objects, &subject.names);
     match effect {
         Effect::AddFinalizer => memory.wrote(&objects.set_finalizer(object, true).await?),
@@ -88,7 +94,9 @@ async fn perform(
         Effect::DeleteJob(JobKind::Copy) => objects.delete_job(&names.copy).await?,
         Effect::DeleteJob(JobKind::Verify) => objects.delete_job(&names.verify).await?,
         Effect::Consumers(replicas) => consumers(subject, *replicas).await?,
-        Effect::ScaleConsumers(replicas) => scale_consumers(subject, *replicas).await?,
+        Effect::ScaleConsumers(replicas) => {
+            scale_consumers(subject, &names.deployment, *replicas).await?;
+        }
         Effect::DeleteConsumers => objects.delete_deployment(&names.deployment).await?,
         Effect::DeleteTopic => delete_topic(subject, memory).await?,
         Effect::DeleteGroup => broker::admin(subject, memory).await?.delete_group(&names.group).await?,
@@ -227,21 +235,21 @@ fn make_job(
 }
 
 /// What the distributors of a Job are told.
-fn told(job: &k8s_openapi::api::batch::v1::Job) -> Option<&str> {
+pub(super) fn told(job: &k8s_openapi::api::batch::v1::Job) -> Option<&str> {
     let container = job.spec.as_ref()?.template.spec.as_ref()?.containers.first()?;
     let variable =
         container.env.as_ref()?.iter().find(|it| it.name == crate::drain::distribution::VARIABLE)?;
     variable.value.as_deref()
 }
 
-fn is_owned(metadata: &kube::api::ObjectMeta, uid: &str) -> bool {
+pub(super) fn is_owned(metadata: &kube::api::ObjectMeta, uid: &str) -> bool {
     metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
 }
 
 async fn consumers(subject: &Subject<'_>, replicas: i32) -> Result<(), Fault> {
     let name = &subject.names.deployment;
     if subject.objects.deployment(name).await?.is_some() {
-        return scale_consumers(subject, replicas).await;
+        return scale_consumers(subject, name, replicas).await;
     }
     if subject.options.prepared {
         let message = format!("Deployment {name} does not exist; create it with 0 replicas");
@@ -258,11 +266,11 @@ async fn consumers(subject: &Subject<'_>, replicas: i32) -> Result<(), Fault> {
     Ok(subject.objects.create(&made, false).await?)
 }
 
-async fn scale_consumers(subject: &Subject<'_>, replicas: i32) -> Result<(), Fault> {
+pub(super) async fn scale_consumers(subject: &Subject<'_>, name: &str, replicas: i32) -> Result<(), Fault> {
     let target = crate::api::ScaleTargetRef {
         api_version: "apps/v1".into(),
         kind: "Deployment".into(),
-        name: subject.names.deployment.clone(),
+        name: name.to_owned(),
     };
     let workloads = &subject.context().workloads;
     let read = match workloads.get_fresh(&subject.key.0, &target).await {

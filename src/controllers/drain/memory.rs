@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::ResourceExt;
 use tokio::time::Instant;
 
+use super::queue::Emptiness;
 use crate::api::drain_status::DrainPlan;
 use crate::api::{QueueDrain, QueueScaler};
 use crate::brokers::access::AccessKey;
 use crate::brokers::kafka::admin::KafkaAdmin;
+use crate::brokers::rabbitmq::admin::RabbitMqAdmin;
 use crate::controllers::claims::Key;
 use crate::drain::report::Sample;
 use crate::plan::{Plan, validate};
@@ -40,6 +42,14 @@ pub(super) struct Memory {
     plan: Option<(Option<String>, Option<i64>, Arc<Plan>)>,
     /// The connection to the cluster.
     pub(super) admin: Option<(AccessKey, KafkaAdmin)>,
+    /// The same of a RabbitMQ broker.
+    pub(super) rabbitmq: Option<(AccessKey, RabbitMqAdmin)>,
+    /// The generation for which a temporary queue was declared and deleted.
+    pub(super) tried: Option<i64>,
+    /// Since when all temporary queues are there, as this process knows.
+    pub(super) all_since: Option<Instant>,
+    /// Since when the temporary queues are empty.
+    pub(super) empty: Option<Emptiness>,
     /// When the plan was calculated, for which generation, and what came of it.
     pub(super) planned: Option<(Instant, Option<i64>, DrainPlan)>,
     /// What was counted for rates.

@@ -4,7 +4,7 @@
 //! | step | module | may do |
 //! |---|---|---|
 //! | observe | [`observe`] | read the API server and the broker |
-//! | plan, check | [`preflight`] | the same, and dry runs |
+//! | plan, check | [`preflight`], [`queue_preflight`] | the same, and dry runs |
 //! | decide | [`crate::drain::step`] | nothing |
 //! | write the journal | here | write the status, by compare and swap |
 //! | act | [`act`] | whatever the journal says |
@@ -12,9 +12,12 @@
 mod act;
 mod broker;
 pub(super) mod claims;
+mod measured;
 mod memory;
 mod observe;
 mod preflight;
+mod queue;
+mod queue_preflight;
 mod source;
 
 use std::sync::Arc;
@@ -37,11 +40,11 @@ use crate::api::queue_drain::{DrainOrdering, Live};
 use crate::api::{DesiredState, DrainState, DrainStep, QueueDrain, QueueDrainSpec, QueueScaler};
 use crate::cluster::drains::{DrainError, DrainObjects};
 use crate::drain::manifests::{Image, Owner};
-use crate::drain::names::Names;
+use crate::drain::names::{Names, Shape};
 use crate::drain::report::{self, Facts};
 use crate::drain::seen::{Journal, Options};
 use crate::drain::step::{self, Decision, Planned};
-use crate::plan::{KafkaSource, NameSelector, Plan, Source};
+use crate::plan::{KafkaSource, NameSelector, Plan, RabbitMqSource, Source};
 use crate::report::{Change, Event};
 
 /// An object as it is stored, which need not be valid.
@@ -93,24 +96,44 @@ impl Subject<'_> {
         kafka(&self.plan)
     }
 
+    /// The RabbitMQ source with its only queue.
+    pub(super) fn rabbitmq(&self) -> Option<(&RabbitMqSource, &str)> {
+        rabbitmq(&self.plan)
+    }
+
     fn claim(&self, state: DrainState, step: DrainStep) -> Claim {
         let next = Journal { state, step, ..self.journal.clone() };
         let has_ended = matches!(state, DrainState::Succeeded | DrainState::Aborted);
         let is_active = !has_ended && state != DrainState::Planned;
+        let of_queue = self.rabbitmq().map(|(source, queue)| {
+            let (host, port, vhost) = (&source.host, source.amqp_port, &source.interest.vhost);
+            format!("{host}:{port}/{vhost}/{queue}")
+        });
         let source = self.kafka().map(|(source, topic)| {
             let mut servers = source.bootstrap.clone();
             servers.sort_unstable();
             format!("{}/{topic}/{}", servers.join(","), source.interest.group)
         });
         let scaler = (self.key.0.clone(), self.spec().queue_scaler_ref.name.clone());
+        let source = source.or(of_queue);
         Claim { scaler, source, is_active, has_ended, owns_target: next.owns_target(), step }
     }
 }
 
 fn kafka(plan: &Plan) -> Option<(&KafkaSource, &str)> {
     let Source::Kafka(source) = &plan.source else { return None };
-    match &source.interest.topics {
-        NameSelector::Names(names) if names.len() == 1 => Some((source, names.first()?)),
+    Some((source, only(&source.interest.topics)?))
+}
+
+fn rabbitmq(plan: &Plan) -> Option<(&RabbitMqSource, &str)> {
+    let Source::RabbitMq(source) = &plan.source else { return None };
+    Some((source, only(&source.interest.queues)?))
+}
+
+/// The only name of a selector.
+fn only(selector: &NameSelector) -> Option<&str> {
+    match selector {
+        NameSelector::Names(names) if names.len() == 1 => names.first().map(String::as_str),
         _ => None,
     }
 }
@@ -175,7 +198,10 @@ fn subject<'r>(
         Some((source, topic)) => (topic.to_owned(), source.interest.group.clone()),
         None => (String::new(), String::new()),
     };
-    let mut names = Names::of(name, &uid, &topic, &group, &plan.target.name);
+    let mut names = match rabbitmq(&plan) {
+        Some((_, queue)) => Names::of_queue(name, &uid, queue, &plan.target.name),
+        None => Names::of(name, &uid, &topic, &group, &plan.target.name),
+    };
     let consumer = object.spec.consumer.as_ref();
     if let Some(prepared) = consumer.and_then(|consumer| consumer.deployment_ref.as_ref()) {
         names.deployment.clone_from(&prepared.name);
@@ -215,9 +241,13 @@ async fn one_round(subject: &Subject<'_>, memory: &mut Memory) -> Result<Action,
     let now = Timestamp::now();
     let plan = preflight::plan(subject, memory).await;
     let seen = observe::observe(subject, memory, plan.as_ref()).await?;
+    let of_plan = plan.as_ref().or(subject.plan_of_status());
     let planned = Planned {
-        replicas: plan.as_ref().or(subject.plan_of_status()).and_then(|plan| plan.replicas).unwrap_or(1),
-        parallelism: subject.spec().parallelism,
+        replicas: of_plan.and_then(|plan| plan.replicas).unwrap_or(1),
+        parallelism: match subject.names.shape {
+            Shape::Partitioned => subject.spec().parallelism,
+            Shape::Shared => of_plan.and_then(|plan| plan.temporary_queues).unwrap_or(1),
+        },
     };
     let decision = match step::next(&subject.journal, &subject.options, &seen, &subject.names, planned, now) {
         Ok(decision) => decision,

@@ -2,6 +2,7 @@
 
 use super::broker::{self, Ask};
 use super::memory::Memory;
+use super::queue;
 use super::{Subject, is_to_start};
 use crate::api::drain_status::DrainPlan;
 use crate::api::{DrainState, DrainStep};
@@ -65,11 +66,16 @@ pub(super) async fn observe(
     if journal.step >= DrainStep::Copying {
         seen.copy = job(subject, &subject.names.copy).await?;
         seen.verify = job(subject, &subject.names.verify).await?;
-        seen.consumers =
-            subject.objects.deployment(&subject.names.deployment).await?.map(|it| consumers(&it));
+        seen.consumers = match subject.rabbitmq() {
+            Some(_) => queue::consumers(subject, consumers).await?,
+            None => subject.objects.deployment(&subject.names.deployment).await?.map(|it| consumers(&it)),
+        };
     }
     if journal.state != DrainState::Halted && journal.state != DrainState::Paused {
-        from_broker(subject, memory, &mut seen).await;
+        match subject.rabbitmq() {
+            Some(of_queue) => queue::observe(subject, memory, &mut seen, of_queue).await,
+            None => from_broker(subject, memory, &mut seen).await,
+        }
     }
     seen.nothing_consumed = nothing_consumed(subject, &seen);
     Ok(seen)

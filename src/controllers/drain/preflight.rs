@@ -5,17 +5,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::broker;
+use super::measured::{Measured, measured};
 use super::memory::Memory;
+use super::queue_preflight;
 use super::source::{Source, read};
 use super::{Subject, is_to_start};
 use crate::api::drain_status::{DrainNote, DrainPlan};
 use crate::api::queue_drain::{CopyGuarantee, Live};
-use crate::api::{DrainState, IsolationLevel, condition};
+use crate::api::{DrainState, IsolationLevel};
 use crate::brokers::kafka::admin::{Created, GroupKind, Operation};
 use crate::cluster::drains::DrainError;
 use crate::controllers::claims;
 use crate::drain::distribution::Task;
 use crate::drain::manifests;
+use crate::drain::names::Shape;
 use crate::drain::plan::{self, Inputs, note};
 use crate::drain::step::JobKind;
 use crate::plan::KafkaSource;
@@ -43,8 +46,11 @@ pub(super) async fn plan(subject: &Subject<'_>, memory: &mut Memory) -> Option<D
 }
 
 async fn calculate(subject: &Subject<'_>, memory: &mut Memory) -> DrainPlan {
+    if let Some((source, queue)) = subject.rabbitmq() {
+        return queue_preflight::calculate(subject, memory, source, queue).await;
+    }
     let Some((source, topic)) = subject.kafka() else {
-        let plan = DrainPlan { problems: vec![not_kafka(subject)], ..DrainPlan::default() };
+        let plan = DrainPlan { problems: vec![not_one(subject)], ..DrainPlan::default() };
         return plan;
     };
     let mut problems = local_problems(subject);
@@ -68,12 +74,11 @@ async fn calculate(subject: &Subject<'_>, memory: &mut Memory) -> DrainPlan {
     DrainPlan { problems, ..plan }
 }
 
-fn not_kafka(subject: &Subject<'_>) -> DrainNote {
+fn not_one(subject: &Subject<'_>) -> DrainNote {
     match &subject.plan.source {
         crate::plan::Source::RabbitMq(_) => {
-            let message = "one queue of RabbitMQ serves any number of consumers: raise maxReplicas of the QueueScaler, so \
-                           that more pods consume it; a drain helps only topics whose partitions are the limit";
-            note("ScaleOutInstead", message.to_owned())
+            let message = "a drain is for exactly one queue; name it in a QueueScaler of its own (queues with one name)";
+            note("NotOneQueue", message.to_owned())
         }
         crate::plan::Source::Kafka(_) => {
             let message = "a drain is for exactly one topic; name it in a QueueScaler of its own (topics with one name)";
@@ -83,7 +88,7 @@ fn not_kafka(subject: &Subject<'_>) -> DrainNote {
 }
 
 /// What is known without asking anybody.
-fn local_problems(subject: &Subject<'_>) -> Vec<DrainNote> {
+pub(super) fn local_problems(subject: &Subject<'_>) -> Vec<DrainNote> {
     let mut problems = Vec::new();
     if subject.drains.image.name.is_empty() {
         let message =
@@ -105,8 +110,16 @@ fn local_problems(subject: &Subject<'_>) -> Vec<DrainNote> {
         }
     }
     if subject.spec().consumer.is_none() {
-        let message = "spec.consumer is missing: the pods of the drain must be given the names of the temporary topic \
-                       and its group; set env, args or command with $(TEMP_TOPIC) and $(TEMP_GROUP), or deploymentRef";
+        let message = match subject.names.shape {
+            Shape::Partitioned => {
+                "spec.consumer is missing: the pods of the drain must be given the names of the temporary topic and its \
+                 group; set env, args or command with $(TEMP_TOPIC) and $(TEMP_GROUP), or deploymentRef"
+            }
+            Shape::Shared => {
+                "spec.consumer is missing: the pods of the drain must be given the name of a temporary queue; set env, \
+                 args or command with $(TEMP_QUEUE)"
+            }
+        };
         problems.push(note("ConsumerNotRedirected", message.to_owned()));
     }
     problems
@@ -115,31 +128,16 @@ fn local_problems(subject: &Subject<'_>) -> Vec<DrainNote> {
 fn inputs(subject: &Subject<'_>, source: &KafkaSource, topic: &str, facts: Option<&Source>) -> Inputs {
     let spec = subject.spec();
     let scaler = subject.scaler();
-    let status = scaler.and_then(|scaler| scaler.status.as_ref());
+    let Measured { arrivals, service, oldest, unhealthy } = measured(subject);
     let reset = source.interest.offset_reset;
     let backlog = facts.map(|facts| {
         let open = broker::partitions(&facts.partitions, reset);
         open.iter().map(|it| it.end.saturating_sub(it.committed.max(it.start)).max(0)).sum()
     });
-    let per_second = |per_minute: i64| {
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let rate = per_minute as f64 / 60.0;
-        rate
-    };
-    let service = status.and_then(|status| status.service_rate.as_ref());
-    let micros = service.map(|rate| rate.microseconds_per_message).filter(|micros| *micros > 0);
-    let unhealthy = status.and_then(|status| {
-        let found = status.conditions.iter().find(|it| it.type_ == condition::CONSUMERS_HEALTHY)?;
-        (found.status == "False").then(|| (found.reason.clone(), found.message.clone()))
-    });
     let inputs = Inputs {
         backlog,
-        arrivals: status.and_then(|status| status.arrival_rate_per_minute).map(per_second),
-        service: match micros {
-            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-            Some(micros) => Some(1e6 / micros as f64),
-            None => service.map(|rate| per_second(rate.per_replica_per_minute)),
-        },
+        arrivals,
+        service,
         max_replicas: scaler.map_or(1, |scaler| scaler.spec.max_replicas),
         consumers_per_replica: scaler.and_then(|scaler| scaler.spec.consumers_per_replica).unwrap_or(1),
         parallelism: spec.parallelism,
@@ -148,7 +146,7 @@ fn inputs(subject: &Subject<'_>, source: &KafkaSource, topic: &str, facts: Optio
         max_bytes: spec.copy.max_bytes_per_second,
         topic: topic.to_owned(),
         holds: spec.live == Live::Hold,
-        oldest: status.and_then(|status| status.oldest_message_age_seconds),
+        oldest,
         unhealthy,
         reads_committed: source.interest.isolation == IsolationLevel::ReadCommitted,
         exactly_once: spec.copy.guarantee == CopyGuarantee::ExactlyOnce,
@@ -321,6 +319,7 @@ async fn in_cluster(
     let snapshot = crate::api::drain_status::SnapshotStatus {
         topic: facts.topic.name.to_string(),
         group: source.interest.group.clone(),
+        queue: None,
         start: vec![0; facts.topic.partitions()],
         cut: vec![i64::MAX; facts.topic.partitions()],
     };
@@ -338,7 +337,7 @@ async fn in_cluster(
 }
 
 /// A refusal as a problem. That the API server does not answer is none of the plan's.
-fn refused(error: &DrainError) -> Option<DrainNote> {
+pub(super) fn refused(error: &DrainError) -> Option<DrainNote> {
     match error {
         DrainError::Refused(message) => Some(note("ApiServerRefused", message.clone())),
         DrainError::NamespaceEnds => Some(note("NamespaceEnds", error.to_string())),

@@ -1,5 +1,6 @@
 //! A run that ends early: what is copied is consumed all the same, and the target comes back.
 
+use super::super::names::Shape;
 use super::super::seen::{JobSeen, Part, TemporarySeen};
 use super::{Decision, Effect, Scene};
 use crate::api::{DrainState, DrainStep};
@@ -27,10 +28,12 @@ impl Scene<'_> {
             let why = self.journal.reason.as_deref().unwrap_or("Requested");
             (DrainState::Aborted, format!("aborted ({why}): the target is restored"))
         } else {
-            (
-                DrainState::Succeeded,
-                "every message was copied, proven and consumed; the target is restored".into(),
-            )
+            let proven = match self.names.shape {
+                Shape::Partitioned => "proven",
+                Shape::Shared => "confirmed",
+            };
+            let message = format!("every message was copied, {proven} and consumed; the target is restored");
+            (DrainState::Succeeded, message)
         };
         Decision { reason: self.journal.reason.clone(), ..self.to(state, DrainStep::Finished, message) }
     }
@@ -61,7 +64,7 @@ impl Scene<'_> {
     fn drain_the_rest(&self) -> Decision {
         if self.topic_is_gone().is_some() {
             // Somebody deleted the topic: there is nothing to wait for.
-            return self.go(DrainStep::Restoring, "the temporary topic is gone; the target comes back");
+            return self.go(DrainStep::Restoring, "what was copied is gone; the target comes back");
         }
         if self.options.unordered {
             match self.give_back() {
@@ -82,8 +85,7 @@ impl Scene<'_> {
         }
         if self.seen.namespace_ends && self.seen.consumers.is_none() {
             // No pod can be created there. The topic is never deleted before it is empty.
-            return self
-                .go(DrainStep::Restoring, "the namespace is being deleted; the temporary topic is kept");
+            return self.go(DrainStep::Restoring, "the namespace is being deleted; what was copied is kept");
         }
         self.draining()
     }
@@ -104,14 +106,14 @@ impl Scene<'_> {
             (Some(_), Part::Known(Some(found @ TemporarySeen { differs: None, .. })))
                 if found.is_unused() =>
             {
-                self.wait("deletes the temporary topic, which was never used")
+                self.wait(&format!("deletes {}, never used", self.names.temporary()))
                     .with_effects(vec![Effect::DeleteTopic])
             }
             (Some(_), Part::Unknown(_)) if self.seen.namespace_ends => self.end_with_topic(),
             (Some(_), Part::Unknown(why)) => {
-                self.stay(&format!("the temporary topic cannot be read: {why}"), super::LATER)
+                self.stay(&format!("{} cannot be read: {why}", self.names.temporary()), super::LATER)
             }
-            (Some(_), Part::NotAsked) => self.wait("the temporary topic is read"),
+            (Some(_), Part::NotAsked) => self.wait(&format!("reads {}", self.names.temporary())),
             _ => self.end(),
         }
     }

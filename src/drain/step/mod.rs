@@ -83,7 +83,7 @@ pub enum Record {
     /// What is to be restored.
     Original(OriginalStatus),
     /// What is copied, and what the temporary topic is called.
-    Snapshot(SnapshotStatus, TemporaryStatus),
+    Snapshot(Box<(SnapshotStatus, TemporaryStatus)>),
     /// Identity of the temporary topic, and its `max.message.bytes`.
     Created(String, Option<i64>),
     /// What was proven.
@@ -229,7 +229,7 @@ impl Scene<'_> {
 
     fn waits_for_other(&self) -> String {
         let other = self.seen.other_run.as_deref().unwrap_or_default();
-        format!("waits for {other}, which drains the same topic and group")
+        format!("waits for {other}, which drains the same backlog")
     }
 
     fn paused(&self) -> Decision {

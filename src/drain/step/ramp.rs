@@ -4,6 +4,7 @@
 use super::super::seen::TargetSeen;
 use super::{Effect, Scene};
 use crate::api::DrainStep;
+use crate::api::drain_status::TemporaryStatus;
 
 /// Parts in which the pods are started.
 const PARTS: i32 = 5;
@@ -25,7 +26,7 @@ impl Scene<'_> {
     /// Pods that are to consume now.
     pub(super) fn ramp(&self) -> Ramp {
         let Some(temporary) = &self.journal.temporary else { return Ramp { pods: 0, held: None } };
-        let all = self.options.replicas.unwrap_or(temporary.replicas).clamp(1, temporary.partitions.max(1));
+        let all = self.all_pods(temporary);
         if self.options.ramp_up.is_zero() {
             return Ramp { pods: all, held: None };
         }
@@ -45,12 +46,24 @@ impl Scene<'_> {
         }
     }
 
+    /// Pods that consume when all are started.
+    fn all_pods(&self, temporary: &TemporaryStatus) -> i32 {
+        let wanted = self.options.replicas.unwrap_or(temporary.replicas).max(1);
+        match (&temporary.queue_prefix, temporary.partitions) {
+            // One queue serves any number.
+            (Some(_), ..=1) => wanted,
+            // Each of several has a pod, without which it would never be empty.
+            (Some(_), queues) => queues,
+            (None, partitions) => wanted.min(partitions.max(1)),
+        }
+    }
+
     /// Pods that are due by time: a fifth more of them each fifth of the ramp-up.
     fn due(&self, all: i32) -> i32 {
         if self.journal.step > DrainStep::Copying {
             return all;
         }
-        let part_of_time = (self.options.ramp_up.as_millis() / 5).max(1);
+        let part_of_time = (self.options.ramp_up / PARTS.unsigned_abs()).as_millis().max(1);
         let parts = i32::try_from(self.in_step().as_millis() / part_of_time).unwrap_or(PARTS);
         let parts = parts.saturating_add(1).min(PARTS);
         all.saturating_mul(parts).saturating_add(PARTS - 1).div_euclid(PARTS).clamp(1, all)

@@ -1,5 +1,6 @@
 //! The steps of a run that goes on: what each does, and when it is over.
 
+use super::super::names::Shape;
 use super::super::seen::{GroupSeen, JobSeen, Part, PartitionSeen, TargetSeen, TemporarySeen};
 use super::{Decision, Effect, JobKind, Record, Scene, Suspended};
 use crate::api::drain_status::{OriginalStatus, SnapshotStatus, TemporaryStatus, VerificationStatus};
@@ -48,17 +49,19 @@ impl Scene<'_> {
         let hold = self.hold_target();
         let group = match &self.seen.group {
             Part::Known(group) => group,
-            Part::Unknown(why) => return self.late(&format!("the group cannot be read: {why}"), hold),
-            Part::NotAsked => return self.wait("the group is read").with_effects(hold),
+            Part::Unknown(why) => return self.late(&format!("its consumers cannot be read: {why}"), hold),
+            Part::NotAsked => return self.wait("its consumers are read").with_effects(hold),
         };
         let GroupSeen { members, is_empty, state } = group;
         if target.replicas == 0 && target.pods == 0 && *is_empty {
-            return self.go(DrainStep::Snapshotting, "the offsets to copy are read");
+            return self.go(DrainStep::Snapshotting, "what is to be copied is read");
         }
-        let message = format!(
-            "waits until the target's {} pods end and its group has no members ({members}, {state})",
-            target.pods
-        );
+        let whose = match self.names.shape {
+            Shape::Partitioned => "its group has no members",
+            Shape::Shared => "its queue has no consumers",
+        };
+        let message =
+            format!("waits until the target's {} pods end and {whose} ({members}, {state})", target.pods);
         self.late(&message, hold)
     }
 
@@ -69,7 +72,7 @@ impl Scene<'_> {
         }
         let seconds = self.options.quiesce_timeout.as_secs();
         let message = format!(
-            "not within {seconds} s: {message}; end whoever else consumes in this group, or raise quiesceTimeoutSeconds"
+            "not within {seconds} s: {message}; end whoever else consumes it, or raise quiesceTimeoutSeconds"
         );
         self.abort("GroupNotEmpty", message)
     }
@@ -87,30 +90,39 @@ impl Scene<'_> {
                         .abort("NothingToDrain", "the backlog is empty; the target comes back".into());
                 }
                 let partitions = i32::try_from(source.len()).unwrap_or(i32::MAX);
+                let names = self.names;
+                let prefix = (names.shape == Shape::Shared).then(|| names.topic.clone());
                 let temporary = TemporaryStatus {
-                    topic: self.names.topic.clone(),
-                    group: self.names.group.clone(),
+                    topic: if prefix.is_none() { names.topic.clone() } else { String::new() },
+                    group: names.group.clone(),
+                    queue_prefix: prefix,
                     partitions: partitions.saturating_mul(self.planned.parallelism),
                     topic_id: None,
                     max_message_bytes: None,
-                    deployment: self.names.deployment.clone(),
+                    deployment: names.deployment.clone(),
                     replicas: self.planned.replicas,
                 };
-                self.go(DrainStep::Provisioning, "the temporary topic is created")
-                    .with_records(vec![Record::Snapshot(snapshot, temporary)])
+                let message = format!("creates {}", names.temporary());
+                self.go(DrainStep::Provisioning, &message)
+                    .with_records(vec![Record::Snapshot(Box::new((snapshot, temporary)))])
             }
             (Part::Unknown(why), _) | (_, Part::Unknown(why)) => {
-                self.late(&format!("the offsets cannot be read: {why}"), hold)
+                self.late(&format!("what is to be copied cannot be read: {why}"), hold)
             }
-            _ => self.wait("the offsets are read").with_effects(hold),
+            _ => self.wait("what is to be copied is read").with_effects(hold),
         }
     }
 
     fn snapshot(&self, source: &[PartitionSeen]) -> SnapshotStatus {
         let start = |partition: &PartitionSeen| partition.committed.max(partition.start);
+        let (topic, queue) = match self.names.shape {
+            Shape::Partitioned => (self.names.source_topic.clone(), None),
+            Shape::Shared => (String::new(), Some(self.names.source_topic.clone())),
+        };
         SnapshotStatus {
-            topic: self.names.source_topic.clone(),
+            topic,
             group: self.names.source_group.clone(),
+            queue,
             start: source.iter().map(start).collect(),
             // A group that read uncommitted records can be beyond the last that is committed.
             cut: source.iter().map(|partition| partition.end.max(start(partition))).collect(),
@@ -119,9 +131,9 @@ impl Scene<'_> {
 
     pub(super) fn conflict(&self) -> String {
         format!(
-            "topic {} exists and is not this drain's; it is left alone; delete it if nobody needs it, and create \
-             another QueueDrain",
-            self.names.topic
+            "{} exists and is not this drain's; it is left alone; delete it if nobody needs it, and create another \
+             QueueDrain",
+            self.names.temporary()
         )
     }
 
@@ -131,7 +143,7 @@ impl Scene<'_> {
             Part::Known(None) => {
                 let mut effects = hold;
                 effects.push(Effect::CreateTopic);
-                self.late("creates the temporary topic", effects)
+                self.late(&format!("creates {}", self.names.temporary()), effects)
             }
             Part::Known(Some(TemporarySeen { differs: Some(differs), .. })) => {
                 self.abort("NameConflict", format!("{} ({differs})", self.conflict()))
@@ -143,8 +155,10 @@ impl Scene<'_> {
             Part::Known(Some(found)) => self
                 .go(DrainStep::Copying, "the backlog is copied and consumed")
                 .with_records(vec![Record::Created(found.id.clone(), found.max_message_bytes)]),
-            Part::Unknown(why) => self.late(&format!("the temporary topic cannot be read: {why}"), hold),
-            Part::NotAsked => self.wait("the temporary topic is read").with_effects(hold),
+            Part::Unknown(why) => {
+                self.late(&format!("{} cannot be read: {why}", self.names.temporary()), hold)
+            }
+            Part::NotAsked => self.wait("what was created is read").with_effects(hold),
         }
     }
 
@@ -162,7 +176,11 @@ impl Scene<'_> {
             }
             JobSeen::Complete(_) => match self.is_copied() {
                 Part::Known(true) => {
-                    return self.go(DrainStep::Verifying, "each message is looked up in the temporary topic");
+                    let message = match self.names.shape {
+                        Shape::Partitioned => "each message is looked up in the temporary topic",
+                        Shape::Shared => "the broker has confirmed each copy",
+                    };
+                    return self.go(DrainStep::Verifying, message);
                 }
                 Part::Known(false) => {
                     let message = "the distributors ended although messages are not copied; queuescaler drain resume \
@@ -204,12 +222,19 @@ impl Scene<'_> {
             Part::Unknown(_) | Part::NotAsked => true,
         };
         (!is_it).then(|| {
-            let message = format!(
-                "the temporary topic {} was deleted or replaced by somebody else; messages in it that were not consumed \
-                 are lost, unless the source still retains them from the offsets of status.snapshot on; abort to \
-                 restore the target",
-                self.names.topic
-            );
+            let message = match self.names.shape {
+                Shape::Partitioned => format!(
+                    "the temporary topic {} was deleted or replaced by somebody else; messages in it that were not \
+                     consumed are lost, unless the source still retains them from the offsets of status.snapshot on; \
+                     abort to restore the target",
+                    self.names.topic
+                ),
+                Shape::Shared => format!(
+                    "one of the {} was deleted by somebody else; messages in it that were not consumed are lost; abort \
+                     to restore the target",
+                    self.names.temporary()
+                ),
+            };
             self.halt("TemporaryTopicGone", message)
         })
     }
@@ -229,6 +254,12 @@ impl Scene<'_> {
         }
         let (mut effects, mut records) = self.target_beside_copies();
         effects.push(self.consume());
+        if self.names.shape == Shape::Shared {
+            // Each copy was confirmed before its message was acknowledged, and a queue cannot be read again.
+            return self
+                .go(DrainStep::Draining, "every message is in the temporary queues; the rest is consumed")
+                .with_records(records);
+        }
         if !matches!(self.seen.copy, JobSeen::Absent | JobSeen::Ending) {
             effects.push(Effect::DeleteJob(JobKind::Copy));
         }
@@ -272,7 +303,7 @@ impl Scene<'_> {
         let message = match &self.seen.temporary {
             Part::Known(Some(TemporarySeen { drained: Some(true), .. })) => {
                 return self
-                    .go(DrainStep::Restoring, "the temporary topic is consumed; the target comes back")
+                    .go(DrainStep::Restoring, "all copies are consumed; the target comes back")
                     .with_records(records);
             }
             Part::Unknown(why) => format!("consumes; whether all is consumed cannot be read: {why}"),
@@ -307,7 +338,10 @@ impl Scene<'_> {
                 self.wait("the target gets its replicas back").with_effects(effects)
             }
             Some(Err(record)) => self.wait("the target has its replicas back").with_records(vec![record]),
-            None => self.go(DrainStep::Retaining, "the empty temporary topic is kept for a while"),
+            None => {
+                let message = format!("keeps the empty {} for a while", self.names.temporary());
+                self.go(DrainStep::Retaining, &message)
+            }
         }
     }
 
@@ -322,7 +356,7 @@ impl Scene<'_> {
         }
         let kept = self.options.retain.saturating_sub(self.in_step());
         if !kept.is_zero() && self.wanted() != DesiredState::Aborted {
-            let message = format!("keeps the empty topic {} until retainSeconds are over", self.names.topic);
+            let message = format!("keeps the empty {} until retainSeconds are over", self.names.temporary());
             let again = kept.min(super::LATER);
             return self.stay(&message, again).with_effects(effects);
         }
@@ -334,7 +368,7 @@ impl Scene<'_> {
             }
             Part::Known(Some(TemporarySeen { drained: Some(true), .. })) => {
                 effects.push(Effect::DeleteTopic);
-                self.wait("deletes the temporary topic").with_effects(effects)
+                self.wait(&format!("deletes {}", self.names.temporary())).with_effects(effects)
             }
             // It is never deleted before it is empty, and nobody is left who could empty it, or the credentials are gone.
             Part::Known(Some(_)) | Part::Unknown(_) if self.seen.namespace_ends => self.end_with_topic(),
@@ -354,15 +388,14 @@ impl Scene<'_> {
             Part::Unknown(why) => {
                 self.stay(&format!("cannot be cleaned up yet: {why}"), super::LATER).with_effects(effects)
             }
-            _ => self.wait("the temporary topic is read").with_effects(effects),
+            _ => self.wait(&format!("reads {}", self.names.temporary())).with_effects(effects),
         }
     }
 
     fn not_empty(&self) -> Decision {
         let message = format!(
-            "topic {} has messages that its group {} has not processed; it is kept; consume or copy them, then \
-             queuescaler drain resume",
-            self.names.topic, self.names.group
+            "messages in {} are not processed; nothing is deleted; consume or copy them, then queuescaler drain resume",
+            self.names.temporary()
         );
         self.halt("NotDrained", message)
     }

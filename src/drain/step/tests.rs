@@ -17,6 +17,8 @@ const BACKLOG: i64 = 100;
 #[derive(Clone, Debug)]
 struct World {
     now: i64,
+    /// It is a queue and not a topic.
+    queue: bool,
     status: QueueDrainStatus,
     options: Options,
     deleting: bool,
@@ -60,6 +62,7 @@ impl World {
     fn new(options: Options) -> Self {
         Self {
             now: 1000,
+            queue: false,
             status: QueueDrainStatus::default(),
             options,
             deleting: false,
@@ -152,7 +155,10 @@ impl World {
     }
 
     fn decide(&self) -> Decision {
-        let names = Names::of("now", UID, "orders", "billing", "consumer");
+        let names = match self.queue {
+            true => Names::of_queue("now", UID, "orders", "consumer"),
+            false => Names::of("now", UID, "orders", "billing", "consumer"),
+        };
         let planned = Planned { replicas: 8, parallelism: 10 };
         next(&self.journal(), &self.options, &self.seen(), &names, planned, self.at()).unwrap()
     }
@@ -200,6 +206,7 @@ impl World {
                 self.topic.get_or_insert_default();
             }
             Effect::Job(kind, suspended) => {
+                assert!(kind == JobKind::Copy || !self.queue, "a queue cannot be read again");
                 assert_eq!(self.target * i32::from(!self.options.concurrent), 0, "the target runs");
                 let work = self.job(kind);
                 let suspended = suspended == Suspended::Yes;
@@ -252,7 +259,7 @@ impl World {
             *pods = *replicas;
             if let Some(topic) = &mut self.topic {
                 topic.consumed = topic.written.min(topic.consumed + i64::from(*pods));
-                self.group = true;
+                self.group = !self.queue;
             }
         }
         if self.copy == Some(Work::Active { suspended: false }) {
@@ -326,6 +333,30 @@ fn a_run_copies_proves_consumes_and_restores() {
     assert!(world.topic.is_none() && !world.group && !world.finalizer);
     assert_eq!(world.deleted_with, [0]);
     world.assert_restored();
+}
+
+#[test]
+fn a_run_of_a_queue_has_the_same_steps_and_no_verification() {
+    let mut world = World { queue: true, ..World::new(options()) };
+    assert_eq!(world.run(), DrainState::Succeeded);
+    let snapshot = world.status.snapshot.clone().unwrap();
+    assert_eq!((snapshot.queue.as_deref(), snapshot.topic.as_str()), (Some("orders"), ""));
+    let temporary = world.status.temporary.clone().unwrap();
+    assert_eq!(temporary.queue_prefix.as_deref(), Some("orders.drain.0f9c2b1e."));
+    assert_eq!((world.status.verification, &world.deleted_with[..]), (None, &[0][..]));
+    world.assert_restored();
+}
+
+#[test]
+fn each_of_several_temporary_queues_gets_a_pod_in_the_end() {
+    let mut world = World { queue: true, ..World::new(Options { replicas: Some(3), ..options() }) };
+    while world.journal().step != DrainStep::Draining {
+        world.reconcile(false);
+        world.tick();
+    }
+    world.reconcile(false);
+    let queues = world.status.temporary.as_ref().unwrap().partitions;
+    assert_eq!(world.consumers.map(|(replicas, _)| replicas), Some(queues));
 }
 
 #[test]
@@ -551,11 +582,12 @@ proptest! {
     fn every_run_ends_and_restores(
         unordered in any::<bool>(),
         concurrent in any::<bool>(),
+        queue in any::<bool>(),
         actions in proptest::collection::vec((0..40_usize, 0..5_u8), 0..6),
         crashes in proptest::collection::vec(any::<bool>(), 300),
     ) {
         let concurrent = concurrent && unordered;
-        let mut world = World::new(Options { unordered, concurrent, ..options() });
+        let mut world = World { queue, ..World::new(Options { unordered, concurrent, ..options() }) };
         let mut actions = actions.into_iter();
         let mut next_action = actions.next();
         for crash in crashes {
