@@ -46,7 +46,7 @@ pub struct RabbitMq {
 
 impl RabbitMq {
     pub async fn start() -> Self {
-        let (own, variables) = Own::start("rabbitmq", &["--image", "4"]);
+        let (own, variables) = Own::start("rabbitmq", &["--image", "4", "--plugin", "rabbitmq_shovel"]);
         let mut broker = Self {
             management: wanted(&variables, "QS_RABBITMQ_MANAGEMENT_URL"),
             amqp: wanted(&variables, "QS_RABBITMQ_AMQP_URL"),

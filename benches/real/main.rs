@@ -27,13 +27,15 @@ mod latency;
 mod machine;
 mod many_groups;
 mod many_queues;
+mod queue_copying;
 mod reaction;
 mod slow_status;
 mod table;
 
 use self::table::Table;
 
-const ALL: [&str; 7] = ["reaction", "latency", "slow-status", "kafka", "copy", "rabbitmq", "alerts"];
+const ALL: [&str; 8] =
+    ["reaction", "latency", "slow-status", "kafka", "copy", "rabbitmq", "copy-queue", "alerts"];
 
 #[tokio::main]
 async fn main() {
@@ -77,10 +79,15 @@ async fn main() {
             alerts::measure_fleet(&kafka, &mut table).await;
         }
     }
-    if wants("rabbitmq") {
+    if ["rabbitmq", "copy-queue"].into_iter().any(wants) {
         let rabbitmq = brokers::RabbitMq::start().await;
         table.part(&rabbitmq.version);
-        many_queues::measure(&rabbitmq, &mut table).await;
+        if wants("copy-queue") {
+            queue_copying::measure(&rabbitmq, &mut table).await;
+        }
+        if wants("rabbitmq") {
+            many_queues::measure(&rabbitmq, &mut table).await;
+        }
     }
     table.print(&machine::describe());
 }

@@ -29,14 +29,15 @@ rabbitmq_up() {
   local name=$1 home=$STATE/rabbitmq/$1
   shift
   local image=3 certificate=server interval=5000 port setting
-  local -a further=()
+  local -a further=() plugins=(rabbitmq_management)
   while (($# > 0)); do
     case $1 in
-      --image | --certificate | --statistics-interval | --setting) (($# > 1)) || die "$1 needs a value" ;;&
+      --image | --certificate | --statistics-interval | --setting | --plugin) (($# > 1)) || die "$1 needs a value" ;;&
       --image) image=$2 && shift ;;
       --certificate) certificate=$2 && shift ;;
       --statistics-interval) interval=$2 && shift ;;
       --setting) further+=("$2") && shift ;;
+      --plugin) plugins+=("$2") && shift ;;
       *) die "rabbitmq up has no option '$1'" ;;
     esac
     shift
@@ -47,7 +48,10 @@ rabbitmq_up() {
   for setting in "${further[@]}"; do
     [[ $setting =~ ^[a-z_.]+=[A-Za-z0-9_.]+$ ]] || die "--setting takes a line of rabbitmq.conf as KEY=VALUE, not '$setting'"
   done
-  local settings="IMAGE=$image CERTIFICATE=$certificate INTERVAL=$interval${further[*]:+ ${further[*]}}"
+  for setting in "${plugins[@]}"; do
+    [[ $setting =~ ^rabbitmq_[a-z0-9_]+$ ]] || die "--plugin takes the name of a plugin of RabbitMQ, not '$setting'"
+  done
+  local settings="IMAGE=$image CERTIFICATE=$certificate INTERVAL=$interval PLUGINS=${plugins[*]}${further[*]:+ ${further[*]}}"
   if [[ -e $home/settings ]]; then
     [[ $(<"$home/settings") == "$settings" ]] ||
       die "the RabbitMQ '$name' is up with other settings ($(<"$home/settings")): run 'testbed rabbitmq down $name' first"
@@ -66,6 +70,7 @@ rabbitmq_up() {
     done >"$home/ports"
     cp "$PKI/ca.crt" "$PKI/$certificate.crt" "$PKI/$certificate.key" "$home/"
     rabbitmq_configure "$name" "$certificate" "$interval" "${further[@]}"
+    (IFS=, && echo "[${plugins[*]}].") >"$home/plugins"
     printf '%s\n' "$settings" >"$home/settings"
   fi
   rabbitmq_start "$name"
@@ -110,7 +115,6 @@ CONFIG
     done
     if (($# > 3)); then printf '%s\n' "${@:4}"; fi
   } >"$home/rabbitmq.conf"
-  echo '[rabbitmq_management].' >"$home/plugins"
   touch "$home/environment"
 }
 
