@@ -222,7 +222,7 @@ fn make_job(
     temporary: &TemporaryStatus,
 ) -> Result<k8s_openapi::api::batch::v1::Job, Fault> {
     let spec = subject.spec();
-    let told = manifests::distribution(&subject.owner, task, spec, source, snapshot, temporary);
+    let told = manifests::topic::distribution(&subject.owner, task, spec, source, snapshot, temporary);
     let partitions = i32::try_from(snapshot.cut.len()).unwrap_or(i32::MAX).max(1);
     let pods = match task {
         Task::Copy => spec.copy.distributors.clamp(1, partitions),
@@ -230,7 +230,7 @@ fn make_job(
         Task::Verify => 1,
     };
     let image = &subject.drains.image;
-    manifests::job(&subject.owner, kind, &subject.names, &told, source, pods, image)
+    manifests::topic::job(&subject.owner, kind, &subject.names, &told, source, pods, image)
         .map_err(|error| Fault::Refused("Unwritable", error.to_string()))
 }
 
@@ -261,7 +261,7 @@ async fn consumers(subject: &Subject<'_>, replicas: i32) -> Result<(), Fault> {
         return Err(Fault::Refused("NoPodTemplate", message.to_owned()));
     };
     let changes = subject.spec().consumer.clone().unwrap_or_default();
-    let made = manifests::consumers(&subject.owner, &subject.names, &template, &changes, replicas)
+    let made = manifests::consumers::of_topic(&subject.owner, &subject.names, &template, &changes, replicas)
         .map_err(|error| Fault::Refused("ConsumerNotRedirected", error.to_string()))?;
     Ok(subject.objects.create(&made, false).await?)
 }

@@ -297,8 +297,13 @@ async fn in_cluster(
         match objects.template(&subject.plan.target).await {
             Ok(Some(template)) => {
                 let replicas = plan.replicas.unwrap_or(1);
-                let made =
-                    manifests::consumers(&subject.owner, &subject.names, &template, consumer, replicas);
+                let made = manifests::consumers::of_topic(
+                    &subject.owner,
+                    &subject.names,
+                    &template,
+                    consumer,
+                    replicas,
+                );
                 match made {
                     Ok(made) => {
                         if let Err(error) = objects.create(&made, true).await {
@@ -324,11 +329,17 @@ async fn in_cluster(
         cut: vec![i64::MAX; facts.topic.partitions()],
     };
     let temporary = crate::api::drain_status::TemporaryStatus::default();
-    let told =
-        manifests::distribution(&subject.owner, Task::Copy, subject.spec(), source, &snapshot, &temporary);
+    let told = manifests::topic::distribution(
+        &subject.owner,
+        Task::Copy,
+        subject.spec(),
+        source,
+        &snapshot,
+        &temporary,
+    );
     let (names, image) = (&subject.names, &subject.drains.image);
     if !image.name.is_empty()
-        && let Ok(job) = manifests::job(&subject.owner, JobKind::Copy, names, &told, source, 1, image)
+        && let Ok(job) = manifests::topic::job(&subject.owner, JobKind::Copy, names, &told, source, 1, image)
         && let Err(error) = objects.create(&job, true).await
     {
         problems.extend(refused(&error));

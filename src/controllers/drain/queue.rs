@@ -384,8 +384,9 @@ async fn consume(subject: &Subject<'_>, replicas: i32) -> Result<(), Fault> {
             return Err(Fault::Refused("NoPodTemplate", message.to_owned()));
         };
         let changes = subject.spec().consumer.clone().unwrap_or_default();
-        let made = manifests::queue_consumers(&subject.owner, (&name, &queue), template, &changes, wanted)
-            .map_err(|error| Fault::Refused("ConsumerNotRedirected", error.to_string()))?;
+        let made =
+            manifests::consumers::of_queue(&subject.owner, (&name, &queue), template, &changes, wanted)
+                .map_err(|error| Fault::Refused("ConsumerNotRedirected", error.to_string()))?;
         subject.objects.create(&made, false).await?;
     }
     Ok(())

@@ -232,7 +232,13 @@ async fn in_cluster(
     match objects.template(&subject.plan.target).await {
         Ok(Some(template)) => {
             let replicas = plan.replicas.unwrap_or(1);
-            match manifests::queue_consumers(&subject.owner, (name, &first), &template, consumer, replicas) {
+            match manifests::consumers::of_queue(
+                &subject.owner,
+                (name, &first),
+                &template,
+                consumer,
+                replicas,
+            ) {
                 Ok(made) => {
                     if let Err(error) = objects.create(&made, true).await {
                         problems.extend(refused(&error));

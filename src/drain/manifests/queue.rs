@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::batch::v1::Job;
 
-use super::{Image, Owner, item, made, tls_files, tls_secrets, volume};
+use super::Owner;
+use super::jobs::{Image, item, made, tls_files, tls_secrets, volume};
 use crate::api::QueueDrainSpec;
 use crate::api::drain_status::TemporaryStatus;
 use crate::api::queue_drain::DrainOrdering;
@@ -75,7 +76,7 @@ pub fn job(
 mod tests {
     use serde_json::json;
 
-    use super::super::queue_consumers;
+    use super::super::consumers::of_queue;
     use super::*;
     use crate::plan::{NameSelector, RabbitMqInterest};
 
@@ -143,7 +144,7 @@ mod tests {
         let made: Vec<_> = names()
             .consumers(2)
             .iter()
-            .map(|(name, queue)| queue_consumers(&owner(), (name, queue), &template, &changes, 1).unwrap())
+            .map(|(name, queue)| of_queue(&owner(), (name, queue), &template, &changes, 1).unwrap())
             .map(|made| serde_json::to_value(made).unwrap())
             .collect();
         for (number, made) in made.iter().enumerate() {
@@ -153,6 +154,6 @@ mod tests {
         assert_ne!(made[0]["spec"]["selector"], made[1]["spec"]["selector"]);
         assert_ne!(made[0]["metadata"]["name"], made[1]["metadata"]["name"]);
         let nothing = serde_json::from_value(json!({})).unwrap();
-        assert!(queue_consumers(&owner(), ("a", "b.0"), &template, &nothing, 1).is_err());
+        assert!(of_queue(&owner(), ("a", "b.0"), &template, &nothing, 1).is_err());
     }
 }
