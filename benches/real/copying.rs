@@ -1,11 +1,10 @@
 //! How fast a distributor copies a backlog: 2,000,000 records of 200 bytes from 12 partitions to 120, against a plain copy
 //! by librdkafka with an idempotent producer and no transactions, on the same broker at the same time of day.
 
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use queuescaler::drain::distribution::{
-    Distribution, Guarantee, KafkaConnection, Ordering, Outcome, Source, Task, Temporary, VARIABLE,
+    Distribution, Guarantee, KafkaConnection, Ordering, Source, Task, Temporary,
 };
 use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,8 +13,8 @@ use rdkafka::message::{BorrowedHeaders, DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::brokers::Kafka;
+use super::distributor::{NOWHERE, distribute, kill, start};
 use super::fleet;
-use super::machine;
 use super::support::drain::topics;
 use super::support::kafka_reading::unique;
 use super::table::{Table, seconds};
@@ -75,33 +74,6 @@ fn distribution(kafka: &Kafka, source: &str) -> Distribution {
     }
 }
 
-fn start(distribution: &Distribution, outcome: &str) -> Child {
-    let program =
-        std::env::var("QS_OPERATOR").unwrap_or_else(|_| env!("CARGO_BIN_EXE_queuescaler").to_owned());
-    let mut command = Command::new(program);
-    command.args(["distribute", "--log", "warn", "--outcome", outcome]).stdin(Stdio::null());
-    command.env(VARIABLE, serde_json::to_string(distribution).unwrap()).spawn().unwrap()
-}
-
-/// Runs a distributor to its end: the time of the whole process, and its peak memory in MiB.
-fn distribute(distribution: &Distribution) -> (Duration, f64, Outcome) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("outcome");
-    let began = Instant::now();
-    let mut child = start(distribution, file.to_str().unwrap());
-    let mut peak: f64 = 0.0;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        peak = peak.max(machine::peak_memory(child.id()).unwrap_or_default());
-        std::thread::sleep(Duration::from_millis(50));
-    };
-    let took = began.elapsed();
-    assert!(status.success(), "the distributor failed");
-    (took, peak, serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
-}
-
 /// Kills a distributor during its copy. The time from the start of the next one to its first commit.
 fn restart(kafka: &Kafka, source: &str) -> Duration {
     let mut distribution = distribution(kafka, source);
@@ -114,18 +86,15 @@ fn restart(kafka: &Kafka, source: &str) -> Duration {
             std::thread::sleep(Duration::from_millis(5));
         }
     };
-    let outcome = "/dev/null";
-    let mut first = start(&distribution, outcome);
+    let first = start(&distribution, NOWHERE);
     await_more(0);
-    first.kill().unwrap();
-    first.wait().unwrap();
+    kill(first);
     let before = committed();
     let began = Instant::now();
-    let mut second = start(&distribution, outcome);
+    let second = start(&distribution, NOWHERE);
     await_more(before);
     let took = began.elapsed();
-    second.kill().unwrap();
-    second.wait().unwrap();
+    kill(second);
     took
 }
 

@@ -22,6 +22,7 @@ mod support;
 mod alerts;
 mod brokers;
 mod copying;
+mod distributor;
 mod fleet;
 mod latency;
 mod machine;

@@ -1,25 +1,25 @@
 //! How fast a distributor copies the backlog of a queue: 200,000 messages of 200 bytes from a quorum queue to 10, against
 //! the broker's own shovel, which moves the same messages to one quorum queue and acknowledges on confirm, too.
 
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use queuescaler::brokers::addresses::AddressPolicy;
+use queuescaler::brokers::address::AddressPolicy;
+use queuescaler::brokers::rabbitmq::access::RabbitMqAccess;
 use queuescaler::brokers::rabbitmq::admin::{Kind, RabbitMqAdmin};
+use queuescaler::drain::distribution::Ordering;
 use queuescaler::drain::distribution::queue::{
     AmqpConnection, QueueDistribution, SourceQueue, TemporaryQueues,
 };
-use queuescaler::drain::distribution::{Ordering, Outcome, VARIABLE};
 use serde_json::json;
 
 use super::brokers::RabbitMq;
+use super::distributor::{NOWHERE, distribute, kill, start};
 use super::fleet;
-use super::machine;
 use super::support::kafka_reading::unique;
-use super::support::rabbitmq_admin::{Broker, host_and_port};
+use super::support::rabbitmq_admin::{credentials, host_and_port};
 use super::table::{Table, seconds};
 
 const SIZE: usize = 200;
@@ -42,7 +42,7 @@ pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
 
     let source = fill(&channel, messages).await;
     let told = distribution(rabbitmq, &source, messages).await;
-    let (copied, memory, outcome) = distribute(&told);
+    let (copied, memory, outcome) = tokio::task::block_in_place(|| distribute(&told));
     assert_eq!(outcome.copied, u64::try_from(messages).unwrap(), "{outcome:?}");
     let share = shovelled.as_secs_f64() / copied.as_secs_f64();
     let measured = format!("{:.0}/s, {share:.2} of the shovel", rate(copied));
@@ -130,15 +130,14 @@ async fn shovel(rabbitmq: &RabbitMq, channel: &Channel, messages: usize) -> Dura
 /// What a distributor is to copy, into temporary queues that are there.
 async fn distribution(rabbitmq: &RabbitMq, source: &str, messages: usize) -> QueueDistribution {
     let temporary = TemporaryQueues { prefix: format!("{source}.drain.{}.", unique("run")), queues: QUEUES };
-    let broker = Broker::from_env().unwrap();
-    let access = Broker {
-        amqp: host_and_port(&rabbitmq.amqp),
-        management: rabbitmq.management.clone(),
-        user: rabbitmq.user.clone(),
-        password: rabbitmq.password.clone(),
-        ..broker
-    }
-    .access();
+    let (host, port) = host_and_port(&rabbitmq.amqp);
+    let access = RabbitMqAccess {
+        host: host.clone(),
+        amqp_port: port,
+        management_url: Some(rabbitmq.management.clone()),
+        credentials: credentials(&rabbitmq.user, &rabbitmq.password),
+        tls: None,
+    };
     let admin = RabbitMqAdmin::new(&access, &AddressPolicy::default()).unwrap();
     let names: Vec<_> = (0..QUEUES).map(|number| temporary.name(number)).collect();
     let kind = Kind { dead_letters: None, single_active_consumer: false, delivery_limit: None };
@@ -149,7 +148,6 @@ async fn distribution(rabbitmq: &RabbitMq, source: &str, messages: usize) -> Que
         std::fs::write(folder.join(name), text).unwrap();
         folder.join(name).to_str().unwrap().to_owned()
     };
-    let (host, port) = host_and_port(&rabbitmq.amqp);
     QueueDistribution {
         run: unique("run"),
         amqp: AmqpConnection {
@@ -172,35 +170,6 @@ async fn distribution(rabbitmq: &RabbitMq, source: &str, messages: usize) -> Que
     }
 }
 
-fn start(told: &QueueDistribution, outcome: &str) -> Child {
-    let program =
-        std::env::var("QS_OPERATOR").unwrap_or_else(|_| env!("CARGO_BIN_EXE_queuescaler").to_owned());
-    let mut command = Command::new(program);
-    command.args(["distribute", "--log", "warn", "--outcome", outcome]).stdin(Stdio::null());
-    command.env(VARIABLE, serde_json::to_string(told).unwrap()).spawn().unwrap()
-}
-
-/// Runs a distributor to its end: the time of the whole process, and its peak memory in MiB.
-fn distribute(told: &QueueDistribution) -> (Duration, f64, Outcome) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("outcome");
-    let began = Instant::now();
-    let mut child = start(told, file.to_str().unwrap());
-    let (status, peak) = tokio::task::block_in_place(|| {
-        let mut peak: f64 = 0.0;
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                return (status, peak);
-            }
-            peak = peak.max(machine::peak_memory(child.id()).unwrap_or_default());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    });
-    let took = began.elapsed();
-    assert!(status.success(), "the distributor failed");
-    (took, peak, serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
-}
-
 /// Kills a distributor during its copy. The time from the start of the next one until the temporary queues get more.
 async fn restart(channel: &Channel, told: &QueueDistribution) -> Duration {
     let copied = async || {
@@ -215,18 +184,15 @@ async fn restart(channel: &Channel, told: &QueueDistribution) -> Duration {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let outcome = "/dev/null";
     let before = copied().await;
-    let mut first = start(told, outcome);
+    let first = start(told, NOWHERE);
     await_more(before).await;
-    first.kill().unwrap();
-    first.wait().unwrap();
+    kill(first);
     let before = copied().await;
     let began = Instant::now();
-    let mut second = start(told, outcome);
+    let second = start(told, NOWHERE);
     await_more(before).await;
     let took = began.elapsed();
-    second.kill().unwrap();
-    second.wait().unwrap();
+    kill(second);
     took
 }

@@ -26,7 +26,7 @@ const SLOWLY: i64 = 3072;
 pub const RUN: Duration = Duration::from_secs(240);
 
 /// Two slow consumers of three partitions with a backlog, and a QueueScaler that holds them at two.
-async fn slow_consumers(name: &str) -> Option<KafkaConsumers> {
+pub async fn slow_consumers(name: &str) -> Option<KafkaConsumers> {
     let mut consumers = KafkaConsumers::start(name, 3).await?;
     consumers.backlog(EACH * 3, 3).await;
     deploy_slow(&consumers).await;

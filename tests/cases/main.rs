@@ -36,6 +36,7 @@ mod drain_time;
 mod drain_time_limits;
 mod drain_time_rabbitmq;
 mod drain_time_too_old;
+mod drain_variants;
 mod drains;
 mod drains_rabbitmq;
 mod installed;
