@@ -166,6 +166,8 @@ pub enum Live {
     /// They wait until the backlog is consumed.
     #[default]
     Hold,
+    /// The copy goes on with them, until those that are left are at most 5 % of what was copied; these wait. For topics.
+    Chase,
     /// The target consumes them while the backlog is consumed in the temporary topic.
     Concurrent,
 }

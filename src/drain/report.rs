@@ -79,6 +79,11 @@ pub fn status(
                 let (snapshot, temporary) = taken.as_ref();
                 (status.snapshot, status.temporary) = (Some(snapshot.clone()), Some(temporary.clone()));
             }
+            Record::Cut(cut) => {
+                if let Some(snapshot) = &mut status.snapshot {
+                    snapshot.cut.clone_from(cut);
+                }
+            }
             Record::Created(id, max_message_bytes) => {
                 if let Some(temporary) = &mut status.temporary {
                     temporary.topic_id = Some(id.clone());

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::distribution::Outcome;
 use crate::api::drain_status::{DrainNote, OriginalStatus, SnapshotStatus, TemporaryStatus};
+use crate::api::queue_drain::Live;
 use crate::api::{DesiredState, DrainState, DrainStep};
 
 /// Something that was asked for.
@@ -71,8 +72,8 @@ pub struct Options {
     pub desired: DesiredState,
     /// Whether the target comes back before the temporary topic is empty, if the run is aborted.
     pub unordered: bool,
-    /// Whether the target comes back as soon as everything is copied.
-    pub concurrent: bool,
+    /// What becomes of messages that arrive during the run.
+    pub live: Live,
     /// How long the target's pods may take to end.
     pub quiesce_timeout: Duration,
     /// Over which time the pods of the run are started.

@@ -9,8 +9,8 @@ use queuescaler::api::{QueueDrain, QueueDrainStatus};
 use serde_json::{Value, json};
 
 use crate::drains::{
-    DRAIN, MESSAGES, assert_restored, deploy_slow, desire, drain, slow_consumers, until_free, until_planned,
-    until_state,
+    DRAIN, MESSAGES, RUN, assert_restored, deploy_slow, desire, drain, slow_consumers, until_free,
+    until_planned, until_state,
 };
 use crate::support::bench::spec_replicas;
 use crate::support::consumers::ORDERS;
@@ -112,4 +112,24 @@ async fn d1_a_stateful_set_is_drained_without_transactions() {
     let left = deployments.list(&kube::api::ListParams::default()).await.unwrap();
     assert!(left.items.is_empty(), "{:?}", left.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>());
     assert!(!consumers.queue.admin.topic_exists(&done.temporary.unwrap().topic).await);
+}
+
+#[tokio::test]
+async fn d1_with_live_chase_what_arrives_meanwhile_is_copied_too() {
+    let Some(mut consumers) = slow_consumers("d1-chase").await else { return };
+    let arrivals = consumers.arrivals(100);
+    let bench = &consumers.orders.bench;
+    drain(bench, json!({"desiredState": "Running", "live": "Chase"})).await;
+    let cut = |object: &QueueDrain| object.status.clone()?.snapshot.map(|snapshot| snapshot.total());
+    let first = bench.until_within(RUN, DRAIN, "a snapshot", |object| cut(object).is_some()).await;
+    let first = cut(&first).unwrap();
+    bench.until_within(RUN, DRAIN, "a later cut", |object| cut(object) > Some(first)).await;
+    drop(arrivals);
+    let done = until_state(bench, DrainState::Succeeded).await;
+    let total = done.snapshot.as_ref().unwrap().total();
+    assert!(total > first, "{done:?}");
+    let (progress, proof) = (done.progress.clone().unwrap(), done.verification.unwrap());
+    assert_eq!((progress.copied, progress.consumed), (total, total));
+    assert_eq!((proof.verified, proof.repaired, proof.duplicates), (total, 0, 0));
+    assert_restored(&mut consumers, &done).await;
 }

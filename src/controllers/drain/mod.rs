@@ -36,7 +36,7 @@ pub(super) use self::memory::DrainMemories;
 use self::memory::Memory;
 use super::claims::Key;
 use super::context::{Context, Guarded};
-use crate::api::queue_drain::{DrainOrdering, Live};
+use crate::api::queue_drain::DrainOrdering;
 use crate::api::{DesiredState, DrainState, DrainStep, QueueDrain, QueueDrainSpec, QueueScaler};
 use crate::cluster::drains::{DrainError, DrainObjects};
 use crate::drain::manifests::{Image, Owner};
@@ -227,7 +227,7 @@ fn options(spec: &QueueDrainSpec) -> Options {
     Options {
         desired: spec.desired_state,
         unordered: spec.ordering == DrainOrdering::None,
-        concurrent: spec.live == Live::Concurrent,
+        live: spec.live,
         quiesce_timeout: seconds(spec.quiesce_timeout_seconds),
         ramp_up: seconds(spec.ramp_up_seconds),
         retain: seconds(spec.retain_seconds),

@@ -145,7 +145,7 @@ fn inputs(subject: &Subject<'_>, source: &KafkaSource, topic: &str, facts: Optio
         distributors: spec.copy.distributors,
         max_bytes: spec.copy.max_bytes_per_second,
         topic: topic.to_owned(),
-        holds: spec.live == Live::Hold,
+        holds: spec.live != Live::Concurrent,
         oldest,
         unhealthy,
         reads_committed: source.interest.isolation == IsolationLevel::ReadCommitted,

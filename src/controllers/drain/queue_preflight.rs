@@ -7,7 +7,7 @@ use super::preflight::{local_problems, refused};
 use super::queue::admin;
 use super::{Subject, is_to_start};
 use crate::api::drain_status::{DrainNote, DrainPlan, TemporaryStatus};
-use crate::api::queue_drain::DrainOrdering;
+use crate::api::queue_drain::{DrainOrdering, Live};
 use crate::brokers::Problem;
 use crate::brokers::rabbitmq::admin::{QueueFacts, RabbitMqAdmin, Refused, Right};
 use crate::drain::manifests::{self, queue as manifest};
@@ -220,6 +220,10 @@ async fn in_cluster(
     prefix: &str,
 ) -> Vec<DrainNote> {
     let mut problems = Vec::new();
+    if subject.spec().live == Live::Chase {
+        let message = "live Chase follows the offsets of a topic, and a queue has none; set live: Hold";
+        problems.push(note("ChaseNotSupported", message.to_owned()));
+    }
     let objects = &subject.objects;
     let Some(consumer) = &subject.spec().consumer else { return problems };
     if consumer.deployment_ref.is_some() {

@@ -84,6 +84,8 @@ pub enum Record {
     Original(OriginalStatus),
     /// What is copied, and what the temporary topic is called.
     Snapshot(Box<(SnapshotStatus, TemporaryStatus)>),
+    /// Where the copy ends now, beyond what was copied before.
+    Cut(Vec<i64>),
     /// Identity of the temporary topic, and its `max.message.bytes`.
     Created(String, Option<i64>),
     /// What was proven.

@@ -4,7 +4,11 @@ use super::super::names::Shape;
 use super::super::seen::{GroupSeen, JobSeen, Part, PartitionSeen, TargetSeen, TemporarySeen};
 use super::{Decision, Effect, JobKind, Record, Scene, Suspended};
 use crate::api::drain_status::{OriginalStatus, SnapshotStatus, TemporaryStatus, VerificationStatus};
+use crate::api::queue_drain::Live;
 use crate::api::{DesiredState, DrainStep};
+
+/// With `live: Chase` the copy ends when at most so many percent of what was copied arrived meanwhile.
+const CHASED_PERCENT: i64 = 5;
 
 impl Scene<'_> {
     pub(super) fn running(&self) -> Decision {
@@ -167,6 +171,13 @@ impl Scene<'_> {
         if let Some(gone) = self.topic_is_gone() {
             return gone;
         }
+        // Without distributors, so that none works by an earlier end.
+        if self.seen.copy == JobSeen::Absent
+            && let Some(cut) = self.next_cut()
+        {
+            let message = "the copy goes on with messages that arrived meanwhile";
+            return self.wait(message).with_records(vec![Record::Cut(cut)]);
+        }
         match &self.seen.copy {
             JobSeen::Failed(why) => {
                 let message = format!(
@@ -175,6 +186,9 @@ impl Scene<'_> {
                 return self.halt("CopyFailed", message);
             }
             JobSeen::Complete(_) => match self.is_copied() {
+                Part::Known(true) if self.next_cut().is_some() => {
+                    effects.extend([Effect::DeleteJob(JobKind::Copy), self.consume()]);
+                }
                 Part::Known(true) => {
                     let message = match self.names.shape {
                         Shape::Partitioned => "each message is looked up in the temporary topic",
@@ -213,6 +227,24 @@ impl Scene<'_> {
         }
     }
 
+    /// Where the copy is to end instead, if everything is copied and more than a small part arrived since (`live: Chase`).
+    /// The part is one of all that was copied, so that the copy gets ahead of any arrivals that are slower than itself.
+    fn next_cut(&self) -> Option<Vec<i64>> {
+        if self.options.live != Live::Chase || self.names.shape == Shape::Shared {
+            return None;
+        }
+        let (Part::Known(true), Part::Known(source), Some(snapshot)) =
+            (self.is_copied(), &self.seen.source, &self.journal.snapshot)
+        else {
+            return None;
+        };
+        let cut: Vec<i64> =
+            source.iter().zip(&snapshot.cut).map(|(partition, cut)| partition.end.max(*cut)).collect();
+        let new = cut.iter().zip(&snapshot.cut).map(|(next, cut)| next.saturating_sub(*cut));
+        let new = new.fold(0, i64::saturating_add);
+        (new.saturating_mul(100) > snapshot.total().saturating_mul(CHASED_PERCENT)).then_some(cut)
+    }
+
     /// Deleted by a person: what was in it and not consumed is lost, which no step repairs.
     pub(super) fn topic_is_gone(&self) -> Option<Decision> {
         let known = self.journal.temporary.as_ref()?.topic_id.as_ref()?;
@@ -241,7 +273,7 @@ impl Scene<'_> {
 
     /// What the target does while the copies are consumed: it waits, or comes back at once (`live: Concurrent`).
     fn target_beside_copies(&self) -> (Vec<Effect>, Vec<Record>) {
-        match self.options.concurrent.then(|| self.give_back()).flatten() {
+        match (self.options.live == Live::Concurrent).then(|| self.give_back()).flatten() {
             Some(Ok(effect)) => (vec![effect], Vec::new()),
             Some(Err(record)) => (self.hold_target(), vec![record]),
             None => (self.hold_target(), Vec::new()),

@@ -7,6 +7,7 @@ use super::super::report::{self, Facts};
 use super::super::seen::{GroupSeen, PartitionSeen, TargetSeen, TemporarySeen};
 use super::*;
 use crate::api::QueueDrainStatus;
+use crate::api::queue_drain::Live;
 
 const UID: &str = "0f9c2b1e-7d50";
 const ORIGINAL: i32 = 3;
@@ -31,6 +32,9 @@ struct World {
     target: i32,
     pods: i32,
     committed: [i64; 2],
+    /// Offset of the next message of each partition, and how many arrive in each second.
+    end: i64,
+    arrivals: i64,
     stranger: bool,
     topic: Option<Topic>,
     topic_before: bool,
@@ -75,6 +79,8 @@ impl World {
             target: ORIGINAL,
             pods: ORIGINAL,
             committed: [0, 0],
+            end: BACKLOG,
+            arrivals: 0,
             stranger: false,
             topic: None,
             topic_before: false,
@@ -101,7 +107,7 @@ impl World {
             + u32::try_from(self.pods).unwrap()
             + u32::from(self.copy == Some(Work::Active { suspended: false }));
         let group = GroupSeen { members, is_empty: members == 0, state: "Stable".into() };
-        let partition = |committed| PartitionSeen { start: 0, end: BACKLOG, committed };
+        let partition = |committed| PartitionSeen { start: 0, end: self.end, committed };
         let job = |work: &Option<Work>| match work {
             None => JobSeen::Absent,
             Some(Work::Active { suspended }) => JobSeen::Active { suspended: *suspended, trouble: None },
@@ -191,7 +197,7 @@ impl World {
             }
             Effect::ScaleTarget(replicas) => {
                 assert!(journal.owns_target(), "the target is not the run's: {journal:?}");
-                if replicas > 0 && !self.options.concurrent && !self.options.unordered {
+                if replicas > 0 && !(self.options.live == Live::Concurrent) && !self.options.unordered {
                     let unread = self.topic.as_ref().map_or(0, |topic| topic.written - topic.consumed);
                     assert_eq!(
                         unread * i64::from(!self.topic_before),
@@ -207,7 +213,11 @@ impl World {
             }
             Effect::Job(kind, suspended) => {
                 assert!(kind == JobKind::Copy || !self.queue, "a queue cannot be read again");
-                assert_eq!(self.target * i32::from(!self.options.concurrent), 0, "the target runs");
+                assert_eq!(
+                    self.target * i32::from(!(self.options.live == Live::Concurrent)),
+                    0,
+                    "the target runs"
+                );
                 let work = self.job(kind);
                 let suspended = suspended == Suspended::Yes;
                 match work {
@@ -247,10 +257,11 @@ impl World {
     /// Two seconds go by.
     fn tick(&mut self) {
         self.now += 2;
+        self.end += 2 * self.arrivals;
         self.pods = self.target;
         if self.pods > 0 {
             for committed in &mut self.committed {
-                let step = (BACKLOG - *committed).min(1);
+                let step = (self.end - *committed).min(1);
                 *committed += step;
                 self.consumed_by_target += step;
             }
@@ -263,13 +274,13 @@ impl World {
             }
         }
         if self.copy == Some(Work::Active { suspended: false }) {
-            let topic = self.topic.as_mut().unwrap();
-            for committed in &mut self.committed {
-                let step = (BACKLOG - *committed).min(15);
+            let (topic, cut) = (self.topic.as_mut().unwrap(), &self.status.snapshot.as_ref().unwrap().cut);
+            for (committed, cut) in self.committed.iter_mut().zip(cut) {
+                let step = (cut - *committed).min(15);
                 *committed += step;
                 topic.written += step;
             }
-            if self.committed == [BACKLOG; 2] {
+            if self.committed[..] == cut[..] {
                 self.copy = Some(Work::Done);
             }
         }
@@ -306,7 +317,7 @@ fn options() -> Options {
     Options {
         desired: DesiredState::Running,
         unordered: false,
-        concurrent: false,
+        live: Live::Hold,
         quiesce_timeout: Duration::from_secs(60),
         ramp_up: Duration::from_secs(10),
         retain: Duration::from_secs(20),
@@ -345,6 +356,22 @@ fn a_run_of_a_queue_has_the_same_steps_and_no_verification() {
     assert_eq!(temporary.queue_prefix.as_deref(), Some("orders.drain.0f9c2b1e."));
     assert_eq!((world.status.verification, &world.deleted_with[..]), (None, &[0][..]));
     world.assert_restored();
+}
+
+#[test]
+fn with_live_chase_the_cut_moves_until_little_is_left() {
+    let mut world = World { arrivals: 2, ..World::new(Options { live: Live::Chase, ..options() }) };
+    let mut cuts = Vec::new();
+    while world.journal().step != DrainStep::Verifying {
+        world.reconcile(false);
+        world.tick();
+        let cut = world.status.snapshot.as_ref().map(|snapshot| snapshot.cut[0]);
+        cuts.extend(cut.filter(|cut| cuts.last() != Some(cut)));
+    }
+    assert!(cuts.len() > 2 && cuts.is_sorted(), "{cuts:?}");
+    let total = world.status.snapshot.as_ref().unwrap().total();
+    assert!((2 * world.end - world.committed.iter().sum::<i64>()) * 20 <= 2 * total, "{world:?}");
+    assert_eq!(world.run(), DrainState::Succeeded);
 }
 
 #[test]
@@ -429,7 +456,7 @@ fn whoever_scales_the_target_meanwhile_is_undone() {
 
 #[test]
 fn with_live_concurrent_the_target_is_back_before_the_rest_is_consumed() {
-    let mut world = World::new(Options { concurrent: true, unordered: true, ..options() });
+    let mut world = World::new(Options { live: Live::Concurrent, unordered: true, ..options() });
     while world.journal().step != DrainStep::Draining {
         world.reconcile(false);
         world.tick();
@@ -581,13 +608,14 @@ proptest! {
     #[test]
     fn every_run_ends_and_restores(
         unordered in any::<bool>(),
-        concurrent in any::<bool>(),
+        live in proptest::sample::select(vec![Live::Hold, Live::Chase, Live::Concurrent]),
+        arrivals in 0..3_i64,
         queue in any::<bool>(),
         actions in proptest::collection::vec((0..40_usize, 0..5_u8), 0..6),
         crashes in proptest::collection::vec(any::<bool>(), 300),
     ) {
-        let concurrent = concurrent && unordered;
-        let mut world = World { queue, ..World::new(Options { unordered, concurrent, ..options() }) };
+        let unordered = unordered || live == Live::Concurrent;
+        let mut world = World { queue, arrivals, ..World::new(Options { unordered, live, ..options() }) };
         let mut actions = actions.into_iter();
         let mut next_action = actions.next();
         for crash in crashes {
@@ -608,7 +636,7 @@ proptest! {
             world.tick();
             let journal = world.journal();
             if journal.owns_target() && journal.original.is_some() && world.copy.is_some() {
-                prop_assert!(world.pods == 0 || world.options.concurrent || unordered, "{world:?}");
+                prop_assert!(world.pods == 0 || world.options.live == Live::Concurrent || unordered, "{world:?}");
             }
         }
         // In the end somebody finishes it, one way or the other.
