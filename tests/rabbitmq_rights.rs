@@ -156,9 +156,9 @@ async fn settings_are_those_of_arguments_and_policies() {
     let path = format!("/bindings/{}/e/amq.topic/q/{QUEUE}", escape(&vhost.name));
     broker.call(Method::POST, &path, json!({"routing_key": "order.#"})).await;
     assert!(!admin.has_one_key(&vhost.name, QUEUE).await);
-    assert_eq!(admin.count_named(&vhost.name, "orders.drain.").await.unwrap(), 0);
+    assert_eq!(admin.temporary(&vhost.name, "orders.drain.").await.unwrap(), []);
     vhost.declare("orders.drain.1", "classic").await;
-    assert_eq!(admin.count_named(&vhost.name, "orders.drain.").await.unwrap(), 1);
+    assert_eq!(admin.temporary(&vhost.name, "orders.drain.").await.unwrap().len(), 1);
     let absent = admin.queue(&vhost.name, "absent").await.unwrap_err();
     assert_eq!(absent.reason, SourceReason::QueueNotFound, "{absent}");
     vhost.delete().await;

@@ -16,8 +16,8 @@ pub enum LogFormat {
 }
 
 /// What the libraries log besides our own lines about the same: the span around each reconcile, each failed request, and
-/// a dump of each answer that forbids a watch. A later directive wins.
-const QUIET: &str = "kube_runtime::controller=warn,kube_runtime::watcher=error,kube_client=error,kube_client::client::builder=off";
+/// a dump of each answer that forbids a watch; and the bodies of messages that a broker returns. A later directive wins.
+const QUIET: &str = "kube_runtime::controller=warn,kube_runtime::watcher=error,kube_client=error,kube_client::client::builder=off,lapin::returned_messages=off";
 
 /// Installs the log for the whole process. `filter` has the syntax of `RUST_LOG`.
 ///

@@ -46,6 +46,8 @@ pub(super) struct Memory {
     pub(super) rabbitmq: Option<(AccessKey, RabbitMqAdmin)>,
     /// The generation for which a temporary queue was declared and deleted.
     pub(super) tried: Option<i64>,
+    /// This process has declared and bound all temporary queues of the run.
+    pub(super) is_created: bool,
     /// Since when all temporary queues are there, as this process knows.
     pub(super) all_since: Option<Instant>,
     /// Since when the temporary queues are empty.

@@ -8,19 +8,21 @@ use super::Subject;
 use super::act::{Fault, is_owned, scale_consumers, told};
 use super::memory::Memory;
 use crate::api::queue_drain::DrainOrdering;
-use crate::api::{DesiredState, DrainStep};
+use crate::api::{DesiredState, DrainState, DrainStep};
 use crate::brokers::broker::Broker;
 use crate::brokers::rabbitmq::access::RabbitMq;
 use crate::brokers::rabbitmq::admin::{Kind, RabbitMqAdmin, TemporaryQueue};
 use crate::brokers::{Problem, SourceReason};
 use crate::cluster::drains::DrainError;
 use crate::drain::manifests::{self, queue as manifest};
+use crate::drain::plan::shared::UNLIMITED_DELIVERIES;
 use crate::drain::seen::{GroupSeen, JobSeen, Part, PartitionSeen, Seen, TargetSeen, TemporarySeen};
 use crate::drain::step::{Effect, JobKind, Suspended};
 use crate::plan::RabbitMqSource;
 
-/// How often in a row, and for how long, all temporary queues must be empty. Statistics are up to 5 s old
-/// (`collect_statistics_interval`).
+/// How often in a row, and for how long, queues must be empty. Statistics are up to 10 s old: 5 s until they are emitted
+/// (`collect_statistics_interval`), and 5 s until the management API has collected them. A leader that does not answer
+/// within 250 ms counts as one that has nothing.
 const READINGS: u32 = 3;
 const EMPTY: Duration = Duration::from_secs(12);
 
@@ -29,7 +31,7 @@ const EMPTY: Duration = Duration::from_secs(12);
 /// with the copies in it that it has confirmed.
 const STORED: Duration = Duration::from_secs(5);
 
-/// Since when the temporary queues were found empty in a step, and how often.
+/// Since when queues were found empty in a step, and how often.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Emptiness {
     step: DrainStep,
@@ -100,11 +102,12 @@ async fn look(
             let admin = admin(subject, memory, source).await?;
             let unacknowledged = admin.queue(vhost, queue).await?.unacknowledged;
             let members = counted(admin, vhost, queue).await?.1;
+            let is_unused = members == 0 && unacknowledged == Some(0);
+            let is_empty = lasts(memory, journal.step, is_unused);
             let state = match unacknowledged {
                 Some(count) => format!("{count} unacknowledged messages"),
                 None => "unacknowledged messages are not known".to_owned(),
             };
-            let is_empty = members == 0 && unacknowledged == Some(0);
             seen.group = Part::Known(GroupSeen { members, is_empty, state });
         }
         DrainStep::Snapshotting => {
@@ -127,7 +130,10 @@ async fn look(
                 memory.refusal = Some(("TemporaryLimited".to_owned(), limited_by(limited)));
             }
             seen.refusal.clone_from(&memory.refusal);
-            let all = found.len() >= wanted;
+            // That a queue is there does not show that it is bound.
+            let names = subject.names.consumers(queues(subject));
+            let is_there = |name: &str| found.iter().any(|queue| queue.name == name);
+            let all = memory.is_created && names.iter().all(|(_, name)| is_there(name));
             memory.all_since = all.then(|| memory.all_since.unwrap_or_else(Instant::now));
             seen.temporary = match memory.all_since {
                 None => Part::Known(None),
@@ -153,7 +159,8 @@ async fn look(
         DrainStep::Draining | DrainStep::Retaining if !is_kept(subject, seen) => {
             let found = admin(subject, memory, source).await?.temporary(vhost, prefix).await?;
             let is_gone = match journal.step {
-                DrainStep::Draining => found.len() < wanted,
+                // A run that is aborted consumes what is left of them.
+                DrainStep::Draining if journal.state != DrainState::Aborting => found.len() < wanted,
                 _ => found.is_empty(),
             };
             let drained = drained(memory, journal.step, &found);
@@ -217,7 +224,12 @@ fn reported(found: &[TemporaryQueue], seen: Option<TemporarySeen>) -> Part<Optio
 
 /// Whether the queues were empty often and long enough.
 fn drained(memory: &mut Memory, step: DrainStep, found: &[TemporaryQueue]) -> bool {
-    if !found.iter().all(|queue| queue.messages == Some(0)) {
+    lasts(memory, step, found.iter().all(|queue| queue.messages == Some(0)))
+}
+
+/// Whether what was found empty now was so often and long enough.
+fn lasts(memory: &mut Memory, step: DrainStep, is_empty: bool) -> bool {
+    if !is_empty {
         memory.empty = None;
         return false;
     }
@@ -291,14 +303,18 @@ async fn create(
         subject.names.consumers(queues(subject)).into_iter().map(|(_, queue)| queue).collect();
     let admin = admin(subject, memory, source).await?;
     let facts = admin.queue(vhost, queue).await?;
+    let version = admin.version().await;
     let exchange = facts.text("dead-letter-exchange").map(str::to_owned);
     let kind = Kind {
         dead_letters: exchange
             .map(|exchange| (exchange, facts.text("dead-letter-routing-key").map(str::to_owned))),
         single_active_consumer: subject.spec().ordering == DrainOrdering::PerKey,
-        delivery_limit: facts.argument("delivery-limit"),
+        // A quorum queue has a limit by itself since RabbitMQ 4, also for messages of a queue that had none.
+        delivery_limit: Some(facts.delivery_limit(version.as_deref()).unwrap_or(UNLIMITED_DELIVERIES)),
     };
-    match admin.create(vhost, &names, &kind).await? {
+    let created = admin.create(vhost, &names, &kind).await?;
+    memory.is_created = created.is_none();
+    match created {
         None => Ok(()),
         Some(words) => {
             let message = format!("{} cannot be declared: {words}", subject.names.temporary());

@@ -122,7 +122,6 @@ fn inputs(subject: &Subject<'_>, queue: Option<Queue>) -> Inputs {
         consumers_per_replica: scaler.and_then(|scaler| scaler.spec.consumers_per_replica).unwrap_or(1),
         parallelism: spec.parallelism,
         replicas: spec.replicas,
-        distributors: spec.copy.distributors,
         max_bytes: spec.copy.max_bytes_per_second,
         per_key: spec.ordering == DrainOrdering::PerKey,
         oldest,
@@ -147,9 +146,12 @@ impl Place<'_> {
 /// Rights, alarms, and whether the names of the temporary queues are free.
 async fn on_broker(admin: &RabbitMqAdmin, place: &Place<'_>) -> Vec<DrainNote> {
     let mut problems = Vec::new();
-    match admin.count_named(place.vhost, place.prefix).await {
-        Ok(0) => {}
-        Ok(count) => {
+    let probe = place.probe();
+    match admin.temporary(place.vhost, place.prefix).await {
+        // A probe is left by a process that was killed, and is deleted by the next trial.
+        Ok(found) if found.iter().all(|queue| queue.name == probe) => {}
+        Ok(found) => {
+            let count = found.len();
             let message = format!(
                 "{count} queues whose names begin with {} exist and are not this drain's; they are left alone; delete them \
                  if nobody needs them, or create another QueueDrain",

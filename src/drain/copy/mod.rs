@@ -126,6 +126,9 @@ pub enum End {
 const LULL: Duration = Duration::from_millis(50);
 /// How long a source is waited for while no batch has begun.
 const IDLE: Duration = Duration::from_millis(200);
+/// Records of the first batch, and of the first one after a batch that was aborted; the next ones have twice as many. What
+/// fails again and again then doubles few where the sink has no transactions.
+const FIRST: u64 = 16;
 /// The first and the longest pause after a batch that was aborted.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -142,11 +145,13 @@ pub fn copy<S: Source, K: Sink<S>>(
 ) -> Result<End, Trouble> {
     let mut pace = Pace::new(limits.bytes_per_second, Instant::now());
     let mut backoff = BACKOFF.0;
+    let mut most = FIRST;
     loop {
-        match batch(source, sink, limits, &mut pace, stop) {
+        let limits = Limits { records: limits.records.min(most), ..*limits };
+        match batch(source, sink, &limits, &mut pace, stop) {
             Ok(Batch::Settled(records)) => {
                 *copied += records;
-                backoff = BACKOFF.0;
+                (backoff, most) = (BACKOFF.0, most.saturating_mul(2));
             }
             Ok(Batch::Empty) => {
                 if source.is_done()? {
@@ -158,7 +163,7 @@ pub fn copy<S: Source, K: Sink<S>>(
                 sink.abort().map_err(fatal)?;
                 source.rewind().map_err(fatal)?;
                 stop.wait(backoff);
-                backoff = (backoff * 2).min(BACKOFF.1);
+                (backoff, most) = ((backoff * 2).min(BACKOFF.1), FIRST);
             }
             Err(Trouble::Fatal(reason)) => {
                 // The broker aborts it too, but later.

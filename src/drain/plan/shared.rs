@@ -39,9 +39,7 @@ pub struct Inputs {
     pub parallelism: i32,
     /// Pods that the user wants.
     pub replicas: Option<i32>,
-    /// Pods that copy.
-    pub distributors: i32,
-    /// Bytes that each of them copies per second.
+    /// Bytes that the distributor copies per second at most.
     pub max_bytes: Option<i64>,
     /// Messages of a key stay in order.
     pub per_key: bool,
@@ -210,7 +208,7 @@ impl Inputs {
         wanted.min(QUEUE_RATE)
     }
 
-    /// Messages that all distributors copy per second: the queue delivers to them, too.
+    /// Messages that the distributor copies per second: the queue delivers to it, too.
     fn copy_rate(&self, queue: &Queue, backlog: f64) -> f64 {
         let each = match (self.max_bytes, queue.bytes) {
             (Some(limit), Some(bytes)) if bytes > 0 => {
@@ -218,7 +216,7 @@ impl Inputs {
             }
             _ => COPY_RATE,
         };
-        (each * f64::from(self.distributors.max(1))).min(QUEUE_RATE)
+        each.min(QUEUE_RATE)
     }
 }
 

@@ -28,12 +28,11 @@ impl Scene<'_> {
             let why = self.journal.reason.as_deref().unwrap_or("Requested");
             (DrainState::Aborted, format!("aborted ({why}): the target is restored"))
         } else {
-            let proven = match self.names.shape {
-                Shape::Partitioned => "proven",
-                Shape::Shared => "confirmed",
+            let message = match self.names.shape {
+                Shape::Partitioned => "every message was copied, proven and consumed; the target is restored",
+                Shape::Shared => "each copy was confirmed and consumed; the target is restored",
             };
-            let message = format!("every message was copied, {proven} and consumed; the target is restored");
-            (DrainState::Succeeded, message)
+            (DrainState::Succeeded, message.to_owned())
         };
         Decision { reason: self.journal.reason.clone(), ..self.to(state, DrainStep::Finished, message) }
     }

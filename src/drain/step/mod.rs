@@ -178,9 +178,12 @@ impl Scene<'_> {
                 Some((reason, message)) => self.fail(reason, message.clone()),
                 None => self.running(),
             },
-            DrainState::Aborting => match &self.seen.refusal {
-                Some((_, message)) => self.stay(message, LATER),
-                None => self.aborting(),
+            // What was refused is tried again: there is no other way to the end.
+            DrainState::Aborting => match (&self.seen.refusal, self.aborting()) {
+                (Some((_, message)), decision) if !decision.changes(self.journal) => {
+                    Decision { message: message.clone(), again: LATER, ..decision }
+                }
+                (_, decision) => decision,
             },
         }
     }

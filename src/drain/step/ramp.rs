@@ -37,6 +37,10 @@ impl Scene<'_> {
             return Ramp { pods: due.max(now.min(all)), held: None };
         }
         match self.seen.consumers.as_ref().and_then(|consumers| self.trouble(consumers)) {
+            // Each queue has keys of its own, which must not wait for those of another one for ever.
+            Some(trouble) if due == all && temporary.queue_prefix.is_some() => {
+                Ramp { pods: all, held: Some(trouble) }
+            }
             Some(trouble) => {
                 let held =
                     format!("{now} of {all} pods of the drain are started and no more, because {trouble}");

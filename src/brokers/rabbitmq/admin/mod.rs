@@ -15,7 +15,7 @@ pub use self::facts::{QueueFacts, Setting};
 pub use self::rights::{Refused, Right};
 pub use self::temporary::{Counted, Kind, TemporaryQueue};
 
-use self::facts::{COLUMNS, Keys, Matches, Version};
+use self::facts::{COLUMNS, Keys, Version};
 use super::access::RabbitMqAccess;
 use super::answer::Failure;
 use super::backlog::named;
@@ -98,20 +98,6 @@ impl RabbitMqAdmin {
         let path = format!("{}/{segment}/bindings?columns=source,routing_key", queues_of(vhost));
         let keys: Result<Option<Keys>, _> = self.get(vhost, &path).await;
         keys.is_ok_and(|keys| keys.is_some_and(|keys| keys.are_one()))
-    }
-
-    /// How many queues there are whose names contain this text.
-    ///
-    /// # Errors
-    /// They cannot be counted.
-    pub async fn count_named(&self, vhost: &str, text: &str) -> Result<u64, Problem> {
-        let name = segment(text)?;
-        let path = format!("{}?page=1&page_size=1&name={name}&columns=name", queues_of(vhost));
-        let matches: Option<Matches> = self.get(vhost, &path).await?;
-        matches.and_then(|matches| matches.0).ok_or_else(|| {
-            let message = format!("{} does not report how many queues match a name", self.http.server());
-            Problem::new(SourceReason::ResponseInvalid, message)
-        })
     }
 
     /// What the user cannot do of what a drain of a queue does: without any effect on a queue. `probe` is a name of a

@@ -19,6 +19,8 @@ use super::{Problem, problem};
 
 /// Queues of a page: the most that RabbitMQ gives.
 const PAGE: usize = 500;
+/// So many deliveries are enough for consumers that fail, or are killed, for a while.
+const ENOUGH_DELIVERIES: i64 = 1000;
 /// Settings of policies that take messages from a queue.
 const LIMITS: [&str; 4] = ["message-ttl", "expires", "max-length", "max-length-bytes"];
 
@@ -80,7 +82,10 @@ impl Visitor for Page {
             ("items[].consumers", _) => self.current.consumers = count(),
             (path, _) => {
                 let name = path.strip_prefix("items[].effective_policy_definition.");
-                if let Some(name) = name.filter(|name| LIMITS.contains(name)) {
+                let is_few = || count().is_some_and(|count| count < ENOUGH_DELIVERIES);
+                if let Some(name) =
+                    name.filter(|name| LIMITS.contains(name) || *name == "delivery-limit" && is_few())
+                {
                     self.current.limit = Some(name.to_owned());
                 }
             }
@@ -143,8 +148,8 @@ pub(super) async fn create(
             .on_channel(async |channel| {
                 let (queue, exchange) = (name.as_str(), name.as_str());
                 let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-                let fanout = ExchangeKind::Fanout;
-                channel.exchange_declare(exchange.into(), fanout, durable, FieldTable::default()).await?;
+                let (fanout, arguments) = (ExchangeKind::Fanout, no_alternate(name));
+                channel.exchange_declare(exchange.into(), fanout, durable, arguments).await?;
                 let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
                 channel.queue_declare(queue.into(), durable, kind.arguments()).await?;
                 let options = QueueBindOptions::default();
@@ -157,6 +162,15 @@ pub(super) async fn create(
         }
     }
     Ok(None)
+}
+
+/// An alternate exchange that does not exist, instead of that of a policy, which would take copies if the binding is gone:
+/// so they are returned.
+fn no_alternate(name: &str) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    let nowhere = format!("{name}.nowhere");
+    arguments.insert("alternate-exchange".into(), AMQPValue::LongString(nowhere.into()));
+    arguments
 }
 
 impl Kind {
@@ -234,6 +248,15 @@ mod tests {
         };
         assert_eq!(queues[0], first);
         assert_eq!((queues.len(), queues[1].messages), (2, None));
+        let limit = |policy: &str| {
+            let json = format!(r#"{{"items":[{{"name":"a","effective_policy_definition":{{{policy}}}}}]}}"#);
+            let (mut document, mut page) = (Document::new(), Page::default());
+            document.feed(json.as_bytes(), &mut page).unwrap();
+            document.finish(&mut page).unwrap();
+            page.queues("a").unwrap().remove(0).limit
+        };
+        assert_eq!(limit(r#""delivery-limit":20"#).as_deref(), Some("delivery-limit"));
+        assert_eq!(limit(r#""delivery-limit":1000000"#), None);
         assert_eq!(queues[1].limit.as_deref(), Some("message-ttl"));
     }
 }

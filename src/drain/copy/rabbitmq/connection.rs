@@ -20,6 +20,8 @@ const CONNECT: Duration = Duration::from_secs(20);
 const HEARTBEAT: u16 = 20;
 const REFUSED: u16 = 403;
 const NOT_ALLOWED: u16 = 530;
+/// Not found, precondition failed, frame error.
+const FINAL: [u16; 3] = [404, 406, 501];
 
 /// How a broker is reached, with the credentials of the files.
 pub struct Access {
@@ -97,6 +99,17 @@ impl Access {
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let opened = Connection::connector(self.uri.clone(), runtime, take, properties).await;
         opened.map_err(|error| of_error("cannot connect", &error))
+    }
+}
+
+/// What an error means to a publisher. A copy that the broker cannot take, because it is too large or its exchange is gone,
+/// is the same again: the batch before it would be doubled with each try.
+pub fn of_publisher(what: &str, error: &lapin::Error) -> Trouble {
+    match error.kind() {
+        ErrorKind::ProtocolError(reply) if FINAL.contains(&reply.get_id()) => {
+            Trouble::Fatal(format!("{what}: {}", reply.get_message()))
+        }
+        _ => of_error(what, error),
     }
 }
 

@@ -14,7 +14,7 @@ use lapin::{Channel, Confirmation, Connection, PublisherConfirm};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::connection::{Access, of_error};
+use super::connection::{Access, of_publisher};
 use super::properties;
 use super::source::QueueSource;
 use crate::drain::copy::kafka::spread::Spread;
@@ -95,7 +95,7 @@ impl QueuesSink {
         loop {
             let waited = self.runtime.block_on(async { timeout(GLANCE, &mut answer).await });
             if let Ok(answer) = waited {
-                return answer.map_err(|error| of_error("copies cannot be written", &error));
+                return answer.map_err(|error| of_publisher("copies cannot be written", &error));
             }
             if self.stop.is_set() {
                 return Err(Trouble::Again("stopped before the batch was confirmed".to_owned()));
@@ -126,7 +126,7 @@ async fn open(access: &Access) -> Result<(Connection, Channel), Trouble> {
     };
     match timeout(CONFIRM, opened).await {
         Ok(Ok(channel)) => Ok((connection, channel)),
-        Ok(Err(error)) => Err(of_error("copies cannot be written", &error)),
+        Ok(Err(error)) => Err(of_publisher("copies cannot be written", &error)),
         Err(_) => Err(Trouble::Again("the broker does not answer".to_owned())),
     }
 }

@@ -31,7 +31,6 @@ fn inputs(queue: Queue) -> Inputs {
         max_replicas: 6,
         consumers_per_replica: 1,
         parallelism: 10,
-        distributors: 1,
         per_key: true,
         ..Inputs::default()
     }
