@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
-use kafka_protocol::messages::describe_log_dirs_response::{
-    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
-};
 use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -19,10 +16,10 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{
-    BrokerId, ConsumerGroupDescribeResponse, DescribeConfigsResponse, DescribeGroupsResponse,
-    DescribeLogDirsResponse, FetchResponse, FindCoordinatorResponse, GroupId, ListOffsetsResponse,
-    MetadataResponse, OffsetFetchResponse, ProducerId, TopicName, consumer_group_describe_response,
-    describe_configs_response, describe_groups_response, find_coordinator_response,
+    BrokerId, ConsumerGroupDescribeResponse, DescribeConfigsResponse, DescribeGroupsResponse, FetchResponse,
+    FindCoordinatorResponse, GroupId, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse, ProducerId,
+    TopicName, consumer_group_describe_response, describe_configs_response, describe_groups_response,
+    find_coordinator_response,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use proptest::prelude::*;
@@ -35,14 +32,13 @@ use super::coordinators::FindCoordinator;
 use super::describe::Describe;
 use super::fetch::Fetch;
 use super::groups::{ClassicProtocol, ConsumerProtocol};
-use super::log_dirs::{DescribeLogDirs, Directory, LogSize};
 use super::metadata::{ListTopics, Metadata};
 use super::offsets::{ListOffsets, Which};
 use super::wire::{Fields, Malformed};
 use crate::api::IsolationLevel;
 use crate::brokers::budget::Budget;
 
-fn text(words: &str) -> StrBytes {
+pub(super) fn text(words: &str) -> StrBytes {
     StrBytes::from_string(words.to_owned())
 }
 
@@ -50,13 +46,16 @@ fn topic_name() -> TopicName {
     TopicName(text("orders"))
 }
 
-fn read<C: Call>(call: &C, frame: &[u8], version: i16) -> Result<C::Answer, Malformed> {
+pub(super) fn read<C: Call>(call: &C, frame: &[u8], version: i16) -> Result<C::Answer, Malformed> {
     call.answer(Fields::new(frame, C::Request::header_version(version) >= 2), version)
 }
 
 /// Writes the response in every version that the call speaks and has our code read it; then cuts it short at every byte.
-fn each_version<C: Call>(call: &C, response: impl Fn(i16) -> C::Response, check: impl Fn(C::Answer, i16))
-where
+pub(super) fn each_version<C: Call>(
+    call: &C,
+    response: impl Fn(i16) -> C::Response,
+    check: impl Fn(C::Answer, i16),
+) where
     C::Response: Encodable,
 {
     for version in C::VERSIONS.0..=C::VERSIONS.1 {
@@ -255,47 +254,6 @@ fn the_retention_of_topics_is_read() {
                 assert_eq!(found, [("orders".into(), limits)], "{time} {policy}");
             },
         );
-    }
-}
-
-#[test]
-fn the_sizes_of_logs_are_read() {
-    let call = DescribeLogDirs { topics: vec![("orders".into(), vec![0, 3])] };
-    let partition = |index, bytes, is_future| {
-        DescribeLogDirsPartition::default()
-            .with_partition_index(index)
-            .with_partition_size(bytes)
-            .with_is_future_key(is_future)
-    };
-    let topic = |name: &str, partitions| {
-        DescribeLogDirsTopic::default().with_name(TopicName(text(name))).with_partitions(partitions)
-    };
-    let response = |version| {
-        // What was not asked for is no answer.
-        let topics = vec![
-            topic("logs", vec![partition(0, 9, false)]),
-            topic("orders", vec![partition(0, 5000, false), partition(1, 7, false), partition(3, 40, true)]),
-        ];
-        let free = if version >= 4 { 100 } else { -1 };
-        let directory = DescribeLogDirsResult::default()
-            .with_log_dir(text("/data"))
-            .with_topics(topics)
-            .with_usable_bytes(free);
-        let offline = directory.clone().with_error_code(56);
-        DescribeLogDirsResponse::default().with_results(vec![directory, offline])
-    };
-    each_version(&call, response, |found, version| {
-        let log =
-            |partition, bytes, is_future| LogSize { topic: "orders".into(), partition, bytes, is_future };
-        let logs = vec![log(0, 5000, false), log(3, 40, true)];
-        assert_eq!(found, [Directory { logs, free: (version >= 4).then_some(100) }]);
-    });
-    for version in 1..=4 {
-        let error_code = if version >= 3 { 31 } else { 0 };
-        let denied = DescribeLogDirsResponse::default().with_error_code(error_code);
-        let mut frame = BytesMut::new();
-        denied.encode(&mut frame, version).unwrap();
-        assert_eq!(read(&call, &frame, version), Ok(Vec::new()), "version {version}");
     }
 }
 

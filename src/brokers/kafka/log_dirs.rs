@@ -102,3 +102,59 @@ impl Call for DescribeLogDirs {
         Ok(directories)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use kafka_protocol::messages::describe_log_dirs_response::{
+        DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+    };
+    use kafka_protocol::protocol::Encodable;
+
+    use super::*;
+    use crate::brokers::kafka::decoding_tests::{each_version, read, text};
+
+    #[test]
+    fn the_sizes_of_logs_are_read() {
+        let call = DescribeLogDirs { topics: vec![("orders".into(), vec![0, 3])] };
+        let partition = |index, bytes, is_future| {
+            DescribeLogDirsPartition::default()
+                .with_partition_index(index)
+                .with_partition_size(bytes)
+                .with_is_future_key(is_future)
+        };
+        let topic = |name: &str, partitions| {
+            DescribeLogDirsTopic::default().with_name(TopicName(text(name))).with_partitions(partitions)
+        };
+        let response = |version| {
+            // What was not asked for is no answer.
+            let topics = vec![
+                topic("logs", vec![partition(0, 9, false)]),
+                topic(
+                    "orders",
+                    vec![partition(0, 5000, false), partition(1, 7, false), partition(3, 40, true)],
+                ),
+            ];
+            let free = if version >= 4 { 100 } else { -1 };
+            let directory = DescribeLogDirsResult::default()
+                .with_log_dir(text("/data"))
+                .with_topics(topics)
+                .with_usable_bytes(free);
+            let offline = directory.clone().with_error_code(56);
+            DescribeLogDirsResponse::default().with_results(vec![directory, offline])
+        };
+        each_version(&call, response, |found, version| {
+            let log =
+                |partition, bytes, is_future| LogSize { topic: "orders".into(), partition, bytes, is_future };
+            let logs = vec![log(0, 5000, false), log(3, 40, true)];
+            assert_eq!(found, [Directory { logs, free: (version >= 4).then_some(100) }]);
+        });
+        for version in 1..=4 {
+            let error_code = if version >= 3 { 31 } else { 0 };
+            let denied = DescribeLogDirsResponse::default().with_error_code(error_code);
+            let mut frame = BytesMut::new();
+            denied.encode(&mut frame, version).unwrap();
+            assert_eq!(read(&call, &frame, version), Ok(Vec::new()), "version {version}");
+        }
+    }
+}

@@ -18,7 +18,8 @@ use crate::brokers::observation::{PartitionOffsets, SizeLimit, TopicOffsets};
 
 /// How old a measurement may be. Messages change their size slowly.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
-/// Topics whose turn comes so soon are asked for along with others, so that no poll after the next few asks again.
+/// Topics that were measured so long ago are asked for along with those that are due, so that the polls that follow ask for
+/// nothing.
 const ASK_EARLY: Duration = Duration::from_secs(30);
 /// How long nothing is asked after the user was not allowed to: brokers log each refusal.
 const DENIED_FOR: Duration = Duration::from_secs(600);
@@ -34,7 +35,7 @@ pub(super) struct LogSizes {
 }
 
 impl LogSizes {
-    /// Topics with a backlog and a limit that are to be measured. `due`: they are, or they will be soon.
+    /// Topics with a backlog and a limit that can be measured, and whether they are due; where none is, none is asked for.
     pub(super) fn wanted<'a>(
         &'a self,
         backlog: &'a Backlog,
