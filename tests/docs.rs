@@ -224,6 +224,22 @@ fn every_alert_of_a_queue_scaler_is_explained_with_its_severity_and_time_and_no_
 }
 
 #[test]
+fn commands_of_runbooks_can_be_copied() {
+    let page = read("docs/alerts.md");
+    let commands = found(r"`((?:kafka|rabbitmqctl|queuescaler)[-a-z.]* [^`]+)`", &page);
+    assert!(commands.len() >= 10, "only {commands:?}");
+    for command in commands {
+        let (tool, arguments) = command.split_once(' ').unwrap();
+        let names_its_broker = match tool.strip_prefix("kafka-") {
+            Some(tool) => tool.ends_with(".sh") && arguments.starts_with("--bootstrap-server <broker> "),
+            None => tool == "queuescaler" || arguments.contains(" -p <vhost>"),
+        };
+        assert!(names_its_broker, "docs/alerts.md: {command}");
+        assert!(!arguments.contains('…'), "docs/alerts.md: {command}");
+    }
+}
+
+#[test]
 fn the_steps_and_reasons_of_drains_are_explained() {
     let page = read("docs/queuedrain.md");
     let steps: Words = DrainStep::ALL.iter().map(|step| format!("{step:?}")).collect();

@@ -1,5 +1,5 @@
 //! `docs/fields.md` and `docs/queuedrain.md` agree with the custom resource definitions: every field, its default, its
-//! bounds and its values.
+//! bounds and its values. Fields and columns that any document names exist.
 
 // clippy.toml allows this in tests, but not in what they share.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
@@ -7,7 +7,7 @@
 #[path = "support/documents.rs"]
 mod documents;
 
-use documents::{found, read};
+use documents::{Words, found, pages, read};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray,
 };
@@ -182,4 +182,55 @@ fn every_bound_and_every_value_of_the_definition_is_in_its_row() {
         }
     }
     assert!(missing.is_empty(), "the pages miss\n{}", missing.join("\n"));
+}
+
+/// `status.target.selector`, with what stands before it, without the brackets of arrays.
+fn all_paths() -> Words {
+    let paths = PAGES.iter().flat_map(|(_, file)| {
+        let of = |part: &'static str| {
+            fields(file, part)
+                .into_iter()
+                .map(move |field| format!("{part}.{}", field.path.replace("[]", "")))
+        };
+        of("spec").chain(of("status"))
+    });
+    paths.collect()
+}
+
+/// Pages for users.
+fn documents() -> impl Iterator<Item = (String, String)> {
+    pages()
+        .into_iter()
+        .filter(|page| !page.starts_with("tests"))
+        .map(|page| (page.display().to_string(), read(page)))
+}
+
+#[test]
+fn every_field_that_a_document_names_exists() {
+    let paths = all_paths();
+    let mut checked = 0;
+    for (page, text) in documents() {
+        let mut named = found(r"`((?:spec|status)\.[A-Za-z.]+)", &text);
+        named.extend(found(r"get q[sd] [^`\n]*jsonpath='\{\.((?:spec|status)[A-Za-z.]+)", &text));
+        for name in named {
+            checked += 1;
+            assert!(paths.contains(name.trim_end_matches('.')), "{page}: there is no field {name}");
+        }
+    }
+    assert!(checked > 20, "only {checked} found");
+}
+
+#[test]
+fn every_column_that_a_document_names_is_printed() {
+    let columns: Words = definition::definitions()
+        .into_iter()
+        .flat_map(|(_, crd)| crd.spec.versions.into_iter().next().unwrap().additional_printer_columns)
+        .flatten()
+        .map(|column| column.name.to_uppercase())
+        .collect();
+    for page in ["docs/alerts.md", "docs/conditions.md", "docs/fields.md", "docs/troubleshooting.md"] {
+        let named = found(r"`([A-Z]{3,})`", &read(page));
+        let missing: Vec<_> = named.difference(&columns).collect();
+        assert!(missing.is_empty(), "{page} names the columns {missing:?}, and kubectl prints {columns:?}");
+    }
 }

@@ -14,7 +14,7 @@ use kafka_protocol::records::{
 use queuescaler::api::{IsolationLevel, OffsetReset};
 use queuescaler::brokers::Note;
 use queuescaler::brokers::kafka::KafkaReader;
-use queuescaler::brokers::observation::Dated;
+use queuescaler::brokers::observation::{Dated, SizeLimit};
 use queuescaler::plan::NameSelector;
 use support::fake_kafka::*;
 use support::kafka_reading::{One, at_least, known, plain, poll, poll_one, watch, watch_by};
@@ -215,7 +215,7 @@ async fn a_broker_that_answers_everything_but_probes_costs_a_second() {
 async fn the_retention_of_a_topic_with_a_backlog_is_asked_for_once() {
     let (kafka, mut reader) = one_partition(90, Vec::new()).await;
     kafka.state().topics.insert("secret".to_owned(), Topic::led_by(&[0], 5));
-    kafka.state().settings.insert("orders".to_owned(), ["3600000", "compact,delete"]);
+    kafka.state().settings.insert("orders".to_owned(), ["3600000", "compact,delete", "-1"]);
     let mut one = watch("billing", &["orders", "secret"], OffsetReset::Earliest);
     for _ in 0..5 {
         let reading = poll_one(&mut reader, &mut one).await;
@@ -224,6 +224,51 @@ async fn the_retention_of_a_topic_with_a_backlog_is_asked_for_once() {
         assert_eq!(kept, [("orders", 3600)]);
     }
     assert_eq!(kafka.count(ApiKey::DescribeConfigs), 1);
+    assert_eq!(kafka.count(ApiKey::DescribeLogDirs), 0, "it deletes nothing by size");
+}
+
+#[tokio::test]
+async fn each_leader_is_asked_for_the_bytes_of_logs_with_a_limit() {
+    let kafka = FakeKafka::start(3).await;
+    {
+        let mut state = kafka.state();
+        state.topics.insert("orders".to_owned(), Topic::led_by(&[0, 1, 1], 100));
+        state.topics.insert("idle".to_owned(), Topic::led_by(&[2], 0));
+        for name in ["orders", "idle"] {
+            state.settings.insert(name.to_owned(), ["-1", "delete", "10000"]);
+        }
+        for (partition, committed) in [(0, 100), (1, 90), (2, 50)] {
+            state.commits.insert(("billing".to_owned(), "orders".to_owned(), partition), committed);
+        }
+        state.log_bytes = Some(18_000);
+    }
+    let mut reader = plain(&kafka.bootstrap());
+    let mut interests =
+        ["billing", "shipping"].map(|group| watch(group, &["idle", "orders"], OffsetReset::Earliest));
+    // The second group has read nothing.
+    for (committed, expected) in [(50, [9000, 18_000]), (70, [5400, 18_000])] {
+        kafka.state().commits.insert(("billing".to_owned(), "orders".to_owned(), 2), committed);
+        let [one, two] = &mut interests;
+        let readings = poll(&mut reader, &mut [one, two]).await.unwrap();
+        for (reading, bytes) in readings.iter().zip(expected) {
+            let limit = SizeLimit { topic: "orders".into(), partition: 2, bytes, limit: 10_000 };
+            assert_eq!(known(reading).size_limits, [limit]);
+        }
+    }
+    assert_eq!(kafka.count(ApiKey::DescribeLogDirs), 2, "of two leaders, and not again within a minute");
+    assert!(!kafka.state().requests.contains(&(2, ApiKey::DescribeLogDirs)), "it leads nothing that waits");
+}
+
+#[tokio::test]
+async fn who_is_not_allowed_to_describe_the_cluster_has_no_bytes() {
+    let (kafka, mut reader) = one_partition(90, Vec::new()).await;
+    kafka.state().settings.insert("orders".to_owned(), ["-1", "delete", "10"]);
+    let mut one = everything();
+    for _ in 0..5 {
+        let reading = poll_one(&mut reader, &mut one).await;
+        assert_eq!((known(&reading).messages, &known(&reading).size_limits[..]), (80, &[][..]));
+    }
+    assert_eq!(kafka.count(ApiKey::DescribeLogDirs), 1);
 }
 
 #[tokio::test]

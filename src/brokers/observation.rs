@@ -96,6 +96,8 @@ pub struct Backlog {
     /// How long messages are kept that nobody processes, as far as it is known. Of a topic that is not here, nothing is
     /// known, or they are kept for ever.
     pub retention: Vec<Retention>,
+    /// Of topics that delete by size the partition whose backlog is closest to it, as far as it is known.
+    pub size_limits: Vec<SizeLimit>,
     /// Partitions whose backlog stands still and may have no message in it (markers of transactions, aborted records,
     /// what compaction left), because no log probe has found a message yet. They are counted in `messages`, and are no
     /// evidence of a stall. What is known to be no message is not counted at all.
@@ -207,6 +209,19 @@ pub struct Retention {
     pub topic: Arc<str>,
     /// From their writing on. For RabbitMQ: all its queues delete messages, and the last of them does after this time.
     pub time: Duration,
+}
+
+/// The backlog of a partition that deletes its oldest messages, processed or not, when it has too many bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SizeLimit {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: usize,
+    /// Bytes of the messages that are still to be processed: an estimate.
+    pub bytes: u64,
+    /// Bytes that are retained at least.
+    pub limit: u64,
 }
 
 /// What an earlier process found out about a source, as far as status keeps it.

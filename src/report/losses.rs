@@ -1,7 +1,7 @@
 //! What the condition `BacklogHealthy` says of messages that are lost, will be, or cannot be reached.
 
 use crate::brokers::Note;
-use crate::brokers::observation::{FullQueue, Overflow, quote};
+use crate::brokers::observation::{FullQueue, Overflow, SizeLimit, quote};
 use crate::engine::Expiring;
 use crate::engine::explain::words::thousands;
 
@@ -93,7 +93,10 @@ fn hanging(notes: &[Note]) -> Option<(&'static str, String)> {
 
 /// Messages will be gone.
 fn expiring(found: &Expiring) -> (&'static str, String) {
-    let Expiring { topic, retention, age, drain } = found;
+    let (topic, retention, age, drain) = match found {
+        Expiring::Age { topic, retention, age, drain } => (topic, retention, age, drain),
+        Expiring::Size(limit) => return ("BacklogExpiring", outgrows(limit)),
+    };
     let place = if topic.is_empty() { "the queues".to_owned() } else { format!("topic {}", quote(topic)) };
     let (retention, age) = (retention.as_secs(), age.as_secs());
     let waits = match drain {
@@ -104,6 +107,18 @@ fn expiring(found: &Expiring) -> (&'static str, String) {
         "messages of {place} are deleted after {retention} s, and {waits}; raise the retention, or process them faster"
     );
     ("BacklogExpiring", message)
+}
+
+fn outgrows(found: &SizeLimit) -> String {
+    let SizeLimit { topic, partition, bytes, limit } = found;
+    // Not the exact number, which would be written again with each poll.
+    let percent = u128::from(*bytes) * 100 / u128::from(*limit).max(1);
+    format!(
+        "unprocessed messages of {}-{partition} have about {percent} % of the {} bytes that a partition retains \
+         (retention.bytes), and beyond that the oldest are deleted; raise the limit, or process them faster",
+        quote(topic),
+        thousands(*limit)
+    )
 }
 
 #[cfg(test)]
@@ -118,7 +133,7 @@ mod tests {
 
     fn soon(topic: &str, drain: Option<u64>) -> Expiring {
         let seconds = Duration::from_secs;
-        Expiring {
+        Expiring::Age {
             topic: topic.into(),
             retention: seconds(3600),
             age: seconds(3000),
@@ -185,5 +200,14 @@ mod tests {
         );
         let shown = message(soon("", Some(9000)));
         assert!(shown.contains("the queues are deleted") && shown.contains("wait for 9000 s"), "{shown}");
+    }
+
+    #[test]
+    fn a_partition_that_outgrows_its_size_is_reported_with_its_share() {
+        let limit = SizeLimit { topic: "orders".into(), partition: 3, bytes: 850_999, limit: 1_000_000 };
+        let (reason, message) = found(&[], Some(&Expiring::Size(limit))).remove(0);
+        assert_eq!(reason, "BacklogExpiring");
+        let begin = "unprocessed messages of orders-3 have about 85 % of the 1,000,000 bytes that a partition retains";
+        assert!(message.starts_with(begin), "{message}");
     }
 }

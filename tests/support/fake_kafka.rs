@@ -51,8 +51,10 @@ pub struct State {
     pub aborted: Vec<(i64, i64)>,
     /// Error by topic, from Fetch.
     pub fetch_errors: HashMap<String, i16>,
-    /// `retention.ms` and `cleanup.policy` by topic; of others the user is not allowed to read it.
-    pub settings: HashMap<String, [&'static str; 2]>,
+    /// `retention.ms`, `cleanup.policy` and `retention.bytes` by topic; of others the user is not allowed to read it.
+    pub settings: HashMap<String, [&'static str; 3]>,
+    /// Bytes of the log of each partition. Absent: the user is not allowed to Describe the cluster.
+    pub log_bytes: Option<i64>,
     /// Places that were fetched: partition, offset, and whether only what is committed.
     pub fetched: Vec<(i32, i64, bool)>,
     /// Node by group; others have node 0.
@@ -127,6 +129,7 @@ impl FakeKafka {
             aborted: Vec::new(),
             fetch_errors: HashMap::new(),
             settings: HashMap::new(),
+            log_bytes: None,
             fetched: Vec::new(),
             coordinators: HashMap::new(),
             group_errors: HashMap::new(),

@@ -73,7 +73,7 @@ fn break_it(alert: BuiltInAlert, world: &mut World) {
                 Some(Trouble { reason: TroubleReason::QuotaExceeded, message: "pods: 4 of 3".into() });
         }
         A::BacklogExpiring => {
-            world.assessment.expiring = Some(Expiring {
+            world.assessment.expiring = Some(Expiring::Age {
                 topic: "orders".into(),
                 retention: Duration::from_secs(3600),
                 age: Duration::from_secs(3000),

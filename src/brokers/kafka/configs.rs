@@ -1,4 +1,4 @@
-//! DescribeConfigs: for how long topics keep their records.
+//! DescribeConfigs: for how long topics keep their records, and how many bytes of them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::brokers::observation::{self, TopicOffsets};
 
 const TOPIC: i8 = 2;
 const TIME: &str = "retention.ms";
+const BYTES: &str = "retention.bytes";
 const CLEANUP: &str = "cleanup.policy";
 
 /// Asks any broker about these topics.
@@ -25,8 +26,17 @@ pub(super) struct DescribeConfigs {
     pub(super) topics: Vec<Arc<str>>,
 }
 
-/// A topic, and after which time it deletes records. Absent: never, or the user is not allowed to read it.
-pub(super) type Retention = (Arc<str>, Option<Duration>);
+/// What a topic retains. Absent: it has no such limit, or the user is not allowed to read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// It deletes records after this time.
+    pub(super) time: Option<Duration>,
+    /// It deletes the oldest records of a partition that has more bytes.
+    pub(super) bytes: Option<u64>,
+}
+
+/// A topic, and what it retains.
+pub(super) type Retention = (Arc<str>, Limits);
 
 impl Call for DescribeConfigs {
     const KEY: i16 = ApiKey::DescribeConfigs as i16;
@@ -40,13 +50,13 @@ impl Call for DescribeConfigs {
             DescribeConfigsResource::default()
                 .with_resource_type(TOPIC)
                 .with_resource_name(StrBytes::from_string(name.to_string()))
-                .with_configuration_keys(Some([TIME, CLEANUP].map(StrBytes::from_static_str).to_vec()))
+                .with_configuration_keys(Some([TIME, BYTES, CLEANUP].map(StrBytes::from_static_str).to_vec()))
         };
         DescribeConfigsRequest::default().with_resources(self.topics.iter().map(topic).collect())
     }
 
     fn limit(&self) -> usize {
-        // Two short values, or an error message.
+        // Three short values, or an error message.
         4096 + self.topics.iter().map(|name| 2 * name.len() + 1024).sum::<usize>()
     }
 
@@ -59,21 +69,26 @@ impl Call for DescribeConfigs {
             fields.nullable_string()?; // error message
             fields.skip(1)?; // kind of resource
             let topic = asked.get(&Arc::<str>::from(fields.string()?)).copied();
-            let (mut time, mut deletes) = (None, false);
+            let (mut limits, mut deletes) = (Limits::default(), false);
             for _ in 0..fields.array()? {
                 let (name, value) = setting(&mut fields, version)?;
                 match name {
-                    TIME => time = value.and_then(|value| value.parse().ok()).map(Duration::from_millis),
+                    // Of time and bytes without end they say -1.
+                    TIME => limits.time = number(value).map(Duration::from_millis),
+                    BYTES => limits.bytes = number(value),
                     CLEANUP => deletes = value.is_some_and(|value| value.contains("delete")),
                     _ => {}
                 }
             }
-            // Of time without end it says -1.
-            let time = time.filter(|_| error == 0 && deletes);
-            found.extend(topic.map(|topic| (Arc::clone(topic), time)));
+            let limits = if error == 0 && deletes { limits } else { Limits::default() };
+            found.extend(topic.map(|topic| (Arc::clone(topic), limits)));
         }
         Ok(found)
     }
+}
+
+fn number(value: Option<&str>) -> Option<u64> {
+    value?.parse().ok()
 }
 
 /// A setting and its value; absent where the broker keeps it to itself.
@@ -101,7 +116,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(600);
 /// What is known of the topics of one interest.
 #[derive(Debug, Default)]
 pub(super) struct Retentions {
-    topics: TopicMap<(Instant, Option<Duration>)>,
+    topics: TopicMap<(Instant, Limits)>,
 }
 
 impl Retentions {
@@ -119,22 +134,27 @@ impl Retentions {
     pub(super) fn tried(&mut self, asked: &BTreeSet<Arc<str>>, backlog: &Backlog, now: Instant) {
         self.topics.retain(|name| backlog.topics().iter().any(|topic| topic.name == *name));
         for topic in backlog.topics().iter().filter(|topic| asked.contains(&topic.name)) {
-            let known = self.topics.get_or_insert_with(&topic.name, || (now, None));
+            let known = self.topics.get_or_insert_with(&topic.name, || (now, Limits::default()));
             known.into_iter().for_each(|(tried, _)| *tried = now);
         }
     }
 
     /// Takes an answer into account, if it is about one of these topics.
-    pub(super) fn answer(&mut self, (topic, time): &Retention) {
+    pub(super) fn answer(&mut self, (topic, limits): &Retention) {
         if let Some((_, known)) = self.topics.get_mut(topic) {
-            *known = *time;
+            *known = *limits;
         }
+    }
+
+    /// How many bytes of a partition of this topic are retained.
+    pub(super) fn bytes(&self, topic: &str) -> Option<u64> {
+        self.topics.get(topic)?.1.bytes
     }
 
     /// Which topics delete records, and after which time.
     pub(super) fn known(&self) -> Vec<observation::Retention> {
-        let known = |(topic, (_, time)): (&Arc<str>, &(Instant, Option<Duration>))| {
-            Some(observation::Retention { topic: Arc::clone(topic), time: (*time)? })
+        let known = |(topic, (_, limits)): (&Arc<str>, &(Instant, Limits))| {
+            Some(observation::Retention { topic: Arc::clone(topic), time: limits.time? })
         };
         self.topics.iter().filter_map(known).collect()
     }
@@ -179,11 +199,13 @@ mod tests {
         let asked = wanted(&retentions, &backlog, now);
         retentions.tried(&asked, &backlog, now);
         let hour = Duration::from_secs(3600);
-        retentions.answer(&("orders".into(), Some(hour)));
-        retentions.answer(&("logs".into(), None));
-        retentions.answer(&("unknown".into(), Some(hour)));
+        let limits = Limits { time: Some(hour), bytes: Some(5) };
+        retentions.answer(&("orders".into(), limits));
+        retentions.answer(&("logs".into(), Limits::default()));
+        retentions.answer(&("unknown".into(), limits));
         let expected = [observation::Retention { topic: "orders".into(), time: hour }];
         assert_eq!(retentions.known(), expected);
+        assert_eq!([retentions.bytes("orders"), retentions.bytes("logs")], [Some(5), None]);
         retentions.tried(&asked, &backlog, now + ASK_AGAIN);
         assert_eq!(retentions.known(), expected);
         retentions.tried(&asked, &Backlog::default(), now + ASK_AGAIN);

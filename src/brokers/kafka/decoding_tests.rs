@@ -26,7 +26,7 @@ use proptest::prelude::*;
 
 use super::backlog::Assigned;
 use super::commits::{AskedGroup, OffsetFetch};
-use super::configs::DescribeConfigs;
+use super::configs::{DescribeConfigs, Limits};
 use super::connection::Call;
 use super::coordinators::FindCoordinator;
 use super::describe::Describe;
@@ -38,7 +38,7 @@ use super::wire::{Fields, Malformed};
 use crate::api::IsolationLevel;
 use crate::brokers::budget::Budget;
 
-fn text(words: &str) -> StrBytes {
+pub(super) fn text(words: &str) -> StrBytes {
     StrBytes::from_string(words.to_owned())
 }
 
@@ -46,13 +46,16 @@ fn topic_name() -> TopicName {
     TopicName(text("orders"))
 }
 
-fn read<C: Call>(call: &C, frame: &[u8], version: i16) -> Result<C::Answer, Malformed> {
+pub(super) fn read<C: Call>(call: &C, frame: &[u8], version: i16) -> Result<C::Answer, Malformed> {
     call.answer(Fields::new(frame, C::Request::header_version(version) >= 2), version)
 }
 
 /// Writes the response in every version that the call speaks and has our code read it; then cuts it short at every byte.
-fn each_version<C: Call>(call: &C, response: impl Fn(i16) -> C::Response, check: impl Fn(C::Answer, i16))
-where
+pub(super) fn each_version<C: Call>(
+    call: &C,
+    response: impl Fn(i16) -> C::Response,
+    check: impl Fn(C::Answer, i16),
+) where
     C::Response: Encodable,
 {
     for version in C::VERSIONS.0..=C::VERSIONS.1 {
@@ -241,15 +244,16 @@ fn the_retention_of_topics_is_read() {
         ("soon", "delete", 0, None),
         ("5000", "delete", 29, None),
     ] {
-        let response =
-            |_| response(&[("cleanup.policy", policy), ("other", "7"), ("retention.ms", time)], error);
-        each_version(&configs(), response, |found, _| {
-            assert_eq!(
-                found,
-                [("orders".into(), milliseconds.map(Duration::from_millis))],
-                "{time} {policy}"
-            );
-        });
+        let time_and_bytes =
+            [("retention.bytes", time), ("cleanup.policy", policy), ("other", "7"), ("retention.ms", time)];
+        each_version(
+            &configs(),
+            |_| response(&time_and_bytes, error),
+            |found, _| {
+                let limits = Limits { time: milliseconds.map(Duration::from_millis), bytes: milliseconds };
+                assert_eq!(found, [("orders".into(), limits)], "{time} {policy}");
+            },
+        );
     }
 }
 

@@ -44,6 +44,8 @@ mod group_decoding_tests;
 mod groups;
 mod heads;
 mod listing;
+mod log_dirs;
+mod log_sizes;
 mod member_hosts;
 pub mod metadata;
 mod offsets;
@@ -75,6 +77,7 @@ use self::dead_letters::DeadLetterTopics;
 use self::delay_probes::{DelayProbes, Probing};
 use self::heads::Heads;
 use self::listing::{Listing, Matched};
+use self::log_sizes::LogSizes;
 use self::offsets::Which;
 use self::share_backlog::Acknowledged;
 use self::share_groups::ShareOffset;
@@ -114,6 +117,7 @@ pub struct Memory {
     acknowledged: Acknowledged,
     transactions: Transactions,
     retentions: Retentions,
+    log_sizes: LogSizes,
     dead_letters: DeadLetterTopics,
     delay_probes: Option<Box<DelayProbes>>,
 }

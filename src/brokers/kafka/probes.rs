@@ -1,7 +1,7 @@
-//! What makes a reading better, and what it can do without: log probes, transactions that hang, retention of topics. Few
-//! requests, in few polls, after everything else. What fails here is left out, and fails nothing.
+//! What makes a reading better, and what it can do without: log probes, transactions that hang, retention of topics, sizes
+//! of logs. Few requests, in few polls, after everything else. What fails here is left out, and fails nothing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use super::cluster::{Cluster, Poll};
 use super::configs::DescribeConfigs;
 use super::fetch::Fetch;
+use super::log_dirs::{DescribeLogDirs, LogSize};
+use super::log_sizes::has_backlog;
 use super::offsets::Which;
 use super::topics::Topics;
 use super::{KafkaWatched, Memory, names};
@@ -42,12 +44,14 @@ pub(super) async fn complete(
     }
     compare_ends(due, selected, topics, cluster, poll).await;
     ask_retention(due, readings, topics, cluster, poll).await;
+    ask_sizes(due, readings, topics, cluster, poll).await;
     for (one, reading) in due.iter().zip(readings) {
         if let Some(backlog) = reading.backlog_mut() {
-            let Memory { heads, transactions, retentions, .. } = &one.memory;
+            let Memory { heads, transactions, retentions, log_sizes, .. } = &one.memory;
             backlog.dated = heads.dated();
             backlog.possible_residue = heads.possible_residue();
             backlog.retention = retentions.known();
+            backlog.size_limits = log_sizes.fullest(backlog, retentions);
             backlog.notes.extend(transactions.hanging());
             backlog.notes.extend(heads.unknown_residue());
         }
@@ -118,6 +122,15 @@ async fn compare_ends(
     }
 }
 
+/// What is saved of those interests that have a reading, and its backlog.
+fn backlogs<'a>(
+    due: &'a mut [&mut KafkaWatched],
+    readings: &'a [Reading],
+) -> impl Iterator<Item = (&'a mut Memory, &'a Backlog)> {
+    let pairs = due.iter_mut().zip(readings);
+    pairs.filter_map(|(one, reading)| Some((&mut one.memory, reading.backlog()?)))
+}
+
 /// Asks for the retention of topics that have a backlog. Users who are not allowed to describe settings get no answer.
 async fn ask_retention(
     due: &mut [&mut KafkaWatched],
@@ -127,13 +140,6 @@ async fn ask_retention(
     poll: &mut Poll,
 ) {
     let now = Instant::now();
-    fn backlogs<'a>(
-        due: &'a mut [&mut KafkaWatched],
-        readings: &'a [Reading],
-    ) -> impl Iterator<Item = (&'a mut Memory, &'a Backlog)> {
-        let pairs = due.iter_mut().zip(readings);
-        pairs.filter_map(|(one, reading)| Some((&mut one.memory, reading.backlog()?)))
-    }
     let wanted: BTreeSet<Arc<str>> = backlogs(due, readings)
         .flat_map(|(memory, backlog)| memory.retentions.wanted(backlog, now).collect::<Vec<_>>())
         .collect();
@@ -155,4 +161,56 @@ async fn ask_retention(
             due.iter_mut().for_each(|one| one.memory.retentions.answer(&retention));
         }
     }
+}
+
+/// Asks the leaders for the sizes of logs that delete by size and have a backlog: one request to each of them a minute.
+/// Users who are not allowed to Describe the cluster get no answer.
+async fn ask_sizes(
+    due: &mut [&mut KafkaWatched],
+    readings: &[Reading],
+    topics: &Topics,
+    cluster: &mut Cluster,
+    poll: &mut Poll,
+) {
+    let now = Instant::now();
+    let mut wanted: BTreeMap<Arc<str>, BTreeSet<i32>> = BTreeMap::new();
+    let mut any_is_due = false;
+    for (memory, backlog) in backlogs(due, readings) {
+        for (is_due, topic) in memory.log_sizes.wanted(backlog, &memory.retentions, now) {
+            any_is_due |= is_due;
+            let partitions = (0..).zip(&topic.partitions).filter(|(_, it)| has_backlog(it));
+            wanted.entry(Arc::clone(&topic.name)).or_default().extend(partitions.map(|(number, _)| number));
+        }
+    }
+    if !any_is_due {
+        return;
+    }
+    let names: BTreeSet<Arc<str>> = wanted.keys().cloned().collect();
+    backlogs(due, readings).for_each(|(memory, backlog)| memory.log_sizes.tried(&names, backlog, now));
+    let mut by_node: HashMap<i32, BTreeMap<Arc<str>, Vec<i32>>> = HashMap::new();
+    for (name, partitions) in wanted {
+        for partition in partitions {
+            let leader = topics.leader(&name, partition);
+            if let Some(node) = leader.filter(|node| cluster.supports::<DescribeLogDirs>(*node)) {
+                by_node.entry(node).or_default().entry(Arc::clone(&name)).or_default().push(partition);
+            }
+        }
+    }
+    let batches = |topics: BTreeMap<Arc<str>, Vec<i32>>| {
+        let topics: Vec<_> = topics.into_iter().collect();
+        topics.chunks(TOPICS_PER_REQUEST).map(|part| DescribeLogDirs { topics: part.to_vec() }).collect()
+    };
+    let work = by_node.into_iter().map(|(node, topics)| (node, batches(topics))).collect();
+    let mut logs: HashMap<Arc<str>, Vec<LogSize>> = HashMap::new();
+    for answered in cluster.call_each(work, poll).await {
+        for directories in answered.answers.into_iter().flatten() {
+            if directories.is_empty() {
+                due.iter_mut().for_each(|one| one.memory.log_sizes.denied(now));
+            }
+            for log in directories.into_iter().flat_map(|directory| directory.logs) {
+                logs.entry(Arc::clone(&log.topic)).or_default().push(log);
+            }
+        }
+    }
+    backlogs(due, readings).for_each(|(memory, backlog)| memory.log_sizes.answer(&logs, backlog));
 }

@@ -42,6 +42,7 @@ impl State {
             ApiKey::OffsetFetch => 8,
             ApiKey::DescribeGroups => 5,
             ApiKey::DescribeConfigs => 4,
+            ApiKey::DescribeLogDirs => 4,
             ApiKey::Fetch => 17,
             ApiKey::Produce => 8,
             ApiKey::SaslHandshake => 1,
@@ -66,6 +67,10 @@ impl State {
             ApiKey::DescribeConfigs => {
                 let request = DescribeConfigsRequest::decode(&mut frame, version).unwrap();
                 self.configs(request).encode(body, version)
+            }
+            ApiKey::DescribeLogDirs => {
+                let request = DescribeLogDirsRequest::decode(&mut frame, version).unwrap();
+                self.log_dirs(request).encode(body, version)
             }
             ApiKey::Fetch => {
                 let request = FetchRequest::decode(&mut frame, version).unwrap();
@@ -133,6 +138,7 @@ impl State {
             ApiKey::OffsetFetch,
             ApiKey::DescribeGroups,
             ApiKey::DescribeConfigs,
+            ApiKey::DescribeLogDirs,
             ApiKey::Fetch,
             ApiKey::SaslHandshake,
             ApiKey::SaslAuthenticate,

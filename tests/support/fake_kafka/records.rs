@@ -4,10 +4,13 @@ use bytes::Bytes;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
+use kafka_protocol::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
 use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{
-    DescribeConfigsRequest, DescribeConfigsResponse, FetchRequest, FetchResponse, ProducerId,
-    describe_configs_request,
+    DescribeConfigsRequest, DescribeConfigsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse,
+    FetchRequest, FetchResponse, ProducerId, describe_configs_request, describe_log_dirs_request,
 };
 
 use super::{NOT_LEADER, State, TOPIC_AUTHORIZATION_FAILED, text};
@@ -22,7 +25,8 @@ impl State {
                     .with_value(Some(text(value)))
                     .with_synonyms(vec![DescribeConfigsSynonym::default().with_name(text(name))])
             };
-            let settings = known.map(|values| ["retention.ms", "cleanup.policy"].into_iter().zip(*values));
+            let settings = known
+                .map(|values| ["retention.ms", "cleanup.policy", "retention.bytes"].into_iter().zip(*values));
             DescribeConfigsResult::default()
                 .with_error_code(if known.is_some() { 0 } else { TOPIC_AUTHORIZATION_FAILED })
                 .with_resource_type(asked.resource_type)
@@ -30,6 +34,24 @@ impl State {
                 .with_configs(settings.into_iter().flatten().map(setting).collect())
         };
         DescribeConfigsResponse::default().with_results(request.resources.into_iter().map(result).collect())
+    }
+
+    /// As every replica of them is on each node, in two directories.
+    pub(super) fn log_dirs(&self, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+        let Some(bytes) = self.log_bytes else {
+            return DescribeLogDirsResponse::default().with_error_code(31);
+        };
+        let topic = |asked: &describe_log_dirs_request::DescribableLogDirTopic| {
+            let partition = |number: &i32| {
+                DescribeLogDirsPartition::default().with_partition_index(*number).with_partition_size(bytes)
+            };
+            DescribeLogDirsTopic::default()
+                .with_name(asked.topic.clone())
+                .with_partitions(asked.partitions.iter().map(partition).collect())
+        };
+        let topics = request.topics.into_iter().flatten().map(|asked| topic(&asked)).collect();
+        let results = vec![DescribeLogDirsResult::default().with_topics(topics), Default::default()];
+        DescribeLogDirsResponse::default().with_results(results)
     }
 
     pub(super) fn records(&mut self, node: i32, request: FetchRequest) -> FetchResponse {

@@ -18,7 +18,6 @@ pub use self::logs::{Disks, LogDirectory};
 pub use self::topics::{Created, Deleted, NewTopic, Operation, TopicFacts};
 
 use self::groups::{DeleteGroup, DescribeRights, FindTransactionCoordinator, InitProducer};
-use self::logs::DescribeLogs;
 use self::topics::{CreateTopic, DeleteTopic, DescribeSettings, DescribeTopic};
 use super::access::KafkaAccess;
 use super::cluster::{Cluster, Poll};
@@ -29,6 +28,7 @@ use super::coordinators::FindCoordinator;
 use super::describe::{Describe, Description, GroupProtocol};
 use super::fetch::Fetch;
 use super::groups::{ClassicProtocol, ConsumerProtocol};
+use super::log_dirs::DescribeLogDirs;
 use super::metadata::{Metadata, NO_LEADER};
 use super::offsets::{ListOffsets, Which};
 use super::share_groups::ShareProtocol;
@@ -345,12 +345,12 @@ impl KafkaAdmin {
         let brokers = nodes.len();
         let mut poll = self.poll();
         let partitions = i32::try_from(topic.partitions()).unwrap_or(i32::MAX);
-        let call = |node: i32| (node, vec![DescribeLogs { topic: Arc::clone(&topic.name), partitions }]);
-        let work = nodes.into_iter().take(BROKERS).map(call).collect();
+        let call = DescribeLogDirs { topics: vec![(Arc::clone(&topic.name), (0..partitions).collect())] };
+        let work = nodes.into_iter().take(BROKERS).map(|node| (node, vec![call.clone()])).collect();
         let answered = self.cluster.call_each(work, &mut poll).await;
         self.cluster.finish(poll, true);
         let answers = answered.into_iter().filter_map(|answered| answered.answers.ok());
-        Ok(Disks { brokers, directories: answers.flatten().flatten().collect() })
+        Ok(Disks { brokers, directories: answers.flatten().flatten().map(Into::into).collect() })
     }
 
     /// Some brokers, in the order in which they are asked.
