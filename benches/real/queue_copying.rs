@@ -28,6 +28,8 @@ const VHOST: &str = "/";
 /// Messages that are sent before their confirms are awaited.
 const AT_ONCE: usize = 5000;
 const RESTARTS: usize = 5;
+/// No copy arrives any more if none has come for so long.
+const SETTLED: Duration = Duration::from_millis(500);
 
 pub async fn measure(rabbitmq: &RabbitMq, table: &mut Table) {
     let messages = fleet::part(200_000);
@@ -188,7 +190,16 @@ async fn restart(channel: &Channel, told: &QueueDistribution) -> Duration {
     let first = start(told, NOWHERE);
     await_more(before).await;
     kill(first);
-    let before = copied().await;
+    // What the killed one had sent still arrives.
+    let mut before = copied().await;
+    loop {
+        tokio::time::sleep(SETTLED).await;
+        let now = copied().await;
+        if now == before {
+            break;
+        }
+        before = now;
+    }
     let began = Instant::now();
     let second = start(told, NOWHERE);
     await_more(before).await;
