@@ -35,8 +35,8 @@ unit: ## Run the tests that need nothing but this machine: the inner loop
 real: ## Run the tests on the real parts
 	@tests/real
 
-soak: ## Run 100 drains under faults of all kinds, each by its own seed (about an hour)
-	@QS_SOAK_RUNS=$${QS_SOAK_RUNS:-100} tests/real d2_faults_of_all_kinds
+soak: ## Run 100 drains under faults of all kinds, each by its own seed, and large cases (about an hour)
+	@QS_SOAK_RUNS=$${QS_SOAK_RUNS:-100} QS_A4_OBJECTS=500 tests/real d2_faults_of_all_kinds a4_many_objects
 
 sbom: ## Write the list of crates in the operator's program (CycloneDX)
 	@supply-chain/sbom
