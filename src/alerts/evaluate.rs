@@ -162,7 +162,8 @@ impl State {
                 NoticeState::Resolved => entry.message.clone(),
             };
             let is_source = matches!(kind, Some(Kind::BuiltIn(BuiltInAlert::SourceUnreadable)));
-            let broker = is_source.then(|| format!("{} {}", plan.source.broker(), plan.source.address()));
+            let broker =
+                is_source.then(|| format!("{} {}", plan.source.broker(), plan.source.broker_address()));
             let group = broker.map(|broker| Group { broker: broker.into() });
             Some(Notice {
                 key: AlertKey {

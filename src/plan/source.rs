@@ -38,6 +38,20 @@ impl Source {
         }
     }
 
+    /// The same however the servers are ordered and written, for what concerns all objects of a broker.
+    #[must_use]
+    pub fn broker_address(&self) -> String {
+        match self {
+            Self::Kafka(kafka) => {
+                let mut servers: Vec<_> = kafka.bootstrap.iter().map(|it| it.to_ascii_lowercase()).collect();
+                servers.sort_unstable();
+                servers.dedup();
+                servers.join(",")
+            }
+            Self::RabbitMq(_) => self.address().to_ascii_lowercase(),
+        }
+    }
+
     /// The same, to which nothing is sent.
     #[must_use]
     pub fn without_probe(mut self) -> Self {

@@ -540,3 +540,19 @@ fn a_probe_that_cannot_be_is_refused_with_the_way_out() {
     let problem = "needs source.rabbitmq.queues, because it writes only to queues that are named";
     refused(queues, "spec.probe", problem);
 }
+
+#[test]
+fn the_same_servers_in_another_order_are_one_broker() {
+    let address = |servers: Value| {
+        let plan = plan_of(with(kafka(), "/source/kafka/bootstrapServers", servers)).unwrap();
+        plan.source.broker_address()
+    };
+    assert_eq!(
+        address(json!(["b.example.com:9092", "A.example.com:9092"])),
+        "a.example.com:9092,b.example.com:9092"
+    );
+    assert_eq!(
+        address(json!(["a.example.com:9092", "b.example.com:9092"])),
+        "a.example.com:9092,b.example.com:9092"
+    );
+}

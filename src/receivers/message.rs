@@ -216,8 +216,8 @@ fn of_broker(
     firing: usize,
 ) -> (String, String) {
     let title = match firing {
-        0 => format!("{broker}: {}, of {count} QueueScalers", first.title),
-        firing => format!("{broker}: {}, of {firing} QueueScalers", first.title),
+        0 => format!("{broker}: {} ({count} QueueScalers)", first.title),
+        firing => format!("{broker}: {} ({firing} QueueScalers)", first.title),
     };
     let names: Vec<_> = alerts.iter().map(|alert| format!("{}/{}", alert.namespace, alert.name)).collect();
     let more = count.saturating_sub(names.len());

@@ -15,6 +15,8 @@ use crate::alerts::{AlertKey, Notice, NoticeState};
 
 /// First and longest pause after a failure; each failure in a row doubles it.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// The longest one of a receiver at which alerts expire unless they are renewed.
+const LONGEST_OF_RENEWALS: Duration = Duration::from_secs(60);
 /// The same after a message that the service refuses: others are delivered meanwhile.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
 /// Part of a pause by which it is shortened at random, so that receivers do not come at the same moment.
@@ -167,7 +169,7 @@ impl Outbox {
         if at > now {
             return Due::At(at);
         }
-        let reported = items.values().filter(|item| !item.notice.silenced);
+        let reported = items.values().filter(|item| !item.is_held_back(&self.pace));
         let reported = reported.filter(|item| item.told || item.is_new()).map(|item| &item.notice);
         let mut notices: Vec<_> = reported.cloned().collect();
         notices.sort_by_key(|notice| (notice.state, notice.key.clone()));
@@ -179,7 +181,7 @@ impl Outbox {
         let Pace { gather, between, repeat, .. } = self.pace;
         let times = self.times.get(group).copied().unwrap_or_default();
         let gather = if matches!(group, GroupKey::One(_)) { Duration::ZERO } else { gather };
-        let items = || items.values().filter(|item| !item.notice.silenced);
+        let items = || items.values().filter(|item| !item.is_held_back(&self.pace));
         let goes_on = items().any(|item| item.told && !item.is_over());
         let changed = items().filter(|item| item.is_new() || item.is_over()).map(|item| item.since).min();
         // A group that was reported, and still is what it was in part, is reported again after a pause.
@@ -211,7 +213,9 @@ impl Outbox {
     /// Notes that nothing can be delivered now. `asked` is the pause that the service asks for, `random` in 0..=1. Returns
     /// the pause.
     pub(super) fn failed(&mut self, asked: Option<Duration>, random: f64, now: Instant) -> Duration {
-        let pause = doubled(PAUSES, self.failures).mul_f64(1.0 - JITTER * random.clamp(0.0, 1.0));
+        let longest = if self.pace.all_at_once { LONGEST_OF_RENEWALS } else { PAUSES.1 };
+        let pause =
+            doubled((PAUSES.0, longest), self.failures).mul_f64(1.0 - JITTER * random.clamp(0.0, 1.0));
         let pause = asked.map_or(pause, |asked| asked.max(pause));
         self.failures = self.failures.saturating_add(1);
         self.blocked_until = Some(now + pause);
@@ -228,6 +232,13 @@ impl Outbox {
 }
 
 impl Item {
+    /// Its `QueueScaler` is silenced, and nothing is to be sent of it. One that goes on and is renewed there would end, and be
+    /// reported as over, if it were not renewed.
+    fn is_held_back(&self, pace: &Pace) -> bool {
+        let is_renewed = pace.all_at_once && self.told && self.notice.state == NoticeState::Firing;
+        self.notice.silenced && !is_renewed
+    }
+
     /// It fires, and its receiver has not reported that.
     fn is_new(&self) -> bool {
         !self.notice.silenced && !self.told && self.notice.state == NoticeState::Firing

@@ -31,8 +31,7 @@ pub(super) fn saved(shown: &DeadLettersStatus) -> DeadLetterCount {
     DeadLetterCount {
         name: shown.name.as_str().into(),
         waiting: shown.messages.map(|messages| u64::try_from(messages).unwrap_or_default()),
-        // How they are spread over the hour is not saved.
-        last_hour: 0,
+        last_hour: u64::try_from(shown.last_hour).unwrap_or_default(),
         since: shown.since.as_ref().map(|time| time.0),
         last_arrival: shown.last_arrival.as_ref().map(|time| time.0),
         problem: absence.map(|reason| Problem::new(reason, message())),

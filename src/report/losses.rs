@@ -68,8 +68,8 @@ fn length_limit(notes: &[Note]) -> Option<(&'static str, String)> {
         more => format!("; and {more} more"),
     };
     let message = format!(
-        "{named}{more}; raise the limit (max-length, max-length-bytes of the policy, or the queue's arguments), or process \
-         messages faster: raise maxReplicas"
+        "{named}{more}; raise the limit (max-length, max-length-bytes of the policy; an argument of a queue cannot be changed), or \
+         process messages faster: raise maxReplicas"
     );
     Some(("LengthLimit", message))
 }
@@ -85,7 +85,7 @@ fn hanging(notes: &[Note]) -> Option<(&'static str, String)> {
     let places: Vec<_> = places.collect();
     let message = format!(
         "a transaction is open for more than 15 minutes in {}; read-committed consumers stop there, and more replicas do \
-         not help; find it with kafka-transactions.sh find-hanging, and abort it",
+         not help; kafka-transactions.sh describe-producers shows its producer there: if that is gone, abort the transaction",
         places.join(", ")
     );
     (!places.is_empty()).then_some(("HangingTransaction", message))

@@ -89,7 +89,7 @@ async fn a11_dead_letters_of_kafka_are_counted_and_alert() {
     let operator = receivers.operator(&bench, "one", &[]);
     operator.reads_again().await;
     queue.admin.produce(&topic, 0, 1).await;
-    let object = until(&bench, "orders", &[(&topic, 4, 1)]).await;
+    let object = until(&bench, "orders", &[(&topic, 4, 4)]).await;
     assert_eq!(dead_letters(&object)[0].since, since);
     operator.reads_again().await;
     assert_eq!(sink.got().len(), 1, "one message for all of them");

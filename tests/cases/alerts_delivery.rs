@@ -192,7 +192,7 @@ async fn a4_many_objects_of_a_dead_broker_are_one_message() {
 
     let message = &sink.until(1).await[0].body;
     assert_eq!((&message["status"], &message["count"]), (&json!("firing"), &json!(count)));
-    let title = format!("[Warning] testbed Kafka {dead}: backlog cannot be read, of {count} QueueScalers");
+    let title = format!("[Warning] testbed Kafka {dead}: backlog cannot be read ({count} QueueScalers)");
     assert_eq!(message["title"], json!(title));
     let names: Vec<_> =
         message["alerts"].as_array().unwrap().iter().map(|alert| alert["name"].as_str().unwrap()).collect();

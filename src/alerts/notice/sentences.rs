@@ -135,13 +135,15 @@ pub(in crate::alerts) fn next_step_of_built_in(alert: BuiltInAlert) -> &'static 
         BuiltInAlert::PodsNotReady => "kubectl get pods shows whether they are Pending or fail",
         BuiltInAlert::QuotaExceeded => "raise the namespace's quota, or lower maxReplicas",
         BuiltInAlert::BacklogExpired | BuiltInAlert::BacklogExpiring => {
-            "raise the retention now, then process faster: raise maxReplicas"
+            "raise the retention now (RabbitMQ keeps what waits already no longer), then process faster: raise maxReplicas"
         }
         BuiltInAlert::LengthLimit => {
             "raise the queue's length limit now, then process faster: raise maxReplicas"
         }
         BuiltInAlert::MessagesSkipped => "process the named offsets by other means while the log has them",
-        BuiltInAlert::HangingTransaction => "kafka-transactions.sh find-hanging, then abort",
+        BuiltInAlert::HangingTransaction => {
+            "kafka-transactions.sh describe-producers shows its producer; if that is gone, abort the transaction"
+        }
         BuiltInAlert::DeadLetters => {
             "read one of them and the consumers' log: why is it rejected? repair that, then publish them again"
         }

@@ -67,9 +67,12 @@ impl DeadLetterHistory {
     /// As status saved it.
     pub(crate) fn restored(saved: Vec<DeadLetterCount>) -> Self {
         let place = |saved: DeadLetterCount| {
-            let DeadLetterCount { name, waiting, last_hour: _, since, last_arrival, problem } = saved;
+            let DeadLetterCount { name, waiting, last_hour, since, last_arrival, problem } = saved;
             let counted = waiting.map(|waiting| DeadLetterCounts { waiting, arrived: None });
-            let place = Place { counted, problem, since, last_arrival, restored: true, ..Place::default() };
+            // How they are spread over the hour is not saved: all count until an hour after the last one.
+            let arrivals = last_arrival.filter(|_| last_hour > 0).map(|at| (at, last_hour));
+            let arrivals = arrivals.into_iter().collect();
+            let place = Place { counted, problem, since, last_arrival, arrivals, restored: true };
             (name, place)
         };
         Self { places: saved.into_iter().map(place).collect(), ..Self::default() }
@@ -188,6 +191,17 @@ mod tests {
             count.last_hour,
             count.since.map(|since| since.duration_since(at(0)).as_secs()),
         )
+    }
+
+    #[test]
+    fn what_came_within_the_hour_before_a_restart_counts() {
+        let mut history = DeadLetterHistory::default();
+        history.observe(at(0), &read(0, None));
+        history.observe(at(60), &read(3, None));
+        let mut restored = DeadLetterHistory::restored(history.counts(at(120)));
+        restored.observe(at(130), &read(4, None));
+        assert_eq!(count(&restored, 130), (4, 4, Some(60)));
+        assert_eq!(count(&restored, 3700), (4, 1, Some(60)));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! The signature is that of Standard Webhooks (<https://www.standardwebhooks.com>): HMAC-SHA256 over identifier, timestamp
 //! and body. Libraries that check it exist for most languages, and the timestamp lets them refuse what is replayed.
 
+use std::fmt::Write as _;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -102,14 +104,19 @@ impl Webhook {
     }
 }
 
-/// The headers of Standard Webhooks. The identifier names a message, so that one that is sent again is recognized.
+/// The headers of Standard Webhooks. The identifier names a message, so that one that is sent again is recognized: one of a
+/// group that has grown is another one.
 fn signature(
     key: &str,
     message: &Message,
     body: &[u8],
     now: Timestamp,
 ) -> Result<[(&'static str, SecretString); 3], Unusable> {
-    let named = format!("{}/{}/{}", message.id, message.status, message.since.as_second());
+    let mut named =
+        format!("{}/{}/{}/{}", message.id, message.status, message.since.as_second(), message.count);
+    for alert in &message.alerts {
+        let _ = write!(named, "/{}/{}", alert.namespace, alert.name);
+    }
     let id = hmac_sha256(b"id", named.as_bytes());
     let timestamp = now.as_second().to_string();
     let signature = sign(key, &id, &timestamp, body)?;

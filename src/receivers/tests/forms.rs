@@ -147,7 +147,7 @@ fn objects_of_one_broker_are_one_message_that_names_ten() {
     let all: Vec<_> = (0..500).map(|n| unreadable(&format!("orders-{n:03}"))).collect();
     let all: Vec<_> = all.iter().collect();
     let message = Message::of(all[0], &all, &Setting::default());
-    let title = "[Critical] Kafka kafka.shop.svc:9092: backlog cannot be read, of 500 QueueScalers";
+    let title = "[Critical] Kafka kafka.shop.svc:9092: backlog cannot be read (500 QueueScalers)";
     assert_eq!(message.title, title);
     assert_eq!((message.count, message.alerts.len()), (500, 10));
     assert!(message.text.starts_with("QueueScalers: shop/orders-000, "), "{}", message.text);

@@ -17,20 +17,18 @@ struct World {
     now: Instant,
 }
 
+fn pace() -> Pace {
+    Pace { all_at_once: false, gather: seconds(GATHER), between: seconds(BETWEEN), repeat: seconds(REPEAT) }
+}
+
 impl World {
     fn new() -> Self {
         Self::with_limit(1000)
     }
 
     fn with_limit(limit: usize) -> Self {
-        let pace = Pace {
-            all_at_once: false,
-            gather: seconds(GATHER),
-            between: seconds(BETWEEN),
-            repeat: seconds(REPEAT),
-        };
         let now = Instant::now();
-        Self { outbox: Outbox::new(pace, limit), began: now, now }
+        Self { outbox: Outbox::new(pace(), limit), began: now, now }
     }
 
     fn put(&mut self, notice: Notice) -> bool {
@@ -211,6 +209,22 @@ fn what_is_silenced_waits_for_the_end_of_the_silence() {
     assert_eq!(world.due_at(), None);
     world.put(resolved(&notice("orders")));
     assert_eq!(world.deliver(), [("orders".to_owned(), NoticeState::Resolved)]);
+}
+
+#[test]
+fn what_is_silenced_is_renewed_where_it_would_end() {
+    let mut world = World::new();
+    world.outbox = Outbox::new(Pace { all_at_once: true, ..pace() }, 1000);
+    world.put(notice("orders"));
+    world.at(GATHER);
+    world.deliver();
+    world.put(Notice { silenced: true, ..notice("orders") });
+    world.put(Notice { silenced: true, ..notice("bills") });
+    assert_eq!(world.due_at(), Some(GATHER + REPEAT));
+    world.at(GATHER + REPEAT);
+    assert_eq!(world.deliver(), [("orders".to_owned(), NoticeState::Firing)], "and nothing begins");
+    let pauses = (0..12).map(|_| world.outbox.failed(None, 0.0, world.now)).max();
+    assert_eq!(pauses, Some(seconds(60)), "it is tried before it ends there");
 }
 
 #[test]
