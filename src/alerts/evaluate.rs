@@ -31,6 +31,8 @@ struct Entry {
     severity: Severity,
     /// What was wrong when it fired.
     message: Option<String>,
+    /// The broker that was wrong when it fired.
+    broker: Option<String>,
 }
 
 /// What an alert is of.
@@ -48,7 +50,8 @@ impl State {
             let resolved_at = saved.resolved_at.as_ref().map(|time| time.0);
             let notified = saved.notified.clone();
             let track = Track::restored(saved.state, saved.since.0, resolved_at, notified, now);
-            let entry = Entry { track, severity: saved.severity, message: saved.message.clone() };
+            let (message, broker) = (saved.message.clone(), saved.broker.clone());
+            let entry = Entry { track, severity: saved.severity, message, broker };
             (saved.name.clone(), entry)
         };
         Self(saved.iter().map(entry).collect())
@@ -73,22 +76,25 @@ impl State {
                 Kind::Rule(rule) => measure::level(rule.measure, subject.assessment),
                 Kind::BuiltIn(alert) => built_in::level(alert, &plan.scaling, subject, now),
             };
-            let (track, message) = before.remove(name).map(|entry| (entry.track, entry.message)).unzip();
+            let known = before.remove(name).map(|entry| (entry.track, (entry.message, entry.broker)));
+            let (track, at_begin) = known.unzip();
+            let (message, broker) = at_begin.unwrap_or_default();
             let fired_before = track.as_ref().is_some_and(|track| track.state == AlertState::Firing);
             let Some(track) = next(track, level, Times { hold, recovery, longest_gap }, now) else {
                 continue;
             };
-            let message = match track.state {
-                AlertState::Pending => None,
-                AlertState::Firing if !fired_before => kind.sentence(subject),
-                AlertState::Firing | AlertState::Resolved => message.flatten(),
+            let (message, broker) = match track.state {
+                AlertState::Pending => (None, None),
+                AlertState::Firing if !fired_before => (kind.sentence(subject), kind.broker(plan)),
+                AlertState::Firing => (message, broker.or_else(|| kind.broker(plan))),
+                AlertState::Resolved => (message, broker),
             };
-            self.0.insert(name.to_owned(), Entry { track, severity, message });
+            self.0.insert(name.to_owned(), Entry { track, severity, message, broker });
         }
         // Those that are left have no rule any more, or are switched off.
-        for (name, Entry { track, severity, message }) in before {
-            if let Some(track) = track.end(now) {
-                self.0.insert(name, Entry { track, severity, message });
+        for (name, entry) in before {
+            if let Some(track) = entry.track.end(now) {
+                self.0.insert(name, Entry { track, ..entry });
             }
         }
     }
@@ -115,6 +121,7 @@ impl State {
             since: Time(entry.track.since),
             resolved_at: entry.track.resolved_at.map(Time),
             message: entry.message.clone(),
+            broker: entry.broker.clone(),
             notified: entry.track.notified.clone(),
         };
         shown.map(saved).collect()
@@ -161,10 +168,8 @@ impl State {
                 NoticeState::Firing => current().or_else(|| entry.message.clone()),
                 NoticeState::Resolved => entry.message.clone(),
             };
-            let is_source = matches!(kind, Some(Kind::BuiltIn(BuiltInAlert::SourceUnreadable)));
-            let broker =
-                is_source.then(|| format!("{} {}", plan.source.broker(), plan.source.broker_address()));
-            let group = broker.map(|broker| Group { broker: broker.into() });
+            // Not that of the plan: a broker's address that is corrected would leave the alert of the old one open for ever.
+            let group = entry.broker.as_deref().map(|broker| Group { broker: broker.into() });
             Some(Notice {
                 key: AlertKey {
                     namespace: namespace.to_owned(),
@@ -198,6 +203,12 @@ fn kinds(plan: &Plan) -> impl Iterator<Item = Kind<'_>> {
 }
 
 impl<'a> Kind<'a> {
+    /// The broker that an alert is about that all its objects have.
+    fn broker(self, plan: &Plan) -> Option<String> {
+        matches!(self, Kind::BuiltIn(BuiltInAlert::SourceUnreadable))
+            .then(|| format!("{} {}", plan.source.broker(), plan.source.broker_address()))
+    }
+
     fn name(self) -> &'a str {
         match self {
             Self::Rule(rule) => &rule.name,

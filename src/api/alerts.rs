@@ -251,6 +251,10 @@ pub struct AlertStatus {
     /// What was wrong when the alert fired, with the numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The broker that the alert is about, as it was named when the alert fired: receivers know the alert by it to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub broker: Option<String>,
     /// Receivers that have reported this alert as firing, and not yet as resolved. Saved across restarts of the operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]

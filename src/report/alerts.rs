@@ -74,6 +74,7 @@ mod tests {
 
     fn alert(name: &str, state: AlertState) -> AlertStatus {
         AlertStatus {
+            broker: None,
             name: name.to_owned(),
             state,
             severity: Severity::Critical,

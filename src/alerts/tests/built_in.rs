@@ -7,6 +7,7 @@ use crate::brokers::{Note, Problem, SourceReason};
 use crate::engine::{
     DeadLetterCount, Expiring, Finding, Hot, Limit, MissingPods, Reason, StuckCause, StuckPartition,
 };
+use crate::plan::Source;
 use crate::report::TargetReason;
 use crate::workload::{Trouble, TroubleReason};
 
@@ -255,4 +256,23 @@ fn objects_of_one_broker_that_cannot_be_read_are_one_group() {
     world.polls(300);
     let group = world.notice("SourceUnreadable").unwrap().group.unwrap();
     assert_eq!(&*group.broker, "Kafka kafka.shop.svc:9092");
+}
+
+#[test]
+fn the_end_is_of_the_broker_that_it_was_when_it_fired() {
+    let mut world = well();
+    world.read(None);
+    world.evaluate();
+    world.polls(300);
+    world.state.acknowledge("SourceUnreadable", "oncall", NoticeState::Firing);
+    // A person corrects the address, and the operator is started anew.
+    world.restart();
+    let Source::Kafka(kafka) = &mut world.plan.source else { unreachable!() };
+    kafka.bootstrap = vec!["right.example.com:9092".to_owned()];
+    world.read(Some(0));
+    world.evaluate();
+    world.polls(600);
+    let notice = world.notice("SourceUnreadable").unwrap();
+    assert_eq!(notice.state, NoticeState::Resolved);
+    assert_eq!(&*notice.group.unwrap().broker, "Kafka kafka.shop.svc:9092");
 }
