@@ -22,7 +22,7 @@ const DASHBOARD: &str = "charts/queuescaler/files/dashboard.json";
 /// where the series has one, else that of the operator.
 const SCRAPE_LABELS: [&str; 3] = ["namespace", "pod", "job"];
 /// Labels with values that users choose.
-const OPEN_LABELS: [&str; 2] = ["namespace", "name"];
+const OPEN_LABELS: [&str; 3] = ["namespace", "name", "receiver"];
 /// A metric with its matchers.
 static SELECTOR: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#"\b(queuescaler_[a-z_]+)(?:\{((?:[^}"]|"(?:[^"\\]|\\.)*")*)\})?"#));

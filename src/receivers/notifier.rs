@@ -252,6 +252,10 @@ impl Inner {
         };
         for receiver in file.receivers {
             let name = receiver.name.clone();
+            // Prometheus calculates no increase from the first value of a counter, so that the first value is 0.
+            for result in ["delivered", "failed", "dropped"] {
+                self.metrics.notifications(&name, result, 0);
+            }
             let pace = pace(&receiver);
             let lane = Arc::new(Lane {
                 receiver: Arc::new(receiver),

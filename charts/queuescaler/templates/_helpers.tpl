@@ -82,3 +82,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Link to the runbook of an alert rule: the heading of docs/alerts.md with its name. Arguments: url, alert. */}}
+{{- define "queuescaler.runbook" -}}
+{{- printf "%s#%s" (trimSuffix "#" .url) (trimPrefix "QueueScaler" .alert | lower) -}}
+{{- end -}}

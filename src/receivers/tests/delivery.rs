@@ -133,6 +133,21 @@ async fn a_receiver_that_fails_gets_the_alert_once_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn the_counters_of_a_receiver_begin_at_zero() {
+    let world = World::new(ONE, Leadership::undisputed()).await;
+    let zero = |result: &str| {
+        let line = format!("queuescaler_notifications_total{{receiver=\"all\",result=\"{result}\"}} 0\n");
+        world.metrics.exposition().unwrap().contains(&line)
+    };
+    let applied = async {
+        while !(zero("delivered") && zero("failed") && zero("dropped")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), applied).await.expect("the counters are there");
+}
+
+#[tokio::test]
 async fn who_does_not_lead_delivers_nothing() {
     let world = World::new(ONE, Leadership::lost()).await;
     world.update(&notice("orders"));
