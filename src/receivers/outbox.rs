@@ -225,7 +225,8 @@ impl Outbox {
     /// Notes that the service does not accept this message.
     pub(super) fn refused(&mut self, batch: &Batch, now: Instant) -> Duration {
         let times = self.times.entry(batch.group.clone()).or_default();
-        let pause = doubled(REFUSED, times.refusals);
+        let longest = if self.pace.all_at_once { LONGEST_OF_RENEWALS } else { REFUSED.1 };
+        let pause = doubled((REFUSED.0.min(longest), longest), times.refusals);
         (times.refusals, times.not_before) = (times.refusals.saturating_add(1), Some(now + pause));
         pause
     }

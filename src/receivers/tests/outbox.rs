@@ -225,6 +225,9 @@ fn what_is_silenced_is_renewed_where_it_would_end() {
     assert_eq!(world.deliver(), [("orders".to_owned(), NoticeState::Firing)], "and nothing begins");
     let pauses = (0..12).map(|_| world.outbox.failed(None, 0.0, world.now)).max();
     assert_eq!(pauses, Some(seconds(60)), "it is tried before it ends there");
+    world.at(GATHER + 3 * REPEAT);
+    let batch = world.batch();
+    assert_eq!(world.outbox.refused(&batch, world.now), seconds(60));
 }
 
 #[test]
