@@ -142,8 +142,9 @@ async fn settings_are_those_of_arguments_and_policies() {
     let arguments = json!({
         "x-queue-type": "quorum", "x-single-active-consumer": true, "x-delivery-limit": 7, "x-max-length": 1000,
     });
-    vhost.declare_with(QUEUE, arguments).await;
+    // Before the queue, which has it from its beginning then: a queue that is there takes a policy some time later.
     vhost.ttl_policy(60_000).await;
+    vhost.declare_with(QUEUE, arguments).await;
     vhost.publish(QUEUE, 5).await;
     vhost.counted(QUEUE, 5).await;
     let admin = admin(&broker.access());
