@@ -38,8 +38,8 @@ use super::drain_status::QueueDrainStatus;
 #[x_kube(validation = Rule::new("self.live != 'Concurrent' || self.ordering == 'None'").message("live Concurrent needs ordering None, because new messages of a key would pass older ones").field_path(".live"))]
 #[serde(rename_all = "camelCase")]
 pub struct QueueDrainSpec {
-    /// The QueueScaler whose backlog is drained, in the same namespace. It must read exactly one Kafka topic; a
-    /// RabbitMQ queue is only planned.
+    /// The QueueScaler whose backlog is drained, in the same namespace. It must read exactly one Kafka topic,
+    /// or one RabbitMQ queue, by name.
     pub queue_scaler_ref: QueueScalerRef,
 
     /// Planned (default): calculate the plan and change nothing. Running: drain, or resume. Paused: stop copying and

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::scaling::seconds;
-use super::{Invalid, NameSelector, Source};
+use super::{Invalid, Source};
 use crate::api::{DrainTemplate, EmergencyStart, QueueScalerSpec};
 
 /// When a drain is proposed or started, and which.
@@ -25,7 +25,7 @@ pub(super) fn validate(spec: &QueueScalerSpec, source: &Source) -> Result<Option
         Source::Kafka(kafka) => &kafka.interest.topics,
         Source::RabbitMq(rabbitmq) => &rabbitmq.interest.queues,
     };
-    if !matches!(names, NameSelector::Names(names) if names.len() == 1) {
+    if names.only().is_none() {
         let problem =
             "needs exactly one of source.kafka.topics or source.rabbitmq.queues, because a drain is for one";
         return Err(Invalid::new("spec.emergencyDrain", problem));

@@ -177,6 +177,17 @@ pub enum NameSelector {
     Pattern(NamePattern),
 }
 
+impl NameSelector {
+    /// The name, if it is exactly one.
+    #[must_use]
+    pub fn only(&self) -> Option<&str> {
+        match self {
+            Self::Names(names) if names.len() == 1 => names.first().map(String::as_str),
+            Self::Names(_) | Self::Pattern(_) => None,
+        }
+    }
+}
+
 /// A pattern that a whole name must match, and one that it must not match.
 #[derive(Clone, Debug)]
 pub struct NamePattern {

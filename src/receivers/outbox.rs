@@ -15,10 +15,10 @@ use crate::alerts::{AlertKey, Notice, NoticeState};
 
 /// First and longest pause after a failure; each failure in a row doubles it.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// The longest one of a receiver at which alerts expire unless they are renewed.
-const LONGEST_OF_RENEWALS: Duration = Duration::from_secs(60);
 /// The same after a message that the service refuses: others are delivered meanwhile.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
+/// The longest pause of either kind at a receiver where alerts expire unless they are renewed.
+const LONGEST_OF_RENEWALS: Duration = Duration::from_secs(60);
 /// Part of a pause by which it is shortened at random, so that receivers do not come at the same moment.
 const JITTER: f64 = 0.2;
 
@@ -213,9 +213,7 @@ impl Outbox {
     /// Notes that nothing can be delivered now. `asked` is the pause that the service asks for, `random` in 0..=1. Returns
     /// the pause.
     pub(super) fn failed(&mut self, asked: Option<Duration>, random: f64, now: Instant) -> Duration {
-        let longest = if self.pace.all_at_once { LONGEST_OF_RENEWALS } else { PAUSES.1 };
-        let pause =
-            doubled((PAUSES.0, longest), self.failures).mul_f64(1.0 - JITTER * random.clamp(0.0, 1.0));
+        let pause = self.pace.pause(PAUSES, self.failures).mul_f64(1.0 - JITTER * random.clamp(0.0, 1.0));
         let pause = asked.map_or(pause, |asked| asked.max(pause));
         self.failures = self.failures.saturating_add(1);
         self.blocked_until = Some(now + pause);
@@ -225,8 +223,7 @@ impl Outbox {
     /// Notes that the service does not accept this message.
     pub(super) fn refused(&mut self, batch: &Batch, now: Instant) -> Duration {
         let times = self.times.entry(batch.group.clone()).or_default();
-        let longest = if self.pace.all_at_once { LONGEST_OF_RENEWALS } else { REFUSED.1 };
-        let pause = doubled((REFUSED.0.min(longest), longest), times.refusals);
+        let pause = self.pace.pause(REFUSED, times.refusals);
         (times.refusals, times.not_before) = (times.refusals.saturating_add(1), Some(now + pause));
         pause
     }
@@ -252,6 +249,12 @@ impl Item {
 }
 
 impl Pace {
+    /// The pause after so many failures in a row: the first one doubled with each, up to the longest.
+    fn pause(&self, (first, longest): (Duration, Duration), times: u32) -> Duration {
+        let longest = if self.all_at_once { longest.min(LONGEST_OF_RENEWALS) } else { longest };
+        first.saturating_mul(1 << times.min(16)).min(longest)
+    }
+
     fn group_of(&self, notice: &Notice) -> GroupKey {
         match &notice.group {
             _ if self.all_at_once => GroupKey::All,
@@ -259,8 +262,4 @@ impl Pace {
             None => GroupKey::One(notice.key.clone()),
         }
     }
-}
-
-fn doubled((first, longest): (Duration, Duration), times: u32) -> Duration {
-    first.saturating_mul(1 << times.min(16)).min(longest)
 }

@@ -192,18 +192,28 @@ async fn job(subject: &Subject<'_>, kind: JobKind, suspended: Suspended) -> Resu
         JobKind::Verify => (&subject.names.verify, Task::Verify),
     };
     let wanted = make_job(subject, kind, task, source, snapshot, temporary)?;
+    ensure_job(subject, name, &wanted, suspended).await
+}
+
+/// Has this Job run, or be suspended. One that distributors were told something else by is replaced.
+pub(super) async fn ensure_job(
+    subject: &Subject<'_>,
+    name: &str,
+    wanted: &k8s_openapi::api::batch::v1::Job,
+    suspended: Suspended,
+) -> Result<(), Fault> {
     let Some(found) = subject.objects.job(name).await? else {
         if suspended == Suspended::Yes {
             return Ok(());
         }
-        return Ok(subject.objects.create(&wanted, false).await?);
+        return Ok(subject.objects.create(wanted, false).await?);
     };
     if !is_owned(&found.metadata, &subject.owner.uid) {
         let message = format!("Job {name} exists and is not this drain's; delete it");
         return Err(Fault::Refused("NameConflict", message));
     }
     let is_suspended = found.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false);
-    if told(&found) != told(&wanted) {
+    if told(&found) != told(wanted) {
         // What distributors are told has changed: new ones take over.
         return Ok(subject.objects.delete_job(name).await?);
     }
@@ -235,14 +245,14 @@ fn make_job(
 }
 
 /// What the distributors of a Job are told.
-pub(super) fn told(job: &k8s_openapi::api::batch::v1::Job) -> Option<&str> {
+fn told(job: &k8s_openapi::api::batch::v1::Job) -> Option<&str> {
     let container = job.spec.as_ref()?.template.spec.as_ref()?.containers.first()?;
     let variable =
         container.env.as_ref()?.iter().find(|it| it.name == crate::drain::distribution::VARIABLE)?;
     variable.value.as_deref()
 }
 
-pub(super) fn is_owned(metadata: &kube::api::ObjectMeta, uid: &str) -> bool {
+fn is_owned(metadata: &kube::api::ObjectMeta, uid: &str) -> bool {
     metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
 }
 

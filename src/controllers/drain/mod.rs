@@ -44,7 +44,7 @@ use crate::drain::names::{Names, Shape};
 use crate::drain::report::{self, Facts};
 use crate::drain::seen::{Journal, Options};
 use crate::drain::step::{self, Decision, Planned};
-use crate::plan::{KafkaSource, NameSelector, Plan, RabbitMqSource, Source};
+use crate::plan::{KafkaSource, Plan, RabbitMqSource, Source};
 use crate::report::{Change, Event};
 
 /// An object as it is stored, which need not be valid.
@@ -105,37 +105,25 @@ impl Subject<'_> {
         let next = Journal { state, step, ..self.journal.clone() };
         let has_ended = matches!(state, DrainState::Succeeded | DrainState::Aborted);
         let is_active = !has_ended && state != DrainState::Planned;
-        let of_queue = self.rabbitmq().map(|(source, queue)| {
-            let (host, port, vhost) = (&source.host, source.amqp_port, &source.interest.vhost);
-            format!("{host}:{port}/{vhost}/{queue}")
-        });
-        let source = self.kafka().map(|(source, topic)| {
-            let mut servers = source.bootstrap.clone();
-            servers.sort_unstable();
-            format!("{}/{topic}/{}", servers.join(","), source.interest.group)
-        });
+        let broker = self.plan.source.broker_address();
+        let of_topic =
+            self.kafka().map(|(source, topic)| format!("{broker}/{topic}/{}", source.interest.group));
+        let of_queue =
+            self.rabbitmq().map(|(source, queue)| format!("{broker}/{}/{queue}", source.interest.vhost));
+        let source = of_topic.or(of_queue);
         let scaler = (self.key.0.clone(), self.spec().queue_scaler_ref.name.clone());
-        let source = source.or(of_queue);
         Claim { scaler, source, is_active, has_ended, owns_target: next.owns_target(), step }
     }
 }
 
 fn kafka(plan: &Plan) -> Option<(&KafkaSource, &str)> {
     let Source::Kafka(source) = &plan.source else { return None };
-    Some((source, only(&source.interest.topics)?))
+    Some((source, source.interest.topics.only()?))
 }
 
 fn rabbitmq(plan: &Plan) -> Option<(&RabbitMqSource, &str)> {
     let Source::RabbitMq(source) = &plan.source else { return None };
-    Some((source, only(&source.interest.queues)?))
-}
-
-/// The only name of a selector.
-fn only(selector: &NameSelector) -> Option<&str> {
-    match selector {
-        NameSelector::Names(names) if names.len() == 1 => names.first().map(String::as_str),
-        _ => None,
-    }
+    Some((source, source.interest.queues.only()?))
 }
 
 /// Reconciles one drain.

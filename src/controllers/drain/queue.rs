@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Subject;
-use super::act::{Fault, is_owned, scale_consumers, told};
+use super::act::{Fault, ensure_job, scale_consumers};
 use super::memory::Memory;
 use crate::api::queue_drain::DrainOrdering;
 use crate::api::{DesiredState, DrainState, DrainStep};
@@ -360,25 +360,7 @@ async fn job(
     let image = &subject.drains.image;
     let wanted = manifest::job(&subject.owner, &subject.names, &wanted, (source, credentials), image)
         .map_err(|error| Fault::Refused("Unwritable", error.to_string()))?;
-    let name = &subject.names.copy;
-    let Some(found) = subject.objects.job(name).await? else {
-        if suspended == Suspended::Yes {
-            return Ok(());
-        }
-        return Ok(subject.objects.create(&wanted, false).await?);
-    };
-    if !is_owned(&found.metadata, &subject.owner.uid) {
-        let message = format!("Job {name} exists and is not this drain's; delete it");
-        return Err(Fault::Refused("NameConflict", message));
-    }
-    if told(&found) != told(&wanted) {
-        return Ok(subject.objects.delete_job(name).await?);
-    }
-    let is_suspended = found.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false);
-    if is_suspended != (suspended == Suspended::Yes) {
-        subject.objects.suspend(name, suspended == Suspended::Yes).await?;
-    }
-    Ok(())
+    ensure_job(subject, &subject.names.copy, &wanted, suspended).await
 }
 
 /// Has so many pods consume: all of one queue, or one of each of the first queues.

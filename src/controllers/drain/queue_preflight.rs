@@ -52,6 +52,10 @@ pub(super) async fn calculate(
     let is_served = all.iter().all(|it| it.reason != "ScaleOutInstead" && it.reason != "StreamNotSupported");
     if is_served {
         all.extend(local_problems(subject));
+        if subject.spec().live == Live::Chase {
+            let message = "live Chase follows the offsets of a topic, and a queue has none; set live: Hold";
+            all.push(note("ChaseNotSupported", message.to_owned()));
+        }
     }
     all.extend(problems);
     if is_served && plan.messages.is_some() {
@@ -222,10 +226,6 @@ async fn in_cluster(
     prefix: &str,
 ) -> Vec<DrainNote> {
     let mut problems = Vec::new();
-    if subject.spec().live == Live::Chase {
-        let message = "live Chase follows the offsets of a topic, and a queue has none; set live: Hold";
-        problems.push(note("ChaseNotSupported", message.to_owned()));
-    }
     let objects = &subject.objects;
     let Some(consumer) = &subject.spec().consumer else { return problems };
     if consumer.deployment_ref.is_some() {

@@ -165,6 +165,17 @@ fn batches_are_full_or_the_last() {
 }
 
 #[test]
+fn batches_begin_small_and_again_so_after_one_that_failed() {
+    let (durable, batches) = run(100, &limits(64), vec![]);
+    assert_eq!((durable.copied.len(), batches), (100, vec![16, 32, 52]));
+    // Faults are taken from the end: the call after the first batch and the begin of the second one fails.
+    let faults = [vec![Fault::Again], vec![Fault::None; 16 + 16 + 2]].concat();
+    let (durable, batches) = run(100, &limits(64), faults);
+    assert_eq!(durable.copied.len(), 100);
+    assert_eq!(batches[..2], [16, 16], "{batches:?}");
+}
+
+#[test]
 fn a_stop_settles_what_was_taken() {
     let durable = Rc::new(RefCell::new(Durable::default()));
     let mut source = Numbers { durable: durable.clone(), position: 0, cut: 5, faults: Faults::default() };

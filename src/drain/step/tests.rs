@@ -359,6 +359,28 @@ fn a_run_of_a_queue_has_the_same_steps_and_no_verification() {
 }
 
 #[test]
+fn an_abort_tries_again_what_was_refused() {
+    let mut world = World::new(options());
+    while world.topic.as_ref().is_none_or(|topic| topic.written == 0) {
+        world.reconcile(false);
+        world.tick();
+    }
+    world.options.desired = DesiredState::Aborted;
+    while world.journal().step != DrainStep::Draining {
+        world.reconcile(false);
+        world.tick();
+    }
+    // The pods could not be created, and nothing is consumed yet.
+    (world.consumers, world.topic.as_mut().unwrap().consumed) = (None, 0);
+    world.refusal = Some(("ApiServerRefused".into(), "exceeded quota".into()));
+    let decision = world.decide();
+    assert_eq!(decision.message, "exceeded quota");
+    assert!(decision.effects.iter().any(|effect| matches!(effect, Effect::Consumers(_))), "{decision:?}");
+    assert_eq!(world.run(), DrainState::Aborted);
+    world.assert_restored();
+}
+
+#[test]
 fn with_live_chase_the_cut_moves_until_little_is_left() {
     let mut world = World { arrivals: 2, ..World::new(Options { live: Live::Chase, ..options() }) };
     let mut cuts = Vec::new();

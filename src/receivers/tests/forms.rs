@@ -156,6 +156,20 @@ fn objects_of_one_broker_are_one_message_that_names_ten() {
 }
 
 #[test]
+fn a_signed_message_of_a_group_that_has_grown_is_another_one() {
+    let form = "webhook: {url: 'https://a/', signingKeySecretRef: {name: s, key: k}}";
+    let id = |names: &[&str]| {
+        let notices: Vec<_> = names.iter().map(|name| unreadable(name)).collect();
+        let request = requests(form, &notices, "key").remove(0).remove(0);
+        let header = request.headers.iter().find(|(name, _)| *name == "webhook-id").unwrap();
+        header.1.expose_secret().to_owned()
+    };
+    assert_eq!(id(&["a", "b"]), id(&["a", "b"]), "sent again");
+    assert_ne!(id(&["a", "b"]), id(&["a"]));
+    assert_ne!(id(&["a", "b"]), id(&["a", "c"]));
+}
+
+#[test]
 fn alertmanager_gets_every_alert_and_every_instance_is_sent_it() {
     let all: Vec<_> = (0..500).map(|n| unreadable(&format!("orders-{n}"))).collect();
     let requests = requests("alertmanager: {urls: ['http://a:9093/', 'https://b/am']}", &all, "x");

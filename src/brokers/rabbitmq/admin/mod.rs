@@ -1,7 +1,9 @@
-//! Administers a RabbitMQ broker for drains: what a queue is, and whether the user can do what a drain does.
+//! Administers a RabbitMQ broker for drains: what a queue is, whether the user can do what a drain does, and its temporary
+//! queues.
 //!
 //! By the same connections as the reader: the same addresses are refused. Questions change nothing; only
-//! [`RabbitMqAdmin::try_temporary`] declares a queue, which it deletes again.
+//! [`RabbitMqAdmin::create`], [`RabbitMqAdmin::delete`] and [`RabbitMqAdmin::try_temporary`], which deletes again what it
+//! declares, do.
 
 mod facts;
 mod rights;

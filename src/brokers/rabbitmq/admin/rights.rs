@@ -72,11 +72,7 @@ pub(super) async fn refused(
     let link = endpoint.open(vhost, deadline).await.map_err(problem)?;
     let asked = Asked { endpoint, link: &link, deadline };
     let mut refused = Vec::new();
-    let deleted = asked
-        .on_channel(async |channel| {
-            channel.queue_delete(probe.into(), QueueDeleteOptions::default()).await.map(|_| ())
-        })
-        .await?;
+    let deleted = asked.delete_queue(probe).await?;
     refused.extend(deleted.refused(Right::Configure, None));
     let got = asked
         .on_channel(async |channel| {
@@ -146,15 +142,7 @@ pub(super) async fn try_temporary(
         return Ok(Some(words));
     }
     // Nobody else knows its name. Quorum queues refuse to be deleted "if unused".
-    let deleted = asked
-        .on_channel(async |channel| {
-            channel.queue_delete(probe.into(), QueueDeleteOptions::default()).await.map(|_| ())
-        })
-        .await?;
-    Ok(match deleted {
-        Answer::Done => None,
-        Answer::Closed(_, words) => Some(words),
-    })
+    Ok(asked.delete_queue(probe).await?.words())
 }
 
 /// A connection on which methods are tried, each on a channel of its own: a refusal closes the channel.
@@ -165,6 +153,14 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// Deletes a queue, whatever is in it. One that does not exist is deleted.
+    pub(super) async fn delete_queue(&self, name: &str) -> Result<Answer, Problem> {
+        self.on_channel(async |channel| {
+            channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.map(|_| ())
+        })
+        .await
+    }
+
     pub(super) async fn on_channel(
         &self,
         method: impl AsyncFnOnce(&Channel) -> lapin::Result<()>,
@@ -195,6 +191,14 @@ impl Asked<'_> {
 }
 
 impl Answer {
+    /// Why the broker did not do it.
+    pub(super) fn words(self) -> Option<String> {
+        match self {
+            Self::Done => None,
+            Self::Closed(_, words) => Some(words),
+        }
+    }
+
     /// What it means, where this code means that the right is granted.
     fn refused(self, right: Right, granted: Option<u16>) -> Option<Refused> {
         match self {

@@ -5,9 +5,7 @@
 //! deleted "if empty" or "if unused".
 
 use lapin::ExchangeKind;
-use lapin::options::{
-    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
-};
+use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::Instant;
 
@@ -215,15 +213,7 @@ pub(super) async fn delete(
         return Ok(Some(format!("it has {} messages and {} consumers", left.ready, left.consumers)));
     }
     // Quorum queues refuse the flags if-empty and if-unused.
-    let deleted = asked
-        .on_channel(async |channel| {
-            channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.map(|_| ())
-        })
-        .await?;
-    Ok(match deleted {
-        Answer::Done => None,
-        Answer::Closed(_, words) => Some(words),
-    })
+    Ok(asked.delete_queue(name).await?.words())
 }
 
 #[cfg(test)]
