@@ -8,6 +8,8 @@ mod rabbitmq_admin;
 #[path = "support/skip.rs"]
 mod skip;
 
+use std::time::{Duration, Instant};
+
 use lapin::options::BasicGetOptions;
 use queuescaler::brokers::SourceReason;
 use queuescaler::brokers::address::AddressPolicy;
@@ -17,8 +19,11 @@ use queuescaler::brokers::rabbitmq::admin::{RabbitMqAdmin, Refused, Right};
 use rabbitmq_admin::{Broker, Vhost, credentials, escape};
 use reqwest::Method;
 use serde_json::json;
+use tokio::time::sleep;
 
 const QUEUE: &str = "orders";
+/// Statistics of a new queue take up to 10 s.
+const PATIENCE: Duration = Duration::from_secs(40);
 const PROBE: &str = "orders.drain.0f9c2b1e.probe";
 
 fn admin(access: &RabbitMqAccess) -> RabbitMqAdmin {
@@ -146,9 +151,20 @@ async fn settings_are_those_of_arguments_and_policies() {
     vhost.ttl_policy(60_000).await;
     vhost.declare_with(QUEUE, arguments).await;
     vhost.publish(QUEUE, 5).await;
-    vhost.counted(QUEUE, 5).await;
     let admin = admin(&broker.access());
-    let facts = admin.queue(&vhost.name, QUEUE).await.unwrap();
+    vhost.counted(QUEUE, 5).await;
+    // Its messages are reported before its policies: until then these are not known.
+    let end = Instant::now() + PATIENCE;
+    let facts = loop {
+        match admin.settings(&vhost.name, QUEUE).await {
+            Ok(facts) => break facts,
+            Err(problem) if Instant::now() < end => {
+                assert!(problem.to_string().contains("does not report its policies yet"), "{problem}");
+                sleep(Duration::from_millis(100)).await;
+            }
+            Err(problem) => panic!("{problem}"),
+        }
+    };
     assert_eq!((facts.kind.as_str(), facts.durable, facts.auto_delete), ("quorum", true, false));
     assert_eq!((facts.messages, facts.has_single_active_consumer()), (Some(5), true));
     assert_eq!((facts.number("max-length"), facts.number("message-ttl")), (Some(1000), Some(60_000)));

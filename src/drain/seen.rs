@@ -123,6 +123,8 @@ pub struct Seen {
     pub consumers: Option<TargetSeen>,
     /// Messages wait in the temporary topic, and as last measured none was consumed. False: some were, or it is not known.
     pub nothing_consumed: bool,
+    /// While the distributors run, none of the messages was copied, as last measured. False: some were, or it is not known.
+    pub nothing_copied: bool,
     /// What an effect of this step came to that cannot succeed by trying again: a reason and a sentence.
     pub refusal: Option<(String, String)>,
 }

@@ -78,6 +78,9 @@ pub(super) async fn observe(
         }
     }
     seen.nothing_consumed = nothing_consumed(subject, &seen);
+    let progress = subject.object.status.as_ref().and_then(|status| status.progress.as_ref());
+    seen.nothing_copied = journal.step == DrainStep::Copying
+        && progress.is_some_and(|progress| progress.copy_per_second == Some(0));
     Ok(seen)
 }
 

@@ -100,9 +100,11 @@ async fn look(
     match journal.step {
         DrainStep::Quiescing => {
             let admin = admin(subject, memory, source).await?;
-            let unacknowledged = admin.queue(vhost, queue).await?.unacknowledged;
-            let members = counted(admin, vhost, queue).await?.1;
-            let is_unused = members == 0 && unacknowledged == Some(0);
+            let facts = admin.queue(vhost, queue).await?;
+            let unacknowledged = facts.unacknowledged;
+            // A leader that does not answer in time has none (see `Counted`); the statistics are some seconds old.
+            let members = counted(admin, vhost, queue).await?.1.max(facts.consumers.unwrap_or(0));
+            let is_unused = members == 0 && unacknowledged == Some(0) && facts.consumers.is_some();
             let is_empty = lasts(memory, journal.step, is_unused);
             let state = match unacknowledged {
                 Some(count) => format!("{count} unacknowledged messages"),
@@ -126,10 +128,7 @@ async fn look(
         }
         DrainStep::Provisioning => {
             let found = admin(subject, memory, source).await?.temporary(vhost, prefix).await?;
-            if let Some(limited) = found.iter().find(|queue| queue.limit.is_some()) {
-                memory.refusal = Some(("TemporaryLimited".to_owned(), limited_by(limited)));
-            }
-            seen.refusal.clone_from(&memory.refusal);
+            refuse_limits(memory, seen, &found);
             // That a queue is there does not show that it is bound.
             let names = subject.names.consumers(queues(subject));
             let is_there = |name: &str| found.iter().any(|queue| queue.name == name);
@@ -138,12 +137,20 @@ async fn look(
             seen.temporary = match memory.all_since {
                 None => Part::Known(None),
                 Some(since) if since.elapsed() < STORED => Part::NotAsked,
-                Some(_) => reported(&found, Some(temporary(prefix, &found))),
+                Some(_) => match found.iter().find(|queue| !queue.reports_policies) {
+                    Some(queue) => {
+                        Part::Unknown(format!("queue {} does not report its policies yet", queue.name))
+                    }
+                    None => reported(&found, Some(temporary(prefix, &found))),
+                },
             };
         }
         DrainStep::Copying => {
             let admin = admin(subject, memory, source).await?;
-            let left = admin.queue(vhost, queue).await?.messages;
+            let facts = admin.queue(vhost, queue).await?;
+            let left = facts.messages;
+            let members = facts.consumers.unwrap_or(0);
+            seen.group = Part::Known(GroupSeen { members, is_empty: members == 0, state: String::new() });
             let cut = journal.snapshot.as_ref().map_or(0, |snapshot| snapshot.total());
             // A distributor ends when it has copied so many, or has found the queue empty. What is not copied then stays
             // in the queue and is the target's.
@@ -153,6 +160,7 @@ async fn look(
                 _ => Part::Unknown(format!("queue {queue} does not report how many messages it has")),
             };
             let found = admin.temporary(vhost, prefix).await?;
+            refuse_limits(memory, seen, &found);
             let all = found.len() >= wanted;
             seen.temporary = Part::Known(all.then(|| temporary(prefix, &found)));
         }
@@ -240,6 +248,14 @@ fn lasts(memory: &mut Memory, step: DrainStep, is_empty: bool) -> bool {
     now.readings >= READINGS && now.since.elapsed() >= EMPTY
 }
 
+/// Nothing is copied into queues that a policy takes messages from.
+fn refuse_limits(memory: &mut Memory, seen: &mut Seen, found: &[TemporaryQueue]) {
+    if let Some(limited) = found.iter().find(|queue| queue.limit.is_some()) {
+        memory.refusal = Some(("TemporaryLimited".to_owned(), limited_by(limited)));
+    }
+    seen.refusal.clone_from(&memory.refusal);
+}
+
 fn limited_by(queue: &TemporaryQueue) -> String {
     let setting = queue.limit.as_deref().unwrap_or_default();
     format!(
@@ -302,7 +318,7 @@ async fn create(
     let names: Vec<_> =
         subject.names.consumers(queues(subject)).into_iter().map(|(_, queue)| queue).collect();
     let admin = admin(subject, memory, source).await?;
-    let facts = admin.queue(vhost, queue).await?;
+    let facts = admin.settings(vhost, queue).await?;
     let version = admin.version().await;
     let exchange = facts.text("dead-letter-exchange").map(str::to_owned);
     let kind = Kind {
@@ -327,6 +343,8 @@ async fn delete(subject: &Subject<'_>, source: &RabbitMqSource, memory: &mut Mem
     let (vhost, prefix) = (&source.interest.vhost, &subject.names.topic);
     let admin = admin(subject, memory, source).await?;
     for queue in admin.temporary(vhost, prefix).await? {
+        // Hundreds of queues take longer than a lease lasts.
+        subject.context().shared.leadership.check().map_err(DrainError::NotLeader)?;
         // Once more, right before: the statistics of those that are empty and consumed by nobody.
         if queue.messages != Some(0) || queue.consumers.is_none_or(|count| count > 0) {
             return Err(Fault::Later(format!("queue {} is not known to be empty and unused", queue.name)));

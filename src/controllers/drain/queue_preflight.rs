@@ -70,7 +70,7 @@ fn of_problem(problem: &Problem) -> DrainNote {
 }
 
 async fn read(admin: &RabbitMqAdmin, vhost: &str, name: &str) -> Result<Queue, Problem> {
-    let facts = admin.queue(vhost, name).await?;
+    let facts = admin.settings(vhost, name).await?;
     let version = admin.version().await;
     let one_key = admin.has_one_key(vhost, name).await;
     Ok(Queue {

@@ -11,6 +11,8 @@ mod ramp;
 mod running;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::time::Duration;
 

@@ -209,9 +209,34 @@ impl Scene<'_> {
             // As after a halt: a new one takes its place.
             JobSeen::Ending => effects.push(self.consume()),
         }
-        let message = trouble(&self.seen.copy).or_else(|| self.ramp().held);
+        let message = trouble(&self.seen.copy)
+            .or_else(|| self.is_shared_with())
+            .or_else(|| self.copies_nothing())
+            .or_else(|| self.ramp().held);
         let message = message.unwrap_or_else(|| "copies and consumes".to_owned());
         self.wait(&message).with_effects(effects)
+    }
+
+    /// A queue gives messages to whoever consumes it beside the distributor, which is its only consumer otherwise.
+    fn is_shared_with(&self) -> Option<String> {
+        let (Shape::Shared, JobSeen::Active { .. }, Part::Known(group)) =
+            (self.names.shape, &self.seen.copy, &self.seen.group)
+        else {
+            return None;
+        };
+        let others = group.members.checked_sub(1).filter(|others| *others > 0)?;
+        let are = if others == 1 { "consumer is" } else { "consumers are" };
+        Some(format!(
+            "{others} {are} connected to the queue beside the distributor and may process messages in another order; \
+             stop what consumes it"
+        ))
+    }
+
+    /// A broker with an alarm, or anything else that the distributor's log tells.
+    fn copies_nothing(&self) -> Option<String> {
+        let is_active = matches!(self.seen.copy, JobSeen::Active { .. });
+        (is_active && self.seen.nothing_copied)
+            .then(|| format!("no message was copied lately; kubectl logs job/{} says why", self.names.copy))
     }
 
     /// Whether the group has reached the cut everywhere.

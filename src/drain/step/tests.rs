@@ -1,331 +1,11 @@
-//! Tables of single steps, and runs in a small world that does what it is told, with crashes, pauses and aborts at random.
+//! Tables of single steps, and runs in a small world with crashes, pauses and aborts at random.
 
 use proptest::prelude::*;
 
-use super::super::distribution::Outcome;
-use super::super::report::{self, Facts};
-use super::super::seen::{GroupSeen, PartitionSeen, TargetSeen, TemporarySeen};
+use super::super::seen::{GroupSeen, TargetSeen};
+use super::world::{BACKLOG, ORIGINAL, Topic, UID, Work, World, options};
 use super::*;
-use crate::api::QueueDrainStatus;
 use crate::api::queue_drain::Live;
-
-const UID: &str = "0f9c2b1e-7d50";
-const ORIGINAL: i32 = 3;
-/// Messages in each of two partitions.
-const BACKLOG: i64 = 100;
-
-/// A cluster and a broker that do what effects say, a part of it each second.
-#[derive(Clone, Debug)]
-struct World {
-    now: i64,
-    /// It is a queue and not a topic.
-    queue: bool,
-    status: QueueDrainStatus,
-    options: Options,
-    deleting: bool,
-    finalizer: bool,
-    scaler_held: bool,
-    scaler_leaves: bool,
-    namespace_ends: bool,
-    broker_is_away: bool,
-    gone: bool,
-    target: i32,
-    pods: i32,
-    committed: [i64; 2],
-    /// Offset of the next message of each partition, and how many arrive in each second.
-    end: i64,
-    arrivals: i64,
-    stranger: bool,
-    topic: Option<Topic>,
-    topic_before: bool,
-    group: bool,
-    copy: Option<Work>,
-    verify: Option<Work>,
-    consumers: Option<(i32, i32)>,
-    refusal: Option<(String, String)>,
-    /// Messages that were consumed by the target and by the pods of the run.
-    consumed_by_target: i64,
-    deleted_with: Vec<i64>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Topic {
-    written: i64,
-    consumed: i64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Work {
-    Active { suspended: bool },
-    Done,
-    Failed,
-    Ending,
-}
-
-impl World {
-    fn new(options: Options) -> Self {
-        Self {
-            now: 1000,
-            queue: false,
-            status: QueueDrainStatus::default(),
-            options,
-            deleting: false,
-            finalizer: false,
-            scaler_held: false,
-            scaler_leaves: false,
-            namespace_ends: false,
-            broker_is_away: false,
-            gone: false,
-            target: ORIGINAL,
-            pods: ORIGINAL,
-            committed: [0, 0],
-            end: BACKLOG,
-            arrivals: 0,
-            stranger: false,
-            topic: None,
-            topic_before: false,
-            group: false,
-            copy: None,
-            verify: None,
-            consumers: None,
-            refusal: None,
-            consumed_by_target: 0,
-            deleted_with: Vec::new(),
-        }
-    }
-
-    fn journal(&self) -> Journal {
-        report::journal(&self.status)
-    }
-
-    fn at(&self) -> Timestamp {
-        Timestamp::from_second(self.now).unwrap()
-    }
-
-    fn seen(&self) -> Seen {
-        let members = u32::from(self.stranger)
-            + u32::try_from(self.pods).unwrap()
-            + u32::from(self.copy == Some(Work::Active { suspended: false }));
-        let group = GroupSeen { members, is_empty: members == 0, state: "Stable".into() };
-        let partition = |committed| PartitionSeen { start: 0, end: self.end, committed };
-        let job = |work: &Option<Work>| match work {
-            None => JobSeen::Absent,
-            Some(Work::Active { suspended }) => JobSeen::Active { suspended: *suspended, trouble: None },
-            Some(Work::Done) => JobSeen::Complete(Outcome { verified: 200, ..Outcome::default() }),
-            Some(Work::Failed) => JobSeen::Failed("no way".into()),
-            Some(Work::Ending) => JobSeen::Ending,
-        };
-        let temporary = self.topic.as_ref().map(|topic| TemporarySeen {
-            id: "id".into(),
-            differs: self.topic_before.then(|| "3 partitions".to_owned()),
-            partitions: vec![PartitionSeen { start: 0, end: topic.written, committed: topic.consumed }],
-            drained: Some(topic.consumed >= topic.written),
-            missing_right: None,
-            max_message_bytes: None,
-        });
-        Seen {
-            deleting: self.deleting,
-            namespace_ends: self.namespace_ends,
-            has_finalizer: self.finalizer,
-            scaler_leaves: self.scaler_leaves,
-            holds_scaler: self.scaler_held,
-            other_run: None,
-            problems: Part::Known(Vec::new()),
-            target: Some(TargetSeen {
-                uid: UID.into(),
-                replicas: self.target,
-                pods: self.pods,
-                ready: self.pods,
-                trouble: None,
-            }),
-            group: self.read(group),
-            source: self.read(self.committed.map(partition).to_vec()),
-            temporary: self.read(temporary),
-            temporary_group: self.read(self.group.then(GroupSeen::default)),
-            copy: job(&self.copy),
-            verify: job(&self.verify),
-            consumers: self.consumers.map(|(replicas, pods)| TargetSeen {
-                uid: String::new(),
-                replicas,
-                pods,
-                ready: pods,
-                trouble: None,
-            }),
-            nothing_consumed: false,
-            refusal: self.refusal.clone(),
-        }
-    }
-
-    fn read<T>(&self, found: T) -> Part<T> {
-        if self.broker_is_away { Part::Unknown("the Secret is gone".into()) } else { Part::Known(found) }
-    }
-
-    fn decide(&self) -> Decision {
-        let names = match self.queue {
-            true => Names::of_queue("now", UID, "orders", "consumer"),
-            false => Names::of("now", UID, "orders", "billing", "consumer"),
-        };
-        let planned = Planned { replicas: 8, parallelism: 10 };
-        next(&self.journal(), &self.options, &self.seen(), &names, planned, self.at()).unwrap()
-    }
-
-    /// One reconcile, which ends before its effects if there is a crash.
-    fn reconcile(&mut self, crash: bool) -> Decision {
-        let decision = self.decide();
-        if decision.changes(&self.journal()) {
-            self.status = report::status(&self.status, &decision, Facts::default(), self.at());
-        } else if !crash {
-            for effect in decision.effects.clone() {
-                self.perform(effect);
-            }
-        }
-        decision
-    }
-
-    fn perform(&mut self, effect: Effect) {
-        let journal = self.journal();
-        match effect {
-            Effect::AddFinalizer => self.finalizer = true,
-            Effect::HoldScaler => self.scaler_held = true,
-            Effect::ReleaseScaler => {
-                assert_eq!(journal.step, DrainStep::Finished);
-                self.scaler_held = false;
-            }
-            Effect::RemoveFinalizer => {
-                self.finalizer = false;
-                self.gone = self.deleting;
-            }
-            Effect::ScaleTarget(replicas) => {
-                assert!(journal.owns_target(), "the target is not the run's: {journal:?}");
-                if replicas > 0 && !(self.options.live == Live::Concurrent) && !self.options.unordered {
-                    let unread = self.topic.as_ref().map_or(0, |topic| topic.written - topic.consumed);
-                    assert_eq!(
-                        unread * i64::from(!self.topic_before),
-                        0,
-                        "older messages of a key are not consumed"
-                    );
-                }
-                self.target = replicas;
-            }
-            Effect::CreateTopic => {
-                assert!(!self.namespace_ends, "nothing is created in a namespace that ends");
-                self.topic.get_or_insert_default();
-            }
-            Effect::Job(kind, suspended) => {
-                assert!(kind == JobKind::Copy || !self.queue, "a queue cannot be read again");
-                assert_eq!(
-                    self.target * i32::from(!(self.options.live == Live::Concurrent)),
-                    0,
-                    "the target runs"
-                );
-                let work = self.job(kind);
-                let suspended = suspended == Suspended::Yes;
-                match work {
-                    None => *work = Some(Work::Active { suspended }),
-                    Some(Work::Active { suspended: was }) => *was = suspended,
-                    Some(_) => {}
-                }
-            }
-            Effect::DeleteJob(kind) => *self.job(kind) = Some(Work::Ending),
-            Effect::Consumers(replicas) => {
-                assert!(replicas >= 1);
-                assert!(!self.namespace_ends, "nothing is created in a namespace that ends");
-                let pods = self.consumers.map_or(0, |(_, pods)| pods);
-                self.consumers = Some((replicas, pods));
-            }
-            Effect::ScaleConsumers(replicas) => {
-                self.consumers.iter_mut().for_each(|(wanted, _)| *wanted = replicas);
-            }
-            Effect::DeleteConsumers => self.consumers = None,
-            Effect::DeleteTopic => {
-                let topic = self.topic.take().unwrap();
-                assert!(!self.topic_before, "that topic is somebody else's");
-                self.deleted_with.push(topic.written - topic.consumed);
-            }
-            Effect::DeleteGroup => self.group = false,
-            Effect::DeleteObject => self.gone = true,
-        }
-    }
-
-    fn job(&mut self, kind: JobKind) -> &mut Option<Work> {
-        match kind {
-            JobKind::Copy => &mut self.copy,
-            JobKind::Verify => &mut self.verify,
-        }
-    }
-
-    /// Two seconds go by.
-    fn tick(&mut self) {
-        self.now += 2;
-        self.end += 2 * self.arrivals;
-        self.pods = self.target;
-        if self.pods > 0 {
-            for committed in &mut self.committed {
-                let step = (self.end - *committed).min(1);
-                *committed += step;
-                self.consumed_by_target += step;
-            }
-        }
-        if let Some((replicas, pods)) = &mut self.consumers {
-            *pods = *replicas;
-            if let Some(topic) = &mut self.topic {
-                topic.consumed = topic.written.min(topic.consumed + i64::from(*pods));
-                self.group = !self.queue;
-            }
-        }
-        if self.copy == Some(Work::Active { suspended: false }) {
-            let (topic, cut) = (self.topic.as_mut().unwrap(), &self.status.snapshot.as_ref().unwrap().cut);
-            for (committed, cut) in self.committed.iter_mut().zip(cut) {
-                let step = (cut - *committed).min(15);
-                *committed += step;
-                topic.written += step;
-            }
-            if self.committed[..] == cut[..] {
-                self.copy = Some(Work::Done);
-            }
-        }
-        for work in [&mut self.copy, &mut self.verify] {
-            if *work == Some(Work::Ending) {
-                *work = None;
-            }
-        }
-        if self.verify == Some(Work::Active { suspended: false }) {
-            self.verify = Some(Work::Done);
-        }
-    }
-
-    /// Until nothing changes any more.
-    fn run(&mut self) -> DrainState {
-        for _ in 0..2000 {
-            self.reconcile(false);
-            self.tick();
-            if self.journal().step == DrainStep::Finished && !self.finalizer && !self.scaler_held {
-                break;
-            }
-        }
-        self.journal().state
-    }
-
-    fn assert_restored(&self) {
-        assert_eq!(self.target, ORIGINAL);
-        assert!(self.copy.is_none() && self.verify.is_none() && self.consumers.is_none(), "{self:?}");
-        assert!(self.deleted_with.iter().all(|unread| *unread == 0), "{:?}", self.deleted_with);
-    }
-}
-
-fn options() -> Options {
-    Options {
-        desired: DesiredState::Running,
-        unordered: false,
-        live: Live::Hold,
-        quiesce_timeout: Duration::from_secs(60),
-        ramp_up: Duration::from_secs(10),
-        retain: Duration::from_secs(20),
-        ttl: None,
-        prepared: false,
-        replicas: None,
-    }
-}
 
 #[test]
 fn a_run_copies_proves_consumes_and_restores() {
@@ -366,10 +46,7 @@ fn an_abort_tries_again_what_was_refused() {
         world.tick();
     }
     world.options.desired = DesiredState::Aborted;
-    while world.journal().step != DrainStep::Draining {
-        world.reconcile(false);
-        world.tick();
-    }
+    world.until(|world| world.journal().step == DrainStep::Draining);
     // The pods could not be created, and nothing is consumed yet.
     (world.consumers, world.topic.as_mut().unwrap().consumed) = (None, 0);
     world.refusal = Some(("ApiServerRefused".into(), "exceeded quota".into()));
@@ -399,10 +76,7 @@ fn with_live_chase_the_cut_moves_until_little_is_left() {
 #[test]
 fn each_of_several_temporary_queues_gets_a_pod_in_the_end() {
     let mut world = World { queue: true, ..World::new(Options { replicas: Some(3), ..options() }) };
-    while world.journal().step != DrainStep::Draining {
-        world.reconcile(false);
-        world.tick();
-    }
+    world.until(|world| world.journal().step == DrainStep::Draining);
     world.reconcile(false);
     let queues = world.status.temporary.as_ref().unwrap().partitions;
     assert_eq!(world.consumers.map(|(replicas, _)| replicas), Some(queues));
@@ -446,18 +120,12 @@ fn a_copy_that_fails_halts_and_resumes_through_a_pause() {
         world.tick();
     }
     world.copy = Some(Work::Failed);
-    for _ in 0..5 {
-        world.reconcile(false);
-        world.tick();
-    }
+    world.pass(5);
     assert_eq!((world.journal().state, world.journal().step), (DrainState::Halted, DrainStep::Copying));
     assert_eq!(world.status.reason.as_deref(), Some("CopyFailed"));
     assert!(world.topic.is_some() && world.target == 0, "nothing is deleted");
     world.options.desired = DesiredState::Paused;
-    for _ in 0..4 {
-        world.reconcile(false);
-        world.tick();
-    }
+    world.pass(4);
     assert_eq!((world.journal().state, world.copy.clone()), (DrainState::Paused, None));
     world.options.desired = DesiredState::Running;
     assert_eq!(world.run(), DrainState::Succeeded);
@@ -467,10 +135,7 @@ fn a_copy_that_fails_halts_and_resumes_through_a_pause() {
 #[test]
 fn whoever_scales_the_target_meanwhile_is_undone() {
     let mut world = World::new(options());
-    while world.journal().step != DrainStep::Draining {
-        world.reconcile(false);
-        world.tick();
-    }
+    world.until(|world| world.journal().step == DrainStep::Draining);
     world.target = 9;
     world.reconcile(false);
     assert_eq!(world.target, 0);
@@ -479,28 +144,46 @@ fn whoever_scales_the_target_meanwhile_is_undone() {
 #[test]
 fn with_live_concurrent_the_target_is_back_before_the_rest_is_consumed() {
     let mut world = World::new(Options { live: Live::Concurrent, unordered: true, ..options() });
-    while world.journal().step != DrainStep::Draining {
-        world.reconcile(false);
-        world.tick();
-    }
-    for _ in 0..3 {
-        world.reconcile(false);
-        world.tick();
-    }
+    world.until(|world| world.journal().step == DrainStep::Draining);
+    world.pass(3);
     assert_eq!((world.target, world.journal().owns_target()), (ORIGINAL, false));
     world.target = 5; // The engine has scaled it since.
     assert_eq!(world.run(), DrainState::Succeeded);
     assert_eq!(world.target, 5);
 }
 
+/// What a run of a queue says while it copies, of what this changes.
+fn said_of_a_queue(change: impl Fn(&mut Seen)) -> String {
+    let mut world = World { queue: true, ..World::new(options()) };
+    world.until(|world| world.journal().step == DrainStep::Copying);
+    world.copy = Some(Work::Active { suspended: false });
+    let mut seen = world.seen();
+    change(&mut seen);
+    let names = Names::of_queue("now", UID, "orders", "consumer");
+    next(&world.journal(), &world.options, &seen, &names, Planned::default(), world.at()).unwrap().message
+}
+
+#[test]
+fn what_hinders_a_copy_of_a_queue_is_said() {
+    let members = |members| GroupSeen { members, is_empty: members == 0, state: String::new() };
+    let of_group = |count| said_of_a_queue(|seen| seen.group = Part::Known(members(count)));
+    assert_eq!((of_group(0).as_str(), of_group(1).as_str()), ("copies and consumes", "copies and consumes"));
+    assert!(of_group(2).starts_with("1 consumer is connected to the queue beside the distributor"));
+    assert!(of_group(4).starts_with("3 consumers are connected"));
+    let stuck = said_of_a_queue(|seen| seen.nothing_copied = true);
+    assert!(stuck.starts_with("no message was copied lately; kubectl logs job/"), "{stuck}");
+    let done = said_of_a_queue(|seen| {
+        (seen.nothing_copied, seen.copy) = (true, JobSeen::Absent);
+        seen.group = Part::Known(members(2));
+    });
+    assert_eq!(done, "copies and consumes");
+}
+
 /// The decision while copying, this long after the step began, with these pods of eight: asked for, ready, and whether
 /// they process anything.
 fn while_copying(ramp_up: u64, seconds: i64, pods: Option<(i32, i32, bool)>) -> Decision {
     let mut world = World::new(Options { ramp_up: Duration::from_secs(ramp_up), ..options() });
-    while world.journal().step != DrainStep::Copying {
-        world.reconcile(false);
-        world.tick();
-    }
+    world.until(|world| world.journal().step == DrainStep::Copying);
     world.now = world.journal().since.as_second() + seconds;
     world.copy = Some(Work::Active { suspended: false });
     let mut seen = world.seen();
@@ -555,10 +238,7 @@ fn pods_are_added_part_by_part_and_only_while_all_is_well() {
 /// A run that has come to this step.
 fn come_to(step: DrainStep) -> World {
     let mut world = World::new(options());
-    while world.journal().step != step {
-        world.reconcile(false);
-        world.tick();
-    }
+    world.until(|world| world.journal().step == step);
     world
 }
 

@@ -10,7 +10,7 @@ use super::super::json::{Value, Visitor};
 
 /// Fields that are asked for.
 pub(super) const COLUMNS: &str = "type,durable,exclusive,auto_delete,messages,messages_unacknowledged,message_bytes,\
-                                  arguments,policy,effective_policy_definition";
+                                  consumers,arguments,policy,effective_policy_definition";
 
 /// Arguments and keys of policies that are kept: more than RabbitMQ knows.
 const MOST_SETTINGS: usize = 64;
@@ -37,10 +37,15 @@ pub struct QueueFacts {
     pub messages: Option<i64>,
     /// Unacknowledged ones. Absent: not reported yet.
     pub unacknowledged: Option<i64>,
+    /// Consumers. Absent: not reported yet.
+    pub consumers: Option<u32>,
     /// Bytes of their bodies. Absent: not reported.
     pub bytes: Option<i64>,
     /// Name of the policy in effect. Absent: none.
     pub policy: Option<String>,
+    /// The policies in effect are known. A new queue reports its messages up to 5 s before them, since a quorum queue
+    /// tells them with its tick (`rabbit_quorum_queue.erl`).
+    pub reports_policies: bool,
     arguments: BTreeMap<String, Setting>,
     definition: BTreeMap<String, Setting>,
 }
@@ -148,7 +153,9 @@ impl Visitor for QueueFacts {
             ("messages", _) => self.messages = count(),
             ("messages_unacknowledged", _) => self.unacknowledged = count(),
             ("message_bytes", _) => self.bytes = count(),
+            ("consumers", _) => self.consumers = value.count().and_then(|count| u32::try_from(count).ok()),
             ("policy", Value::Text(policy)) => self.policy = Some(policy.to_owned()),
+            ("effective_policy_definition", Value::Object | Value::Array) => self.reports_policies = true,
             _ => {
                 if let Some(name) = path.strip_prefix("arguments.") {
                     keep(&mut self.arguments, name, value);
@@ -260,6 +267,19 @@ mod tests {
         assert_eq!(numbers, [Some(2000), Some(10), Some(9), None]);
         assert_eq!(facts.text("overflow"), Some("reject-publish"));
         assert_eq!(facts.policy.as_deref(), Some("orders"));
+    }
+
+    #[test]
+    fn policies_that_are_not_reported_are_not_known() {
+        for (json, expected) in [
+            (r#"{"messages":5,"arguments":{}}"#, false),
+            (r#"{"messages":5,"effective_policy_definition":null}"#, false),
+            (r#"{"messages":5,"effective_policy_definition":{}}"#, true),
+            (r#"{"messages":5,"effective_policy_definition":[]}"#, true),
+            (r#"{"messages":5,"effective_policy_definition":{"message-ttl":5}}"#, true),
+        ] {
+            assert_eq!(read::<QueueFacts>(json).reports_policies, expected, "{json}");
+        }
     }
 
     #[test]

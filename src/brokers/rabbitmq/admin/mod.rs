@@ -87,6 +87,19 @@ impl RabbitMqAdmin {
         })
     }
 
+    /// A queue with all its settings.
+    ///
+    /// # Errors
+    /// It does not exist, or cannot be read, or does not report its policies yet, as a new one for up to 10 s.
+    pub async fn settings(&self, vhost: &str, name: &str) -> Result<QueueFacts, Problem> {
+        let facts = self.queue(vhost, name).await?;
+        if facts.reports_policies {
+            return Ok(facts);
+        }
+        let message = format!("{} does not report its policies yet; it is asked again", named(name, vhost));
+        Err(Problem::new(SourceReason::StatsUnavailable, message))
+    }
+
     /// The version of the broker. Absent: it does not report it.
     pub async fn version(&self) -> Option<String> {
         let path = "/api/overview?columns=rabbitmq_version";

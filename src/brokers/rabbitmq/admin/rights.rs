@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, ErrorKind};
@@ -157,6 +157,14 @@ impl Asked<'_> {
     pub(super) async fn delete_queue(&self, name: &str) -> Result<Answer, Problem> {
         self.on_channel(async |channel| {
             channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.map(|_| ())
+        })
+        .await
+    }
+
+    /// Deletes an exchange. One that does not exist is deleted.
+    pub(super) async fn delete_exchange(&self, name: &str) -> Result<Answer, Problem> {
+        self.on_channel(async |channel| {
+            channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await
         })
         .await
     }

@@ -5,7 +5,7 @@
 //! deleted "if empty" or "if unused".
 
 use lapin::ExchangeKind;
-use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::Instant;
 
@@ -33,6 +33,8 @@ pub struct TemporaryQueue {
     pub consumers: Option<i64>,
     /// A setting of a policy that takes messages from it.
     pub limit: Option<String>,
+    /// The policies in effect are known: those of a new queue are not, for up to 10 s.
+    pub reports_policies: bool,
 }
 
 /// What the leader of a queue has.
@@ -78,6 +80,9 @@ impl Visitor for Page {
             ("items[].name", Value::Text(name)) => name.clone_into(&mut self.current.name),
             ("items[].messages", _) => self.current.messages = count(),
             ("items[].consumers", _) => self.current.consumers = count(),
+            ("items[].effective_policy_definition", Value::Object | Value::Array) => {
+                self.current.reports_policies = true;
+            }
             (path, _) => {
                 let name = path.strip_prefix("items[].effective_policy_definition.");
                 let is_few = || count().is_some_and(|count| count < ENOUGH_DELIVERIES);
@@ -156,6 +161,8 @@ pub(super) async fn create(
             })
             .await?;
         if let Answer::Closed(_, words) = created {
+            // Nobody would find an exchange without its queue.
+            asked.delete_exchange(name).await?;
             return Ok(Some(words));
         }
     }
@@ -200,12 +207,7 @@ pub(super) async fn delete(
 ) -> Result<Option<String>, Problem> {
     let link = endpoint.open(vhost, deadline).await.map_err(problem)?;
     let asked = Asked { endpoint, link: &link, deadline };
-    let unbound = asked
-        .on_channel(async |channel| {
-            channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await
-        })
-        .await?;
-    if let Answer::Closed(_, words) = unbound {
+    if let Answer::Closed(_, words) = asked.delete_exchange(name).await? {
         return Ok(Some(words));
     }
     let Some(left) = counted(&asked, name).await? else { return Ok(None) };
@@ -235,9 +237,10 @@ mod tests {
             messages: Some(7),
             consumers: Some(1),
             limit: None,
+            reports_policies: false,
         };
         assert_eq!(queues[0], first);
-        assert_eq!((queues.len(), queues[1].messages), (2, None));
+        assert_eq!((queues.len(), queues[1].messages, queues[1].reports_policies), (2, None, true));
         let limit = |policy: &str| {
             let json = format!(r#"{{"items":[{{"name":"a","effective_policy_definition":{{{policy}}}}}]}}"#);
             let (mut document, mut page) = (Document::new(), Page::default());

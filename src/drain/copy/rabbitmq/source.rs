@@ -20,7 +20,7 @@ use crate::drain::copy::{Next, Source, Trouble};
 
 /// Messages without an answer of the broker are given up after this time.
 const ANSWER: Duration = Duration::from_secs(30);
-/// For how long an empty queue is waited for before its end: its leader may be away, and it reports 0 then.
+/// For how long an empty queue is waited for before its end: what a consumer that is gone held comes back to it.
 const EMPTY: Duration = Duration::from_secs(5);
 /// Time for a connection to end.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -113,8 +113,9 @@ impl QueueSource {
         }
     }
 
-    /// Messages of the queue that are ready, as far as the broker knows.
-    fn ready(&self) -> Result<u32, Trouble> {
+    /// Messages of the queue that are ready. Absent: its leader did not answer the broker in time, which reports no
+    /// messages and no consumers then (`rabbit_quorum_queue:stat`, 250 ms), although this process consumes it.
+    fn ready(&self) -> Result<Option<u32>, Trouble> {
         let Some(open) = &self.open else { return Err(Trouble::Again("not connected".into())) };
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let declared = async {
@@ -123,7 +124,7 @@ impl QueueSource {
             timeout(ANSWER, asked).await
         };
         match self.runtime.block_on(declared) {
-            Ok(Ok(queue)) => Ok(queue.message_count()),
+            Ok(Ok(queue)) => Ok((queue.consumer_count() > 0).then(|| queue.message_count())),
             Ok(Err(error)) => Err(of_error("the queue cannot be read", &error)),
             Err(_) => Err(Trouble::Again("the broker does not answer".into())),
         }
@@ -193,7 +194,7 @@ impl Source for QueueSource {
         if self.settled >= self.cut {
             return Ok(true);
         }
-        if self.ready()? > 0 {
+        if self.ready()? != Some(0) {
             self.empty_since = None;
             return Ok(false);
         }
