@@ -7,6 +7,8 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod aborting;
+#[cfg(test)]
+mod mutants;
 mod ramp;
 mod running;
 #[cfg(test)]
