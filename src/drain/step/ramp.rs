@@ -38,7 +38,7 @@ impl Scene<'_> {
     pub(super) fn hindered(&self) -> Option<String> {
         let consumers = self.seen.consumers.as_ref().filter(|_| self.in_step() >= STARTED)?;
         let (trouble, deployment) = (self.trouble(consumers)?, &self.names.deployment);
-        Some(format!("pods of the drain: {trouble}; kubectl logs deployment/{deployment} says why"))
+        Some(format!("pods of the drain: {trouble}; kubectl logs deployment/{deployment} shows why"))
     }
 
     /// Pods that are to consume now.

@@ -237,7 +237,7 @@ impl Scene<'_> {
     fn copies_nothing(&self) -> Option<String> {
         let is_active = matches!(self.seen.copy, JobSeen::Active { .. });
         (is_active && self.seen.nothing_copied)
-            .then(|| format!("no message was copied lately; kubectl logs job/{} says why", self.names.copy))
+            .then(|| format!("no message was copied lately; kubectl logs job/{} shows why", self.names.copy))
     }
 
     /// Whether the group has reached the cut everywhere.
