@@ -113,7 +113,7 @@ pub fn join(
 fn limits(distribution: &Distribution) -> Limits {
     let limits = Limits { bytes_per_second: distribution.max_bytes_per_second, ..Limits::default() };
     match distribution.guarantee {
-        Guarantee::ExactlyOnce => Limits { records: 100_000, bytes: 24 << 20, first: 100_000, ..limits },
+        Guarantee::ExactlyOnce => Limits { records: 50_000, bytes: 16 << 20, first: 50_000, ..limits },
         Guarantee::AtLeastOnce => limits,
     }
 }
