@@ -9,7 +9,7 @@
 BROKER_USER=queuescaler
 BROKER_PASSWORD=queuescaler-password
 
-declare -A BROKER_TITLES=([activemq]=ActiveMQ [artemis]=Artemis)
+declare -A BROKER_TITLES=([activemq]=ActiveMQ [artemis]=Artemis [pulsar]=Pulsar)
 
 broker_command() {
   local kind=$1 verb=${2:-} name=${3:-}
