@@ -214,6 +214,19 @@ async fn queues_of_artemis_that_limit_consumers_cap_replicas() {
 }
 
 #[tokio::test]
+async fn an_exclusive_consumer_of_activemq_caps_replicas() {
+    let Some(broker) = Broker::own(Flavor::ActiveMq, "jr-exclusive").await else { return };
+    for (name, headers, cap) in [("orders", "activemq.exclusive:true\n", Some(1)), ("returns", "", None)] {
+        broker.send(name, 4, "").await;
+        let mut consumer = broker.connect().await;
+        consumer.hold_with(name, 2, headers).await;
+        let (mut reader, mut queue) = (broker.reader(), queues(&[name]));
+        let reading = read(&mut reader, &mut queue).await;
+        assert_eq!(known(&reading).unwrap().useful_consumers(), cap, "{name}: {reading:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_durable_subscription_of_artemis_is_a_queue() {
     let Some(broker) = Broker::own(Flavor::Artemis, "jr-topic").await else { return };
     let mut subscriber = broker.connect_with("client-id:cid\n").await;

@@ -181,8 +181,13 @@ impl Stomp {
 
     /// Receives so many messages and acknowledges none of them.
     pub async fn hold(&mut self, queue: &str, count: usize) -> Vec<String> {
+        self.hold_with(queue, count, "").await
+    }
+
+    pub async fn hold_with(&mut self, queue: &str, count: usize, headers: &str) -> Vec<String> {
         let destination = self.queue(queue);
-        let headers = format!("id:1\nack:client-individual\nactivemq.prefetchSize:{count}\n{destination}");
+        let headers =
+            format!("id:1\nack:client-individual\nactivemq.prefetchSize:{count}\n{headers}{destination}");
         self.frame("SUBSCRIBE", &headers, "").await;
         let mut held = Vec::new();
         for _ in 0..count {
