@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::skip::skipped;
+use super::skip::skipped;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,6 +78,11 @@ impl Broker {
             }),
             tls: None,
         }
+    }
+
+    /// User and password.
+    pub fn credentials(&self) -> (&str, &str) {
+        (&self.user, &self.password)
     }
 
     pub fn reader(&self) -> JolokiaReader {
