@@ -108,7 +108,8 @@ impl Broker {
         let mut stomp = self.connect().await;
         for number in 1..=count {
             let receipt = if number == count { "receipt:last\n" } else { "" };
-            let headers = format!("{}persistent:true\n{receipt}{headers}", stomp.queue(queue));
+            let kind = if stomp.artemis { "destination-type:ANYCAST\n" } else { "" };
+            let headers = format!("{}persistent:true\n{kind}{receipt}{headers}", stomp.queue(queue));
             stomp.frame("SEND", &headers, "x").await;
         }
         stomp.expect("RECEIPT").await;
@@ -152,12 +153,12 @@ pub struct Stomp {
 }
 
 impl Stomp {
+    /// The destination of a message or of a consumer.
     fn queue(&self, name: &str) -> String {
         let name = name.replace('\\', "\\\\").replace(':', "\\c");
-        if self.artemis {
-            format!("destination:{name}\ndestination-type:ANYCAST\nsubscription-type:ANYCAST\n")
-        } else {
-            format!("destination:/queue/{name}\n")
+        match self.artemis {
+            true => format!("destination:{name}\n"),
+            false => format!("destination:/queue/{name}\n"),
         }
     }
 
@@ -191,8 +192,12 @@ impl Stomp {
 
     pub async fn hold_with(&mut self, queue: &str, count: usize, headers: &str) -> Vec<String> {
         let destination = self.queue(queue);
-        let headers =
-            format!("id:1\nack:client-individual\nactivemq.prefetchSize:{count}\n{headers}{destination}");
+        // Artemis counts bytes, so that it gets all messages.
+        let ahead = match self.artemis {
+            true => "subscription-type:ANYCAST\nconsumer-window-size:-1\n".to_owned(),
+            false => format!("activemq.prefetchSize:{count}\n"),
+        };
+        let headers = format!("id:1\nack:client-individual\n{ahead}{headers}{destination}");
         self.frame("SUBSCRIBE", &headers, "").await;
         let mut held = Vec::new();
         for _ in 0..count {
