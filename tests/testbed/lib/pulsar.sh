@@ -79,6 +79,7 @@ pulsar_token() {
 
 base64_of_urls() { base64 -w 0 | tr '+/' '-_' | tr -d '='; }
 
+# pulsar_start NAME PROCESS
 pulsar_start() {
   local name=$1 home=$STATE/pulsar/$1 opened options=()
   for opened in java.base/java.lang java.base/java.nio java.base/java.util.zip java.base/jdk.internal.misc \
@@ -86,7 +87,7 @@ pulsar_start() {
     jdk.management/com.sun.management.internal; do
     options+=("--add-opens=$opened=ALL-UNNAMED")
   done
-  broker_start_java "pulsar-$name" -Xmx384m -XX:MaxDirectMemorySize=256m "${options[@]}" \
+  broker_java "$2" -Xmx384m -XX:MaxDirectMemorySize=256m "${options[@]}" \
     -Dio.netty.tryReflectionSetAccessible=true -Dlog4j.configurationFile="$home/log4j2.xml" \
     -Djava.io.tmpdir="$home/tmp" -cp "$(readlink -f "$home/jars")/*" \
     org.apache.pulsar.PulsarStandaloneStarter --config "$home/standalone.conf" --advertised-address "$HOST_ADDRESS" \
