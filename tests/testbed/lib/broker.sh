@@ -64,7 +64,7 @@ broker_start() {
   shift 2
   for process in "$@"; do
     if process_alive "$process"; then process_signal CONT "$process"; else "${kind}_start" "$name" "$process"; fi
-    wait_for 90 "$process" "$process" "${kind}_ready" "$name" "$process"
+    wait_for 120 "$process" "$process" "${kind}_ready" "$name" "$process"
   done
 }
 
@@ -112,6 +112,12 @@ broker_env() {
   broker_check "$1" "$2"
   "$1_variables" "$2"
 }
+
+# broker_count KIND NAME: prints the number of brokers in the settings.
+broker_count() { broker_count_of "$(<"$STATE/$1/$2/settings")"; }
+
+# broker_count_of SETTINGS
+broker_count_of() { sed -n 's/^BROKERS=\([1-9]\) .*/\1/p' <<<"$1"; }
 
 # broker_reserve_ports KIND NAME PORT...
 broker_reserve_ports() {

@@ -23,16 +23,13 @@ rocketmq_settings() {
 rocketmq_processes() {
   local id
   echo "rocketmq-$1.names"
-  for ((id = 1; id <= $(rocketmq_brokers "$1"); id++)); do echo "rocketmq-$1.$id"; done
+  for ((id = 1; id <= $(broker_count rocketmq "$1"); id++)); do echo "rocketmq-$1.$id"; done
 }
-
-# rocketmq_brokers NAME: prints the number of brokers.
-rocketmq_brokers() { sed 's/^BROKERS=\([0-9]*\).*/\1/' "$STATE/rocketmq/$1/settings"; }
 
 # rocketmq_configure NAME SETTINGS
 rocketmq_configure() {
   local name=$1 settings=$2 home=$STATE/rocketmq/$1 brokers id
-  brokers=$(sed 's/^BROKERS=\([0-9]*\).*/\1/' <<<"$settings")
+  brokers=$(broker_count_of "$settings")
   {
     echo "NAMES=$(reserve_port "rocketmq-$name")"
     for ((id = 1; id <= brokers; id++)); do
@@ -143,7 +140,7 @@ rocketmq_names() { printf '%s:%s\n' "$HOST_ADDRESS" "$(broker_port rocketmq "$1"
 
 rocketmq_variables() {
   local settings id brokers=''
-  for ((id = 1; id <= $(rocketmq_brokers "$1"); id++)); do
+  for ((id = 1; id <= $(broker_count rocketmq "$1"); id++)); do
     brokers+=${brokers:+,}$HOST_ADDRESS:$(broker_port rocketmq "$1" "BROKER$id")
   done
   settings=$(<"$STATE/rocketmq/$1/settings")
