@@ -31,6 +31,7 @@ mod drain_checks;
 mod drain_emergency;
 mod drain_faults;
 mod drain_kills;
+mod drain_obstacles;
 mod drain_runs_rabbitmq;
 mod drain_time;
 mod drain_time_limits;

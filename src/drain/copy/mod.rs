@@ -103,13 +103,22 @@ pub struct Limits {
     pub bytes: u64,
     /// Time after which a batch takes no more records.
     pub age: Duration,
+    /// Most records of the first batch, and of the first one after a batch that was aborted; the next ones have twice as
+    /// many. What fails again and again then doubles few where the sink has no transactions.
+    pub first: u64,
     /// Most bytes in a second; no limit if absent.
     pub bytes_per_second: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { records: 20_000, bytes: 8 << 20, age: Duration::from_millis(500), bytes_per_second: None }
+        Self {
+            records: 20_000,
+            bytes: 8 << 20,
+            age: Duration::from_millis(500),
+            first: 16,
+            bytes_per_second: None,
+        }
     }
 }
 
@@ -126,9 +135,6 @@ pub enum End {
 const LULL: Duration = Duration::from_millis(50);
 /// How long a source is waited for while no batch has begun.
 const IDLE: Duration = Duration::from_millis(200);
-/// Records of the first batch, and of the first one after a batch that was aborted; the next ones have twice as many. What
-/// fails again and again then doubles few where the sink has no transactions.
-const FIRST: u64 = 16;
 /// The first and the longest pause after a batch that was aborted.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -145,7 +151,7 @@ pub fn copy<S: Source, K: Sink<S>>(
 ) -> Result<End, Trouble> {
     let mut pace = Pace::new(limits.bytes_per_second, Instant::now());
     let mut backoff = BACKOFF.0;
-    let mut most = FIRST;
+    let mut most = limits.first;
     loop {
         let limits = Limits { records: limits.records.min(most), ..*limits };
         match batch(source, sink, &limits, &mut pace, stop) {
@@ -163,7 +169,7 @@ pub fn copy<S: Source, K: Sink<S>>(
                 sink.abort().map_err(fatal)?;
                 source.rewind().map_err(fatal)?;
                 stop.wait(backoff);
-                (backoff, most) = ((backoff * 2).min(BACKOFF.1), FIRST);
+                (backoff, most) = ((backoff * 2).min(BACKOFF.1), limits.first);
             }
             Err(Trouble::Fatal(reason)) => {
                 // The broker aborts it too, but later.

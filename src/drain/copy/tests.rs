@@ -152,7 +152,7 @@ fn run(cut: u64, limits: &Limits, faults: Vec<Fault>) -> (Durable, Vec<usize>) {
 }
 
 fn limits(records: u64) -> Limits {
-    Limits { records, bytes: 1000, age: Duration::from_secs(60), bytes_per_second: None }
+    Limits { records, bytes: 1000, age: Duration::from_secs(60), first: 16, bytes_per_second: None }
 }
 
 #[test]

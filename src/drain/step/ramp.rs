@@ -1,6 +1,8 @@
 //! How many pods of a run consume the temporary topic: more of them part by part, and no more while those that are there
 //! do not become ready, or process nothing.
 
+use std::time::Duration;
+
 use super::super::seen::TargetSeen;
 use super::{Effect, Scene};
 use crate::api::DrainStep;
@@ -10,6 +12,9 @@ use crate::api::drain_status::TemporaryStatus;
 const PARTS: i32 = 5;
 /// So many percent of the pods are to be ready before more are started: one that fails must not hold up all others.
 const READY_PERCENT: i64 = 90;
+
+/// After this time in the last step pods are expected to be ready.
+const STARTED: Duration = Duration::from_secs(30);
 
 /// Pods that are to consume now, and why not all of them, if that is for another reason than time.
 pub(super) struct Ramp {
@@ -21,6 +26,19 @@ impl Scene<'_> {
     /// Has the pods of the run consume.
     pub(super) fn consume(&self) -> Effect {
         Effect::Consumers(self.ramp().pods)
+    }
+
+    /// What the Deployment of the run's pods says of them itself.
+    pub(super) fn unhealthy(&self) -> Option<String> {
+        let trouble = self.seen.consumers.as_ref()?.trouble.as_ref()?;
+        Some(format!("the pods of the drain are unhealthy: {trouble}"))
+    }
+
+    /// What keeps the pods of the run from consuming the rest, once they had time to start.
+    pub(super) fn hindered(&self) -> Option<String> {
+        let consumers = self.seen.consumers.as_ref().filter(|_| self.in_step() >= STARTED)?;
+        let (trouble, deployment) = (self.trouble(consumers)?, &self.names.deployment);
+        Some(format!("pods of the drain: {trouble}; kubectl logs deployment/{deployment} shows why"))
     }
 
     /// Pods that are to consume now.
@@ -80,7 +98,7 @@ impl Scene<'_> {
             return Some(trouble.clone());
         }
         if i64::from(*ready) * 100 < i64::from(*replicas) * READY_PERCENT {
-            return Some(format!("{ready} are ready"));
+            return Some(format!("{ready} of {replicas} are ready"));
         }
         (*ready > 0 && self.seen.nothing_consumed)
             .then(|| "they process nothing although messages are there; look at their log".to_owned())

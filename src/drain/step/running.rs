@@ -212,7 +212,8 @@ impl Scene<'_> {
         let message = trouble(&self.seen.copy)
             .or_else(|| self.is_shared_with())
             .or_else(|| self.copies_nothing())
-            .or_else(|| self.ramp().held);
+            .or_else(|| self.ramp().held)
+            .or_else(|| self.unhealthy());
         let message = message.unwrap_or_else(|| "copies and consumes".to_owned());
         self.wait(&message).with_effects(effects)
     }
@@ -236,7 +237,7 @@ impl Scene<'_> {
     fn copies_nothing(&self) -> Option<String> {
         let is_active = matches!(self.seen.copy, JobSeen::Active { .. });
         (is_active && self.seen.nothing_copied)
-            .then(|| format!("no message was copied lately; kubectl logs job/{} says why", self.names.copy))
+            .then(|| format!("no message was copied lately; kubectl logs job/{} shows why", self.names.copy))
     }
 
     /// Whether the group has reached the cut everywhere.
@@ -346,7 +347,7 @@ impl Scene<'_> {
             }
             JobSeen::Ending => {}
         }
-        let message = trouble(&self.seen.verify).or_else(|| self.ramp().held);
+        let message = trouble(&self.seen.verify).or_else(|| self.ramp().held).or_else(|| self.unhealthy());
         let message = message.unwrap_or_else(|| "verifies and consumes".to_owned());
         self.wait(&message).with_effects(effects).with_records(records)
     }
@@ -367,9 +368,8 @@ impl Scene<'_> {
             _ => "consumes the rest".to_owned(),
         };
         effects.push(self.consume());
-        let trouble = self.seen.consumers.as_ref().and_then(|consumers| consumers.trouble.as_ref());
-        let trouble = trouble.map(|trouble| format!("the pods of the drain are unhealthy: {trouble}"));
-        let message = trouble.or_else(|| self.ramp().held).unwrap_or(message);
+        let hindered = self.unhealthy().or_else(|| self.hindered()).or_else(|| self.ramp().held);
+        let message = hindered.unwrap_or(message);
         self.wait(&message).with_effects(effects).with_records(records)
     }
 

@@ -43,8 +43,15 @@ pub(super) struct World {
     pub(super) refusal: Option<(String, String)>,
     /// Messages that were consumed by the target and by the pods of the run.
     pub(super) consumed_by_target: i64,
+    /// Messages that were in temporary topics and not consumed when these were deleted, and all that were written to them.
     pub(super) deleted_with: Vec<i64>,
+    pub(super) copied: i64,
+    /// What a broken operator does instead.
+    pub(super) flaw: Option<Flaw>,
 }
+
+/// Changes what was decided.
+pub(super) type Flaw = fn(&mut World, &mut Decision);
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Topic {
@@ -89,6 +96,8 @@ impl World {
             refusal: None,
             consumed_by_target: 0,
             deleted_with: Vec::new(),
+            copied: 0,
+            flaw: None,
         }
     }
 
@@ -170,7 +179,13 @@ impl World {
 
     /// One reconcile, which ends before its effects if there is a crash.
     pub(super) fn reconcile(&mut self, crash: bool) -> Decision {
-        let decision = self.decide();
+        let mut decision = self.decide();
+        if let Some(flaw) = self.flaw {
+            flaw(self, &mut decision);
+        }
+        if decision.records.iter().any(|record| matches!(record, Record::Snapshot(_))) {
+            assert!(self.pods == 0 && !self.stranger, "the group still moves: {self:?}");
+        }
         if decision.changes(&self.journal()) {
             self.status = report::status(&self.status, &decision, Facts::default(), self.at());
         } else if !crash {
@@ -240,6 +255,7 @@ impl World {
                 let topic = self.topic.take().unwrap();
                 assert!(!self.topic_before, "that topic is somebody else's");
                 self.deleted_with.push(topic.written - topic.consumed);
+                self.copied += topic.written;
             }
             Effect::DeleteGroup => self.group = false,
             Effect::DeleteObject => self.gone = true,

@@ -22,7 +22,7 @@ use self::sink::Writer;
 pub use self::source::GroupSource;
 use self::source::Member;
 use super::{End, Limits, Stop, Trouble, copy};
-use crate::drain::distribution::{Distribution, Outcome, Task};
+use crate::drain::distribution::{Distribution, Guarantee, Outcome, Task};
 
 /// After which silence the group expels a distributor.
 const SESSION: Duration = Duration::from_secs(30);
@@ -51,8 +51,7 @@ pub fn run(
             // What is left of the process before is aborted first: offsets in an open transaction cannot be read.
             let mut sink = open_sink(&connection, distribution, ordinal)?;
             let mut source = join(&connection, distribution, ordinal)?;
-            let limits = Limits { bytes_per_second: distribution.max_bytes_per_second, ..Limits::default() };
-            let end = copy(&mut source, &mut sink, &limits, stop, &mut outcome.copied);
+            let end = copy(&mut source, &mut sink, &limits(distribution), stop, &mut outcome.copied);
             outcome.expired = source.expired();
             // Dropping them waits for brokers, which can be away, and nothing is left to be done: the batch is settled or
             // aborted, and a static member does not leave its group.
@@ -109,6 +108,16 @@ pub fn join(
     })
 }
 
+/// When a batch is full. A commit over a hundred partitions takes longer than 20,000 records, and one that is not reached
+/// doubles nothing: with transactions batches are large.
+fn limits(distribution: &Distribution) -> Limits {
+    let limits = Limits { bytes_per_second: distribution.max_bytes_per_second, ..Limits::default() };
+    match distribution.guarantee {
+        Guarantee::ExactlyOnce => Limits { records: 100_000, bytes: 24 << 20, first: 100_000, ..limits },
+        Guarantee::AtLeastOnce => limits,
+    }
+}
+
 /// The beginning of transactional ids and of names of group members. Rights on the cluster are granted for it.
 fn name(distribution: &Distribution) -> String {
     format!("queuescaler-drain-{}", distribution.run)
@@ -135,7 +144,7 @@ fn problem(distribution: &Distribution) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drain::distribution::{Guarantee, KafkaConnection, Ordering, Source, Temporary};
+    use crate::drain::distribution::{KafkaConnection, Ordering, Source, Temporary};
 
     fn right() -> Distribution {
         Distribution {
