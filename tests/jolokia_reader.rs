@@ -100,7 +100,7 @@ async fn what_is_wrong_is_distinguished() {
         );
         assert_eq!(problem.reason, SourceReason::AuthenticationFailed, "{problem}");
 
-        let elsewhere = format!("{}x", access.urls[0]);
+        let elsewhere = access.urls[0].replace("jolokia", "elsewhere");
         let problem = unknown(
             read(&mut reader(JolokiaAccess { urls: vec![elsewhere], ..access.clone() }), &mut empty).await,
         );
