@@ -8,6 +8,7 @@ use std::time::Duration;
 use regex::Regex;
 
 use super::Invalid;
+use super::jolokia::{self, JolokiaSource};
 use super::union::exactly_one;
 use crate::api::{self, CredentialsSecretRef, IsolationLevel, OffsetReset, SaslMechanism};
 
@@ -18,6 +19,10 @@ pub enum Source {
     Kafka(KafkaSource),
     /// RabbitMQ queues.
     RabbitMq(RabbitMqSource),
+    /// Queues of ActiveMQ Classic.
+    ActiveMq(JolokiaSource),
+    /// Queues of Artemis.
+    Artemis(JolokiaSource),
 }
 
 impl Source {
@@ -27,6 +32,8 @@ impl Source {
         match self {
             Self::Kafka(_) => "Kafka",
             Self::RabbitMq(_) => "RabbitMQ",
+            Self::ActiveMq(_) => "ActiveMQ",
+            Self::Artemis(_) => "Artemis",
         }
     }
 
@@ -36,6 +43,7 @@ impl Source {
         match self {
             Self::Kafka(kafka) => kafka.bootstrap.join(","),
             Self::RabbitMq(rabbitmq) => format!("{}:{}", rabbitmq.host, rabbitmq.amqp_port),
+            Self::ActiveMq(jolokia) | Self::Artemis(jolokia) => jolokia.urls.join(","),
         }
     }
 
@@ -43,13 +51,9 @@ impl Source {
     #[must_use]
     pub fn broker_address(&self) -> String {
         match self {
-            Self::Kafka(kafka) => {
-                let mut servers: Vec<_> = kafka.bootstrap.iter().map(|it| it.to_ascii_lowercase()).collect();
-                servers.sort_unstable();
-                servers.dedup();
-                servers.join(",")
-            }
+            Self::Kafka(kafka) => in_order(&kafka.bootstrap),
             Self::RabbitMq(_) => self.address().to_ascii_lowercase(),
+            Self::ActiveMq(jolokia) | Self::Artemis(jolokia) => in_order(&jolokia.urls),
         }
     }
 
@@ -59,6 +63,7 @@ impl Source {
         match &mut self {
             Self::Kafka(kafka) => kafka.interest.probe = None,
             Self::RabbitMq(rabbitmq) => rabbitmq.interest.probe = None,
+            Self::ActiveMq(_) | Self::Artemis(_) => {}
         }
         self
     }
@@ -68,7 +73,7 @@ impl Source {
     pub fn sharing(&self) -> Sharing {
         match self {
             Self::Kafka(_) => Sharing::Partitioned,
-            Self::RabbitMq(_) => Sharing::Shared,
+            Self::RabbitMq(_) | Self::ActiveMq(_) | Self::Artemis(_) => Sharing::Shared,
         }
     }
 
@@ -76,11 +81,19 @@ impl Source {
     #[must_use]
     pub fn statistics_interval(&self) -> Duration {
         match self {
-            Self::Kafka(_) => Duration::ZERO,
+            Self::Kafka(_) | Self::ActiveMq(_) | Self::Artemis(_) => Duration::ZERO,
             // The default of RabbitMQ's collect_statistics_interval.
             Self::RabbitMq(_) => Duration::from_secs(5),
         }
     }
+}
+
+/// Servers, however they are ordered and written.
+fn in_order(servers: &[String]) -> String {
+    let mut servers: Vec<_> = servers.iter().map(|it| it.to_ascii_lowercase()).collect();
+    servers.sort_unstable();
+    servers.dedup();
+    servers.join(",")
 }
 
 /// How the consumers of a source share its messages.
@@ -299,11 +312,17 @@ impl fmt::Display for NameSelector {
 }
 
 pub(super) fn validate(given: &api::Source, namespace: &str) -> Result<Source, Invalid> {
-    let api::Source { kafka, rabbitmq } = given;
+    let api::Source { kafka, rabbitmq, activemq, artemis } = given;
     let kafka = kafka.as_ref().map(|kafka| validate_kafka(kafka, namespace).map(Source::Kafka));
     let rabbitmq =
         rabbitmq.as_ref().map(|rabbitmq| validate_rabbitmq(rabbitmq, namespace).map(Source::RabbitMq));
-    exactly_one("spec.source", [("kafka", kafka), ("rabbitmq", rabbitmq)])
+    let activemq =
+        activemq.as_ref().map(|activemq| jolokia::activemq(activemq, namespace).map(Source::ActiveMq));
+    let artemis = artemis.as_ref().map(|artemis| jolokia::artemis(artemis, namespace).map(Source::Artemis));
+    exactly_one(
+        "spec.source",
+        [("activemq", activemq), ("artemis", artemis), ("kafka", kafka), ("rabbitmq", rabbitmq)],
+    )
 }
 
 pub(super) fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, Invalid> {
@@ -459,7 +478,7 @@ fn selector(selection: Selection<'_>) -> Result<NameSelector, Invalid> {
     }
 }
 
-fn sorted(names: Option<&[String]>) -> Vec<String> {
+pub(super) fn sorted(names: Option<&[String]>) -> Vec<String> {
     let mut names = names.unwrap_or_default().to_vec();
     names.sort_unstable();
     names.dedup();
@@ -519,7 +538,7 @@ fn management_url(given: &str, namespace: &str) -> Result<String, Invalid> {
 }
 
 /// A URL without credentials and query, whose host is a full name.
-fn http_url(field: &str, given: &str, namespace: &str) -> Result<url::Url, Invalid> {
+pub(super) fn http_url(field: &str, given: &str, namespace: &str) -> Result<url::Url, Invalid> {
     let mut url =
         url::Url::parse(given).map_err(|error| Invalid::new(field, format!("is not a URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
