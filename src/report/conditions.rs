@@ -149,6 +149,7 @@ fn source_observed(subject: &Subject<'_>) -> ConditionDraft {
         message.push_str("; the broker's certificate is not verified (tls.insecureSkipVerify)");
     }
     message.push_str(&reading.notes.iter().find_map(held).unwrap_or_default());
+    message.push_str(&reading.notes.iter().find_map(missing).unwrap_or_default());
     if reading.notes.contains(&Note::SingleActiveConsumers) {
         // https://www.rabbitmq.com/docs/consumers#single-active-consumer
         message.push_str(
@@ -216,6 +217,16 @@ fn held(note: &Note) -> Option<String> {
     Some(format!(
         "; {consumers} consumers hold all {messages} messages; more replicas would get none; set a lower prefetch"
     ))
+}
+
+fn missing(note: &Note) -> Option<String> {
+    let Note::MissingIsEmpty { queues, count } = note else { return None };
+    let (does, more) = match usize::try_from(*count).unwrap_or(usize::MAX).saturating_sub(queues.len()) {
+        0 if queues.len() == 1 => ("does not exist and counts", String::new()),
+        0 => ("do not exist and count", String::new()),
+        more => ("do not exist and count", format!(" and {more} more")),
+    };
+    Some(format!("; {}{more} {does} as empty (missingQueueIsEmpty)", queues.join(", ")))
 }
 
 fn target_scalable(subject: &Subject<'_>) -> ConditionDraft {

@@ -111,13 +111,23 @@ pub(super) fn reading(
                 }
             }
         }
-        if !found && !interest.missing_is_empty {
+        if !found {
             missing.push(place.name.as_str());
         }
     }
     memory.observe(&counted, at);
     let any_counted = !counted.is_empty() || interest.missing_is_empty;
-    let backlog = sum.backlog(memory);
+    let mut backlog = sum.backlog(memory);
+    if trouble.is_some() {
+        // What was not counted has consumers of its own.
+        backlog.shape = without_cap(backlog.shape);
+    }
+    if interest.missing_is_empty && !missing.is_empty() {
+        let queues = missing.iter().take(NAMES_SHOWN).map(|name| quote(name)).collect();
+        let count = u32::try_from(missing.len()).unwrap_or(u32::MAX);
+        backlog.notes.push(Note::MissingIsEmpty { queues, count });
+        missing.clear();
+    }
     match (any_counted, trouble) {
         (true, None) if missing.is_empty() => Reading::Known(backlog),
         (true, None) => {
@@ -219,6 +229,13 @@ impl Sum {
         let consumers = self.consumers.filter(|consumers| *consumers > 0)?;
         let all = self.messages == self.in_flight && self.in_flight / u64::from(consumers) >= HELD;
         all.then_some(Note::HeldByConsumers { messages: self.in_flight, consumers })
+    }
+}
+
+fn without_cap(shape: Shape) -> Shape {
+    match shape {
+        Shape::Shared(shared) => Shape::Shared(Shared { active_consumers_at_most: None, ..shared }),
+        other => other,
     }
 }
 

@@ -188,7 +188,15 @@ impl Flavor {
                 }
             }
             Self::Artemis => {
-                let messages = needed("MessageCount")?.saturating_sub(needed("ScheduledCount")?);
+                let (all, scheduled) = (needed("MessageCount")?, needed("ScheduledCount")?);
+                let messages = all.checked_sub(scheduled).ok_or_else(|| {
+                    let message = format!(
+                        "the Jolokia agent at {server} gives {all} messages of queue {}, of which {scheduled} are \
+                         scheduled",
+                        quote(&place.name)
+                    );
+                    Problem::new(SourceReason::ResponseInvalid, message)
+                })?;
                 let left = ["MessagesAcknowledged", "MessagesExpired", "MessagesKilled"];
                 let exclusive = read.get("Exclusive").boolean() == Some(true);
                 let at_most = if exclusive { Some(1) } else { small("MaxConsumers") };

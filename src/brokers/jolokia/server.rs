@@ -70,7 +70,8 @@ impl Server {
         if let Some(backoff) = &mut self.backoff {
             match &seen {
                 Ok(_) => backoff.succeeded(),
-                Err(problem) => backoff.failed(problem.clone(), Instant::now(), 0.0),
+                // The shortest wait: that of the session, which asks, is not to end before it.
+                Err(problem) => backoff.failed(problem.clone(), now, 1.0),
             }
         }
         seen
@@ -149,12 +150,18 @@ impl Server {
             mbean: flavor.queue(name, place),
             attributes: flavor.queue_attributes(),
         };
-        let reads: Vec<_> = std::iter::once(broker).chain(places.iter().map(queue)).collect();
+        // The agent reads one after the other: a broker that stops is active before its queues go, and not after it.
+        let (first, last) = (broker.clone(), broker);
+        let reads: Vec<_> = [first].into_iter().chain(places.iter().map(queue)).chain([last]).collect();
         let mut answers = self.http.read(&reads, deadline).await?.into_iter();
-        let Some(identity) = answers.next().filter(|broker| !broker.is_missing()) else {
+        let is_there = |broker: &Answer| !broker.is_missing();
+        let (Some(first), Some(last)) =
+            (answers.next().filter(is_there), answers.next_back().filter(is_there))
+        else {
             return Ok((None, Vec::new()));
         };
-        let identity = self.identity(&identity, name)?;
+        let (mut identity, last) = (self.identity(&first, name)?, self.identity(&last, name)?);
+        identity.is_active &= last.is_active;
         let queues = places.iter().zip(answers);
         let queues = queues.map(|(place, answer)| (place.clone(), self.finding(&answer, place, &identity)));
         Ok((Some(identity.clone()), queues.collect()))

@@ -67,6 +67,13 @@ pub enum Note {
         /// Consumers that have them.
         consumers: u32,
     },
+    /// Queues do not exist, and count as empty because the user said so (`missingQueueIsEmpty`).
+    MissingIsEmpty {
+        /// The first of them, at most three.
+        queues: Vec<String>,
+        /// How many there are.
+        count: u32,
+    },
     /// A topic's partition count changed since the last reading.
     PartitionsChanged {
         /// The topic.

@@ -108,12 +108,11 @@ pub fn join(
     })
 }
 
-/// When a batch is full. A commit over a hundred partitions takes longer than 20,000 records, and one that is not reached
-/// doubles nothing: with transactions batches are large.
+/// When a batch is full. One whose transaction is aborted doubles nothing, so that the first one need not be small.
 fn limits(distribution: &Distribution) -> Limits {
     let limits = Limits { bytes_per_second: distribution.max_bytes_per_second, ..Limits::default() };
     match distribution.guarantee {
-        Guarantee::ExactlyOnce => Limits { records: 50_000, bytes: 16 << 20, first: 50_000, ..limits },
+        Guarantee::ExactlyOnce => Limits { first: limits.records, ..limits },
         Guarantee::AtLeastOnce => limits,
     }
 }

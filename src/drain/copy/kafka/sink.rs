@@ -73,8 +73,7 @@ impl TopicSink {
             // A record that the topic does not take is refused by the broker, whose limit is the one that counts.
             .set("message.max.bytes", "1000000000")
             .set("batch.size", batch_bytes.max(1).to_string())
-            // So that requests have many records of each partition. A commit sends what waits at once.
-            .set("linger.ms", "50")
+            .set("linger.ms", "5")
             .set("compression.type", "lz4")
             // A batch of the copy is the limit; a large record must fit whatever it is.
             .set("queue.buffering.max.kbytes", "2097151")
