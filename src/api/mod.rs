@@ -33,8 +33,8 @@ pub use probe::{Probe, ProbeStatus};
 pub use queue_drain::{DesiredState, QueueDrain, QueueDrainSpec};
 pub use queue_scaler::{Fallback, Mode, QueueScaler, QueueScalerSpec, ScaleTargetRef};
 pub use source::{
-    ClientCertificateSecretRef, CredentialsSecretRef, IsolationLevel, Kafka, OffsetReset, RabbitMq, Sasl,
-    SaslMechanism, SecretKeyRef, Source, Tls,
+    ActiveMq, Artemis, ClientCertificateSecretRef, CredentialsSecretRef, IsolationLevel, Kafka, OffsetReset,
+    RabbitMq, RoutingType, Sasl, SaslMechanism, SecretKeyRef, Source, Tls,
 };
 pub use status::QueueScalerStatus;
 

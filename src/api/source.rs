@@ -1,4 +1,4 @@
-//! Sources of the backlog: Kafka or RabbitMQ, with addresses, credentials and TLS.
+//! Sources of the backlog: Kafka, RabbitMQ, ActiveMQ Classic or Artemis, with addresses, credentials and TLS.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::{exactly_one_field, exactly_one_of};
 
-/// The queue that the workload consumes. Exactly one of kafka, rabbitmq.
+/// The queue that the workload consumes. Exactly one of activemq, artemis, kafka, rabbitmq.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[schemars(transform = exactly_one_field)]
 #[serde(rename_all = "camelCase")]
@@ -17,6 +17,12 @@ pub struct Source {
     /// Queues of a RabbitMQ broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<RabbitMq>,
+    /// Queues of ActiveMQ Classic brokers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activemq: Option<ActiveMq>,
+    /// Queues of Artemis brokers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artemis: Option<Artemis>,
 }
 
 /// A consumer group and the topics that it reads. The backlog is the group's lag.
@@ -173,6 +179,97 @@ pub struct RabbitMq {
     /// text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+}
+
+/// Queues of ActiveMQ Classic, read through Jolokia. The backlog is their messages, in flight or not, of all brokers.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("self.queues.all(queue, !queue.matches('[*?>,]'))").message("a queue name has no *, ?, > or comma: make each queue an item of its own, without options").field_path(".queues"))]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveMq {
+    /// URLs of the Jolokia agents, one for each broker whose messages the workload consumes, http or https, without
+    /// credentials. Not a Service in front of several brokers. Their backlogs are added up. A URL without a path gets
+    /// /api/jolokia. A host without a dot is a Service in the QueueScaler's namespace. At most 16.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 8, max = 512), regex(pattern = r"^https?://[^@\s?#]+$")), extend("x-kubernetes-list-type" = "set"))]
+    pub jolokia_urls: Vec<String>,
+    /// The name of the broker (brokerName), the same on all URLs. Default: the name that each broker reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub broker_name: Option<String>,
+    /// Names of the queues that the workload reads. A virtual topic is a queue: Consumer.<name>.VirtualTopic.<topic>.
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 255)), extend("x-kubernetes-list-type" = "set"))]
+    pub queues: Vec<String>,
+    /// True counts a queue that no active broker has as empty, for queues that brokers delete when they are not in use.
+    /// False keeps the replicas and reports the missing queue, because its name can be wrong. Default false.
+    #[serde(default)]
+    pub missing_queue_is_empty: bool,
+    /// The value of the header Origin, which the agents compare with the allow-origin of jolokia-access.xml, such as
+    /// http://activemq:8161. Default: scheme, host and port of the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 512), regex(pattern = r"^https?://[^@\s/?#]+$"))]
+    pub origin: Option<String>,
+    /// The Secret with user and password for the agents, in the same namespace. Default: none are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<CredentialsSecretRef>,
+    /// How an https URL is verified, and the certificate of the client. Default: the public authorities that the system
+    /// trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// Queues of one address of Artemis, or of one address each, read through Jolokia. The backlog is their messages, in flight
+/// or not and without those scheduled for later, of all brokers.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("self.queues.all(queue, !queue.contains('::'))").message("a queue is its name alone: write the part before :: into address").field_path(".queues"))]
+#[x_kube(validation = Rule::new("self.routingType != 'Multicast' || has(self.address)").message("routingType Multicast needs address, because the queues of an address with subscribers have names of their own").field_path(".address"))]
+#[serde(rename_all = "camelCase")]
+pub struct Artemis {
+    /// URLs of the Jolokia agents, one for each broker whose messages the workload consumes, http or https, without
+    /// credentials. Not a Service in front of several brokers. Their backlogs are added up; name backups too. A URL without
+    /// a path gets /console/jolokia. A host without a dot is a Service in the QueueScaler's namespace. At most 16.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 8, max = 512), regex(pattern = r"^https?://[^@\s?#]+$")), extend("x-kubernetes-list-type" = "set"))]
+    pub jolokia_urls: Vec<String>,
+    /// The name of the broker (name in broker.xml), the same on all URLs. Default: the name that each broker reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub broker_name: Option<String>,
+    /// Names of the queues that the workload reads. A durable subscription is a queue, named by client and subscription.
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 255)), extend("x-kubernetes-list-type" = "set"))]
+    pub queues: Vec<String>,
+    /// The address of the queues. Default: the name of each queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub address: Option<String>,
+    /// Anycast for queues with competing consumers, Multicast for the queues of subscriptions, which needs address.
+    /// Default Anycast.
+    #[serde(default)]
+    pub routing_type: RoutingType,
+    /// True counts a queue that no active broker has as empty, for queues that brokers delete when they are empty
+    /// (auto-delete-queues). False keeps the replicas and reports the missing queue, because its name can be wrong. Default
+    /// false.
+    #[serde(default)]
+    pub missing_queue_is_empty: bool,
+    /// The value of the header Origin, which the agents compare with the allow-origin of jolokia-access.xml, such as
+    /// http://artemis:8161. Default: scheme, host and port of the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 512), regex(pattern = r"^https?://[^@\s/?#]+$"))]
+    pub origin: Option<String>,
+    /// The Secret with user and password for the agents, in the same namespace. Default: none are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<CredentialsSecretRef>,
+    /// How an https URL is verified, and the certificate of the client. Default: the public authorities that the system
+    /// trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// How an address of Artemis routes messages to its queues.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RoutingType {
+    /// Each message to one queue.
+    #[default]
+    Anycast,
+    /// Each message to every queue.
+    Multicast,
 }
 
 fn root_vhost() -> String {

@@ -13,6 +13,7 @@ use super::access::{AccessKey, SecretReader};
 use super::address::AddressPolicy;
 use super::broker::{Broker, InterestOf};
 use super::budget::Budget;
+use super::jolokia::access::{ActiveMq, Artemis};
 use super::kafka::access::{Kafka, KafkaAccess};
 use super::kafka::admin::KafkaAdmin;
 use super::observation::Recalled;
@@ -63,6 +64,12 @@ impl Sessions {
             }
             Source::RabbitMq(source) => {
                 self.join_as::<RabbitMq, S>(source, secrets, current, (period, wake), recalled).await
+            }
+            Source::ActiveMq(source) => {
+                self.join_as::<ActiveMq, S>(source, secrets, current, (period, wake), recalled).await
+            }
+            Source::Artemis(source) => {
+                self.join_as::<Artemis, S>(source, secrets, current, (period, wake), recalled).await
             }
         }
     }

@@ -21,11 +21,12 @@ pub struct Emergency {
 
 pub(super) fn validate(spec: &QueueScalerSpec, source: &Source) -> Result<Option<Emergency>, Invalid> {
     let Some(given) = &spec.emergency_drain else { return Ok(None) };
-    let names = match source {
-        Source::Kafka(kafka) => &kafka.interest.topics,
-        Source::RabbitMq(rabbitmq) => &rabbitmq.interest.queues,
+    let only = match source {
+        Source::Kafka(kafka) => kafka.interest.topics.only(),
+        Source::RabbitMq(rabbitmq) => rabbitmq.interest.queues.only(),
+        Source::ActiveMq(_) | Source::Artemis(_) => None,
     };
-    if names.only().is_none() {
+    if only.is_none() {
         let problem =
             "needs exactly one of source.kafka.topics or source.rabbitmq.queues, because a drain is for one";
         return Err(Invalid::new("spec.emergencyDrain", problem));
@@ -86,6 +87,8 @@ mod tests {
             kafka(json!({"topicPattern": "orders.*"})),
             json!({"rabbitmq": {"host": "rabbitmq", "queues": ["orders", "returns"]}}),
             json!({"rabbitmq": {"host": "rabbitmq", "queuePattern": "orders.*", "managementUrl": "http://rabbitmq:15672"}}),
+            json!({"activemq": {"jolokiaUrls": ["http://activemq:8161"], "queues": ["orders"]}}),
+            json!({"artemis": {"jolokiaUrls": ["http://artemis:8161"], "queues": ["orders"]}}),
         ];
         for source in sources {
             assert_eq!(plan(source.clone(), 3600).unwrap_err().field, "spec.emergencyDrain", "{source}");

@@ -8,6 +8,7 @@
 
 mod alerts;
 mod emergency;
+mod jolokia;
 mod probe;
 mod scaling;
 mod source;
@@ -17,6 +18,7 @@ mod union;
 
 pub use alerts::{AlertPlan, AlertRule, Measure};
 pub use emergency::Emergency;
+pub use jolokia::{JolokiaInterest, JolokiaSource, QueuePlace};
 pub use scaling::{
     Behavior, Bounds, DrainTime, Fallback, Policy, ScalingPlan, ScalingRules, ServiceRateHint, Step,
     StepRule, Threshold,

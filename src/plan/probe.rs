@@ -36,6 +36,9 @@ pub(super) fn validate(spec: &QueueScalerSpec, source: &mut Source) -> Result<()
             }
             rabbitmq.interest.probe = period;
         }
+        Source::ActiveMq(_) | Source::Artemis(_) => {
+            return Err(Invalid::new(field, "needs source.kafka or source.rabbitmq: remove probe"));
+        }
     }
     Ok(())
 }

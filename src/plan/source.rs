@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::Regex;
 
 use super::Invalid;
+use super::jolokia::{self, JolokiaSource};
 use super::union::exactly_one;
 use crate::api::{self, CredentialsSecretRef, IsolationLevel, OffsetReset, SaslMechanism};
 
@@ -17,6 +18,10 @@ pub enum Source {
     Kafka(KafkaSource),
     /// RabbitMQ queues.
     RabbitMq(RabbitMqSource),
+    /// Queues of ActiveMQ Classic.
+    ActiveMq(JolokiaSource),
+    /// Queues of Artemis.
+    Artemis(JolokiaSource),
 }
 
 impl Source {
@@ -26,6 +31,8 @@ impl Source {
         match self {
             Self::Kafka(_) => "Kafka",
             Self::RabbitMq(_) => "RabbitMQ",
+            Self::ActiveMq(_) => "ActiveMQ",
+            Self::Artemis(_) => "Artemis",
         }
     }
 
@@ -35,6 +42,7 @@ impl Source {
         match self {
             Self::Kafka(kafka) => kafka.bootstrap.join(","),
             Self::RabbitMq(rabbitmq) => format!("{}:{}", rabbitmq.host, rabbitmq.amqp_port),
+            Self::ActiveMq(jolokia) | Self::Artemis(jolokia) => jolokia.urls.join(","),
         }
     }
 
@@ -42,13 +50,9 @@ impl Source {
     #[must_use]
     pub fn broker_address(&self) -> String {
         match self {
-            Self::Kafka(kafka) => {
-                let mut servers: Vec<_> = kafka.bootstrap.iter().map(|it| it.to_ascii_lowercase()).collect();
-                servers.sort_unstable();
-                servers.dedup();
-                servers.join(",")
-            }
+            Self::Kafka(kafka) => in_order(&kafka.bootstrap),
             Self::RabbitMq(_) => self.address().to_ascii_lowercase(),
+            Self::ActiveMq(jolokia) | Self::Artemis(jolokia) => in_order(&jolokia.urls),
         }
     }
 
@@ -58,6 +62,7 @@ impl Source {
         match &mut self {
             Self::Kafka(kafka) => kafka.interest.probe = None,
             Self::RabbitMq(rabbitmq) => rabbitmq.interest.probe = None,
+            Self::ActiveMq(_) | Self::Artemis(_) => {}
         }
         self
     }
@@ -67,7 +72,7 @@ impl Source {
     pub fn sharing(&self) -> Sharing {
         match self {
             Self::Kafka(_) => Sharing::Partitioned,
-            Self::RabbitMq(_) => Sharing::Shared,
+            Self::RabbitMq(_) | Self::ActiveMq(_) | Self::Artemis(_) => Sharing::Shared,
         }
     }
 
@@ -75,11 +80,19 @@ impl Source {
     #[must_use]
     pub fn statistics_interval(&self) -> Duration {
         match self {
-            Self::Kafka(_) => Duration::ZERO,
+            Self::Kafka(_) | Self::ActiveMq(_) | Self::Artemis(_) => Duration::ZERO,
             // The default of RabbitMQ's collect_statistics_interval.
             Self::RabbitMq(_) => Duration::from_secs(5),
         }
     }
+}
+
+/// Servers, however they are ordered and written.
+fn in_order(servers: &[String]) -> String {
+    let mut servers: Vec<_> = servers.iter().map(|it| it.to_ascii_lowercase()).collect();
+    servers.sort_unstable();
+    servers.dedup();
+    servers.join(",")
 }
 
 /// How the consumers of a source share its messages.
@@ -281,11 +294,17 @@ impl fmt::Display for NameSelector {
 }
 
 pub(super) fn validate(given: &api::Source, namespace: &str) -> Result<Source, Invalid> {
-    let api::Source { kafka, rabbitmq } = given;
+    let api::Source { kafka, rabbitmq, activemq, artemis } = given;
     let kafka = kafka.as_ref().map(|kafka| validate_kafka(kafka, namespace).map(Source::Kafka));
     let rabbitmq =
         rabbitmq.as_ref().map(|rabbitmq| validate_rabbitmq(rabbitmq, namespace).map(Source::RabbitMq));
-    exactly_one("spec.source", [("kafka", kafka), ("rabbitmq", rabbitmq)])
+    let activemq =
+        activemq.as_ref().map(|activemq| jolokia::activemq(activemq, namespace).map(Source::ActiveMq));
+    let artemis = artemis.as_ref().map(|artemis| jolokia::artemis(artemis, namespace).map(Source::Artemis));
+    exactly_one(
+        "spec.source",
+        [("activemq", activemq), ("artemis", artemis), ("kafka", kafka), ("rabbitmq", rabbitmq)],
+    )
 }
 
 fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, Invalid> {
@@ -407,7 +426,7 @@ fn selector(selection: Selection<'_>) -> Result<NameSelector, Invalid> {
     }
 }
 
-fn sorted(names: Option<&[String]>) -> Vec<String> {
+pub(super) fn sorted(names: Option<&[String]>) -> Vec<String> {
     let mut names = names.unwrap_or_default().to_vec();
     names.sort_unstable();
     names.dedup();
@@ -456,6 +475,18 @@ fn full_host(host: &str, namespace: &str) -> String {
 
 fn management_url(given: &str, namespace: &str) -> Result<String, Invalid> {
     let field = "spec.source.rabbitmq.managementUrl";
+    let url = http_url(field, given, namespace)?;
+    if url.path().trim_end_matches('/').ends_with("/api") {
+        return Err(Invalid::new(
+            field,
+            "is the address without /api: the operator appends /api and the rest",
+        ));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// A URL of a server, http or https, with its host completed.
+pub(super) fn http_url(field: &str, given: &str, namespace: &str) -> Result<url::Url, Invalid> {
     let mut url =
         url::Url::parse(given).map_err(|error| Invalid::new(field, format!("is not a URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -470,14 +501,8 @@ fn management_url(given: &str, namespace: &str) -> Result<String, Invalid> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(Invalid::new(field, "must end with the path, without ? or #"));
     }
-    if url.path().trim_end_matches('/').ends_with("/api") {
-        return Err(Invalid::new(
-            field,
-            "is the address without /api: the operator appends /api and the rest",
-        ));
-    }
     let host = url.host_str().map(|host| full_host(host, namespace));
     url.set_host(host.as_deref())
         .map_err(|error| Invalid::new(field, format!("has no usable host: {error}")))?;
-    Ok(url.as_str().trim_end_matches('/').to_owned())
+    Ok(url)
 }

@@ -26,6 +26,10 @@ impl Problem {
 pub enum SourceReason {
     /// No connection to any broker.
     BrokerUnreachable,
+    /// There is no broker of this name at the address.
+    BrokerNotFound,
+    /// The broker has not started yet, or is a backup that serves nobody.
+    BrokerNotActive,
     /// A broker did not answer in time.
     Timeout,
     /// A host name does not resolve.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backlog::{Counters, Counts};
+use crate::brokers::counters::go_on;
 use crate::brokers::observation::Recalled;
 
 /// Time without a consumer, while other queues of the object have some, after which a queue counts as not consumed.
@@ -66,9 +67,9 @@ impl QueueHistory {
         }
         let included: Vec<_> = counted().filter(|(name, _)| !self.is_not_consumed(name)).collect();
         let arrived = included.iter().map(|(name, counts)| (self.earlier(name).0, counts.published));
-        let arrived = go_on(self.counters.arrived, arrived);
+        let arrived = go_on(self.counters.arrived, arrived, false);
         let processed = included.iter().map(|(name, counts)| (self.earlier(name).1, counts.processed));
-        let processed = go_on(self.counters.processed, processed);
+        let processed = go_on(self.counters.processed, processed, false);
         self.counters = Counters { arrived, processed };
         for (name, counts) in counted() {
             let earlier = self.entry(name);
@@ -113,32 +114,6 @@ impl Unconsumed {
         let is_long = now.duration_since(self.since) >= SETTLED && readings >= FEWEST_READINGS;
         Self { readings, is_settled: self.is_settled || is_long, ..self }
     }
-}
-
-/// A counter that grows by what the counters of the queues grew. Of each queue: its counter at the last poll that
-/// counted it, and now.
-///
-/// A queue that has just been added brings its history, which did not arrive now. A counter that fell belongs to a
-/// queue or a broker that began anew: so does the sum, visibly, because what arrived in between is not known.
-fn go_on(
-    total: Option<u64>,
-    counters: impl Iterator<Item = (Option<u64>, Option<u64>)> + Clone,
-) -> Option<u64> {
-    if counters.clone().next().is_none() {
-        // No queue was counted, which is no sum of 0.
-        return total;
-    }
-    let now = counters.clone().try_fold(0_u64, |sum, (_, now)| Some(sum.wrapping_add(now?)))?;
-    let Some(total) = total else { return Some(now) };
-    let grown = counters.clone().try_fold(0_u64, |sum, (before, now)| {
-        let grown = before.zip(now).map_or(Some(0), |(before, now)| now.checked_sub(before));
-        grown.map(|grown| sum.wrapping_add(grown))
-    });
-    Some(match grown {
-        Some(grown) => total.wrapping_add(grown),
-        None if now < total => now,
-        None => 0,
-    })
 }
 
 #[cfg(test)]

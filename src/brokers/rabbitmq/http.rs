@@ -5,37 +5,30 @@
 //! large or comes too late.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use jiff::Timestamp;
-use reqwest::header::RETRY_AFTER;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::StatusCode;
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Failure;
 use super::json::{Document, Unread, Visitor};
-use super::pause::Pause;
 use super::refusals::{LARGEST_REFUSAL, Refusal};
 use super::rows::invalid;
 use crate::brokers::access::{Credentials, TlsAccess};
 use crate::brokers::address::AddressPolicy;
-use crate::brokers::guarded::{Guarded, address_problem, no_tls, retry_after};
+use crate::brokers::endpoint::{Endpoint, asks_to_wait};
 use crate::brokers::observation::quote;
-use crate::brokers::{Problem, SourceReason, tls};
+use crate::brokers::pause::Pause;
+use crate::brokers::{Problem, SourceReason};
 
 /// Requests in flight at once: enough to hide the round trips, too few to be a burden for a broker.
 const MOST_AT_ONCE: usize = 8;
 
 /// A client of one management API.
 pub(super) struct Http {
-    client: Client,
-    base: Url,
-    /// `host:port`, for messages.
-    server: String,
-    addresses: AddressPolicy,
+    endpoint: Endpoint,
     credentials: Credentials,
     slots: Semaphore,
     pause: Pause,
@@ -62,33 +55,13 @@ impl Http {
     ) -> Result<Self, Problem> {
         let unusable =
             |error: &dyn Error| Problem::new(SourceReason::ManagementUnavailable, unusable_url(error));
-        let base = Url::parse(url).map_err(|error| unusable(&error))?;
-        let server = match (base.host_str(), base.port_or_known_default()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            _ => url.to_owned(),
-        };
-        let tls = match base.scheme() {
-            "https" => tls::client_config(tls.unwrap_or(&TlsAccess::default()))?.as_ref().clone(),
-            _ => no_tls().map_err(|error| unusable(&error))?,
-        };
-        let client = Client::builder()
-            .user_agent("queuescaler")
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .pool_max_idle_per_host(MOST_AT_ONCE)
-            .dns_resolver(Arc::new(Guarded(addresses.clone())))
-            .tls_backend_preconfigured(tls)
-            .build()
-            .map_err(|error| unusable(&error))?;
-        let slots = Semaphore::new(MOST_AT_ONCE);
-        Ok(Self { client, base, server, addresses, credentials, slots, pause: Pause::default() })
+        let endpoint = Endpoint::new(url, tls, addresses, MOST_AT_ONCE, unusable)?;
+        Ok(Self { endpoint, credentials, slots: Semaphore::new(MOST_AT_ONCE), pause: Pause::default() })
     }
 
     /// `host:port` of the server, for messages.
     pub(super) fn server(&self) -> &str {
-        &self.server
+        self.endpoint.server()
     }
 
     /// The credentials, for messages.
@@ -105,14 +78,14 @@ impl Http {
         new: impl Fn() -> V,
         deadline: Instant,
     ) -> Result<Reply<V>, Failure> {
-        let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
+        let url = format!("{}{path}", self.endpoint.base().as_str().trim_end_matches('/'));
         let received = AtomicUsize::new(0);
         let exchange = async {
             let _slot = self.slots.acquire().await;
             if let Some(problem) = self.pause.problem(Instant::now()) {
                 return Err(Failure::Unusable(problem));
             }
-            self.check_literal(deadline).await?;
+            self.endpoint.check_literal(deadline).await.map_err(by_address)?;
             match self.exchange(&url, largest, new(), &received).await {
                 // A broker closes a connection that was idle or has served its share while the request is on its
                 // way. The same request over a new connection is safe, as it only reads.
@@ -124,7 +97,7 @@ impl Http {
             .map_err(|broken| self.failure(broken))
         };
         timeout_at(deadline, exchange).await.unwrap_or_else(|_| {
-            let server = &self.server;
+            let server = self.server();
             let message = match received.into_inner() {
                 0 => format!("the management API at {server} did not answer in time"),
                 bytes => {
@@ -143,13 +116,12 @@ impl Http {
         received: &AtomicUsize,
     ) -> Result<Reply<V>, Broken> {
         let Credentials { username, password } = &self.credentials;
-        let request = self.client.get(url).basic_auth(username, Some(password.expose_secret()));
+        let request = self.endpoint.client().get(url).basic_auth(username, Some(password.expose_secret()));
         let mut response = request.send().await?;
         let status = response.status();
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let asked = header.and_then(|header| retry_after(header, Timestamp::now()));
-            let problem = self.pause.refused(&self.server, status, asked, Instant::now());
+            let subject = format!("the management API at {}", self.server());
+            let problem = self.pause.refused(&subject, status, asks_to_wait(&response), Instant::now());
             return Err(Broken::Failed(Failure::Unusable(problem)));
         }
         self.pause.answered(Instant::now());
@@ -175,16 +147,6 @@ impl Http {
         Ok(Reply::Read(visitor))
     }
 
-    /// The policy for a host that is an address: no resolver is asked for it.
-    async fn check_literal(&self, deadline: Instant) -> Result<(), Failure> {
-        if self.base.domain().is_some() {
-            return Ok(());
-        }
-        let host = self.base.host_str().unwrap_or_default();
-        let port = self.base.port_or_known_default().unwrap_or_default();
-        self.addresses.resolve(host, port, deadline).await.map(|_| ()).map_err(by_address)
-    }
-
     fn failure(&self, broken: Broken) -> Failure {
         let error = match broken {
             Broken::Transport(error) => error,
@@ -192,27 +154,18 @@ impl Http {
                 let message = format!(
                     "the management API at {} answers with more than {} MiB, which no list of queues has; \
                      correct managementUrl if this is another server",
-                    self.server,
+                    self.server(),
                     largest >> 20
                 );
                 return Failure::Unusable(Problem::new(SourceReason::ResponseInvalid, message));
             }
-            Broken::Unread(Unread::Invalid(words)) => return invalid(&self.server, &words),
+            Broken::Unread(Unread::Invalid(words)) => return invalid(self.server(), &words),
             Broken::Unread(Unread::Refused(failure)) | Broken::Failed(failure) => return failure,
         };
-        if let Some(problem) = tls::handshake_problem(&self.server, &error) {
-            return Failure::Unreachable(problem);
-        }
-        if let Some(problem) = address_problem(&error) {
-            return by_address(problem.clone());
-        }
-        let mut innermost: &dyn Error = &error;
-        while let Some(cause) = innermost.source() {
-            innermost = cause;
-        }
-        let words = quote(&innermost.to_string());
-        let message = format!("the management API at {} does not answer: {words}", self.server);
-        Failure::Unreachable(Problem::new(SourceReason::ManagementUnavailable, message))
+        by_address(self.endpoint.problem(&error, |words| {
+            let message = format!("the management API at {} does not answer: {words}", self.server());
+            Problem::new(SourceReason::ManagementUnavailable, message)
+        }))
     }
 }
 
@@ -249,6 +202,7 @@ fn unusable_url(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use rcgen::{CertificateParams, KeyPair};

@@ -17,7 +17,6 @@ mod json;
 mod length_limit;
 mod link;
 mod management;
-mod pause;
 mod questions;
 mod reading;
 mod refusals;

@@ -1,4 +1,4 @@
-//! Waits before a management API is asked again that asked for fewer requests (429, 503, `Retry-After`).
+//! Waits before a server of HTTP is asked again that asked for fewer requests (429, 503, `Retry-After`).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -42,10 +42,11 @@ impl Pause {
         }
     }
 
-    /// The server refused a request with 429 or 503. `retry_after` is how long it asks to wait.
+    /// The server refused a request with 429 or 503. `subject` names it in the message, `retry_after` is how long it asks
+    /// to wait.
     pub(super) fn refused(
         &self,
-        server: &str,
+        subject: &str,
         status: StatusCode,
         retry_after: Option<Duration>,
         now: Instant,
@@ -56,7 +57,7 @@ impl Pause {
             state.refusals = state.refusals.saturating_add(1);
         }
         let wait = wait(status, retry_after, state.refusals);
-        let problem = problem(server, status, retry_after);
+        let problem = problem(subject, status, retry_after);
         let new = (now + wait, problem.clone());
         // Of several requests that were refused together the longest wait counts.
         state.until = Some(pending.filter(|(until, _)| *until >= new.0).unwrap_or(new));
@@ -73,7 +74,7 @@ fn wait(status: StatusCode, retry_after: Option<Duration>, refusals: u32) -> Dur
     first.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(longest)
 }
 
-fn problem(server: &str, status: StatusCode, retry_after: Option<Duration>) -> Problem {
+fn problem(subject: &str, status: StatusCode, retry_after: Option<Duration>) -> Problem {
     let (reason, way_out) = if status == StatusCode::TOO_MANY_REQUESTS {
         (SourceReason::TooManyRequests, "; raise pollPeriodSeconds or the server's request limit")
     } else {
@@ -84,7 +85,7 @@ fn problem(server: &str, status: StatusCode, retry_after: Option<Duration>) -> P
         None => "does not name a time to wait; the operator waits longer after each refusal".to_owned(),
     };
     let status = status.as_u16();
-    Problem::new(reason, format!("the management API at {server} answers {status} and {waits}{way_out}"))
+    Problem::new(reason, format!("{subject} answers {status} and {waits}{way_out}"))
 }
 
 #[cfg(test)]
