@@ -149,6 +149,7 @@ fn source_observed(subject: &Subject<'_>) -> ConditionDraft {
         message.push_str("; the broker's certificate is not verified (tls.insecureSkipVerify)");
     }
     message.push_str(&reading.notes.iter().find_map(held).unwrap_or_default());
+    message.push_str(&reading.notes.iter().find_map(other_type).unwrap_or_default());
     if reading.notes.contains(&Note::SingleActiveConsumers) {
         // https://www.rabbitmq.com/docs/consumers#single-active-consumer
         message.push_str(
@@ -209,6 +210,13 @@ fn source_note(note: &Note) -> Option<(&'static str, String)> {
         }
         _ => None,
     }
+}
+
+fn other_type(note: &Note) -> Option<String> {
+    let Note::OtherSubscriptionType { declared, found } = note else { return None };
+    Some(format!(
+        "; consumers subscribe as {found:?}, which is used; correct subscriptionType, which is {declared:?}"
+    ))
 }
 
 fn held(note: &Note) -> Option<String> {

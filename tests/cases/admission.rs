@@ -159,7 +159,7 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             kafka(),
             vec![("/spec/source/rabbitmq".into(), rabbitmq()["spec"]["source"]["rabbitmq"].clone())],
             "spec.source",
-            "exactly one of activemq, artemis, kafka, rabbitmq",
+            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq",
         ),
         (
             rabbitmq(),
@@ -174,7 +174,7 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             kafka(),
             vec![("/spec/source/kafka".into(), Value::Null)],
             "spec.source",
-            "exactly one of activemq, artemis, kafka, rabbitmq",
+            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq",
         ),
         (
             kafka(),

@@ -2,6 +2,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use crate::api::SubscriptionType;
+
 /// A fact that a reading found besides the backlog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
@@ -91,6 +93,13 @@ pub enum Note {
     /// Several queues have a single active consumer each. RabbitMQ leaves it where it is while it lives, so that the
     /// active consumers of several queues can be in one pod while others are idle.
     SingleActiveConsumers,
+    /// The consumers subscribe with another type than the one that the user declared.
+    OtherSubscriptionType {
+        /// Declared in the source.
+        declared: SubscriptionType,
+        /// Reported by the broker, and used.
+        found: SubscriptionType,
+    },
     /// The broker does not count messages that arrive and are processed (RabbitMQ's `rates_mode = none`), so that no
     /// rate is ever known.
     MessagesNotCounted,
