@@ -25,6 +25,14 @@ cached() {
   printf '%s\n' "$entry"
 }
 
+# cached_by_maven NAME HASH FUNCTION: as cached, one at a time, because two processes cannot write Maven's repository.
+cached_by_maven() {
+  local maven
+  [[ -d $CACHE/$1-$2 ]] || take_lock "$CACHE/maven.lock" maven -x
+  cached "$@"
+  [[ -z ${maven:-} ]] || exec {maven}>&-
+}
+
 KUBERNETES_SOURCES=$TESTBED_DIR/kubernetes
 KUBERNETES_PROGRAMS=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl helm)
 
@@ -74,13 +82,13 @@ kafka_streams_jars() { jars_of kafka-streams "$1" kafka-streams-examples; }
 jars_of() {
   local name=$1 hash
   [[ $2 =~ ^[0-9]+(\.[0-9]+)+$ ]] || die "'$2' is not a version of Kafka: write it as in 4.3.1 or 3.9.1"
-  need "${KAFKA_NEEDS[@]}"
+  need "${JAVA_NEEDS[@]}"
   KAFKA_VERSION=$2
   shift 2
   KAFKA_ARTIFACTS=("$@")
   hash=$(hash_of "$(declare -f make_kafka)" "$@")
   [[ -d $CACHE/$name-$KAFKA_VERSION-$hash ]] || say "downloading $name $KAFKA_VERSION"
-  printf '%s/jars\n' "$(cached "$name-$KAFKA_VERSION" "$hash" make_kafka)"
+  printf '%s/jars\n' "$(cached_by_maven "$name-$KAFKA_VERSION" "$hash" make_kafka)"
 }
 
 make_kafka() {
@@ -99,6 +107,21 @@ make_kafka() {
   (cd "$1" && mvn -B -q dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime)
   # One logger only: Java takes the first one on the class path.
   rm -f "$1"/jars/{logback-,slf4j-reload4j,log4j-slf4j}*
+}
+
+# maven_jars NAME: prints the folder with the artifacts that maven/NAME.xml names and all that they depend on.
+maven_jars() {
+  local name=$1 hash
+  need "${JAVA_NEEDS[@]}"
+  MAVEN_PROJECT=$TESTBED_DIR/maven/$name.xml
+  hash=$(hash_of "$(declare -f make_maven_jars)" "$MAVEN_PROJECT")
+  [[ -d $CACHE/$name-$hash ]] || say "downloading the jars of $name"
+  printf '%s/jars\n' "$(cached_by_maven "$name" "$hash" make_maven_jars)"
+}
+
+make_maven_jars() {
+  cp "$MAVEN_PROJECT" "$1/pom.xml"
+  (cd "$1" && mvn -B -q dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime)
 }
 
 # base_files: prints the tar archive of the file system that images start from.

@@ -5,7 +5,7 @@
 BASE_NEEDS=(ip=iproute2 openssl=openssl setsid=util-linux curl=curl python3=python3)
 CLUSTER_NEEDS=(containerd=containerd runc=runc /usr/lib/cni/bridge=containernetworking-plugins
   nft=nftables mmdebstrap=mmdebstrap cc=gcc /usr/include/stdlib.h=libc6-dev)
-KAFKA_NEEDS=(java=default-jre-headless mvn=maven)
+JAVA_NEEDS=(java=default-jre-headless mvn=maven)
 RABBITMQ_NEEDS=(/usr/lib/rabbitmq/bin/rabbitmq-server=rabbitmq-server)
 RABBITMQ4_NEEDS=(mmdebstrap=mmdebstrap)
 

@@ -5,7 +5,8 @@ testbed_up() {
   local part parts=("$@") begun=$SECONDS steps=()
   ((${#parts[@]} > 0)) || parts=(cluster kafka rabbitmq)
   for part in "${parts[@]}"; do
-    [[ $part =~ ^(cluster|kafka|rabbitmq)$ ]] || die "the test bed has no part '$part': choose cluster, kafka or rabbitmq"
+    [[ $part =~ ^(cluster|kafka|rabbitmq|activemq|artemis|pulsar)$ ]] ||
+      die "the test bed has no part '$part': choose cluster, kafka, rabbitmq, activemq, artemis or pulsar"
     steps+=("part_$part")
   done
   claim_exclusively
@@ -33,6 +34,12 @@ kubernetes_programs_quietly() { kubernetes_programs >/dev/null; }
 part_kafka() { kafka_up main --sasl; }
 
 part_rabbitmq() { rabbitmq_up main; }
+
+part_activemq() { broker_up activemq main; }
+
+part_artemis() { broker_up artemis main; }
+
+part_pulsar() { broker_up pulsar main; }
 
 testbed_down() {
   claim_exclusively
@@ -70,6 +77,7 @@ testbed_status() {
 }
 
 testbed_env() {
+  local kind
   [[ -d $STATE ]] || die "nothing is up: run 'testbed up' first"
   export_variable QS_TESTBED "$TESTBED_DIR/testbed"
   export_variable QS_PKI "$PKI"
@@ -83,6 +91,9 @@ testbed_env() {
   fi
   if [[ -d $STATE/kafka/main ]]; then kafka_env main; fi
   if [[ -d $STATE/rabbitmq/main ]]; then rabbitmq_env main; fi
+  for kind in activemq artemis pulsar; do
+    if [[ -e $STATE/$kind/main/settings ]]; then broker_env "$kind" main; fi
+  done
 }
 
 export_variable() { printf 'export %s=%q\n' "$1" "$2"; }
