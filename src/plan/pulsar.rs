@@ -53,7 +53,8 @@ impl TopicName {
         let parts: Vec<&str> = full.strip_prefix(DOMAIN).ok_or_else(way_out)?.split('/').collect();
         // A URL reads a segment of one or two dots as another place.
         let usable = |part: &&str| {
-            !matches!(*part, "" | "." | "..") && !part.contains(|it: char| it.is_control() || it.is_whitespace())
+            !matches!(*part, "" | "." | "..")
+                && !part.contains(|it: char| it.is_control() || it.is_whitespace())
         };
         if parts.len() != 3 || !parts.iter().all(usable) {
             return Err(way_out());
@@ -216,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_topic_may_be_named_like_part_of_a_partition() {
-        for name in ["persistent://t/n/a-partition-", "persistent://t/n/a-partition-x", "persistent://t/n/1"] {
+        for name in ["persistent://t/n/a-partition-", "persistent://t/n/a-partition-x", "persistent://t/n/1"]
+        {
             assert_eq!(TopicName::new(name).unwrap().full(), name);
         }
         let topic = TopicName::new("persistent://t/n/a").unwrap();

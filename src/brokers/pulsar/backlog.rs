@@ -52,7 +52,8 @@ impl Density {
 
     /// Messages in so many entries, rounded up.
     fn messages(self, entries: u64) -> u64 {
-        let messages = u128::from(entries).saturating_mul(self.messages.into()).div_ceil(self.entries.max(1).into());
+        let messages =
+            u128::from(entries).saturating_mul(self.messages.into()).div_ceil(self.entries.max(1).into());
         u64::try_from(messages).unwrap_or(u64::MAX)
     }
 
@@ -83,7 +84,9 @@ pub(super) fn reading(
         match findings.get(topic) {
             Some(Ok(stats)) => sum.add_topic(interest, memory, topic, stats),
             Some(Err(problem)) => sum.trouble(problem.clone()),
-            None => sum.trouble(Problem::new(SourceReason::Timeout, format!("{} was not read", named(topic)))),
+            None => {
+                sum.trouble(Problem::new(SourceReason::Timeout, format!("{} was not read", named(topic))))
+            }
         }
     }
     memory.history.observe(&sum.counted);
@@ -124,10 +127,18 @@ impl Sum {
         self.trouble.get_or_insert(problem);
     }
 
-    fn add_topic(&mut self, interest: &PulsarInterest, memory: &mut Memory, topic: &TopicName, stats: &TopicStats) {
+    fn add_topic(
+        &mut self,
+        interest: &PulsarInterest,
+        memory: &mut Memory,
+        topic: &TopicName,
+        stats: &TopicStats,
+    ) {
         let parts = || (0_u32..).zip(&stats.parts);
-        let missing: Vec<u32> = parts().filter(|(_, part)| part.is_none()).map(|(number, _)| number).collect();
-        let present: Vec<(u32, &PartStats)> = parts().filter_map(|(number, part)| Some((number, part.as_ref()?))).collect();
+        let missing: Vec<u32> =
+            parts().filter(|(_, part)| part.is_none()).map(|(number, _)| number).collect();
+        let present: Vec<(u32, &PartStats)> =
+            parts().filter_map(|(number, part)| Some((number, part.as_ref()?))).collect();
         if !missing.is_empty() {
             self.trouble(not_read(topic, &missing, stats.parts.len()));
         }
@@ -208,10 +219,14 @@ impl Sum {
         }
         let arrived = part.msg_in_counter.and_then(|counter| u64::try_from(counter).ok());
         let processed = if acknowledged {
-            part.msg_in_counter.zip(subscription.msg_backlog).and_then(|(arrived, backlog)| arrived.checked_sub(backlog))
+            part.msg_in_counter
+                .zip(subscription.msg_backlog)
+                .and_then(|(arrived, backlog)| arrived.checked_sub(backlog))
                 .map(Processed::Acknowledged)
         } else {
-            subscription.msg_out_counter.zip(i64::try_from(unacknowledged).ok())
+            subscription
+                .msg_out_counter
+                .zip(i64::try_from(unacknowledged).ok())
                 .and_then(|(sent, held)| sent.checked_sub(held))
                 .map(Processed::Sent)
         };
@@ -316,7 +331,10 @@ fn numbers(parts: &[u32]) -> String {
 
 fn not_read(topic: &TopicName, missing: &[u32], all: usize) -> Problem {
     if missing.len() == all {
-        let message = format!("none of the {all} partitions of {} was read: their broker does not answer", named(topic));
+        let message = format!(
+            "none of the {all} partitions of {} was read: their broker does not answer",
+            named(topic)
+        );
         return Problem::new(SourceReason::StatsUnavailable, message);
     }
     let message = format!(
@@ -332,14 +350,17 @@ fn not_read(topic: &TopicName, missing: &[u32], all: usize) -> Problem {
 /// `parts`: those that do not have it, if others have it.
 fn not_subscribed(topic: &TopicName, subscription: &str, parts: Option<&[u32]>) -> Problem {
     let (subscription, topic) = (quote(subscription), named(topic));
-    let way_out = format!("correct its name, start a consumer, or create it (pulsar-admin topics create-subscription -s {subscription})");
+    let way_out = format!(
+        "correct its name, start a consumer, or create it (pulsar-admin topics create-subscription -s {subscription})"
+    );
     match parts {
         None => {
             let message = format!("{topic} has no subscription {subscription}; {way_out}");
             Problem::new(SourceReason::SubscriptionNotFound, message)
         }
         Some(parts) => {
-            let message = format!("{} of {topic} without subscription {subscription}; {way_out}", numbers(parts));
+            let message =
+                format!("{} of {topic} without subscription {subscription}; {way_out}", numbers(parts));
             Problem::new(SourceReason::PartialObservation, message)
         }
     }

@@ -58,7 +58,8 @@ impl History {
             counted.iter().map(|(place, _)| self.parts.get(place).copied()).collect();
         let pairs = || before.iter().zip(counted);
         let arrived = pairs().map(|(before, (_, now))| (before.and_then(|it| it.arrived), now.arrived));
-        let restarted = arrived.clone().any(|(before, now)| before.zip(now).is_some_and(|(before, now)| now < before));
+        let restarted =
+            arrived.clone().any(|(before, now)| before.zip(now).is_some_and(|(before, now)| now < before));
         self.arrived = go_on(self.arrived, arrived, restarted);
 
         let grown: Vec<Option<i64>> = pairs()

@@ -58,11 +58,14 @@ impl Http {
     /// The certificates, a URL or the token cannot be used.
     pub(super) fn new(access: &PulsarAccess, addresses: &AddressPolicy) -> Result<Self, Problem> {
         let server = |url: &String| {
-            let endpoint = Endpoint::new(url, access.tls.as_ref(), addresses.clone(), MOST_AT_ONCE, |error| {
-                let message =
-                    format!("an item of adminUrls cannot be used: {}; correct it", quote(&error.to_string()));
-                Problem::new(SourceReason::BrokerUnreachable, message)
-            })?;
+            let endpoint =
+                Endpoint::new(url, access.tls.as_ref(), addresses.clone(), MOST_AT_ONCE, |error| {
+                    let message = format!(
+                        "an item of adminUrls cannot be used: {}; correct it",
+                        quote(&error.to_string())
+                    );
+                    Problem::new(SourceReason::BrokerUnreachable, message)
+                })?;
             Ok(Server { endpoint, pause: Pause::default() })
         };
         let servers = access.admin_urls.iter().map(server).collect::<Result<_, Problem>>()?;
@@ -99,7 +102,8 @@ impl Http {
                 }
             }
         }
-        let nobody = || Failure::Unreachable(Problem::new(SourceReason::BrokerUnreachable, "no broker was asked"));
+        let nobody =
+            || Failure::Unreachable(Problem::new(SourceReason::BrokerUnreachable, "no broker was asked"));
         Err(failure.unwrap_or_else(nobody))
     }
 
@@ -165,9 +169,14 @@ impl Http {
             server.pause.answered(Instant::now());
             if status.is_redirection() {
                 redirects += 1;
-                let next = self.redirected(server, &url, &response, path, redirects).map_err(Broken::Failed)?;
+                let next =
+                    self.redirected(server, &url, &response, path, redirects).map_err(Broken::Failed)?;
                 (server, url) = next;
-                server.endpoint.check_literal(deadline).await.map_err(|it| Broken::Failed(Failure::by_address(it)))?;
+                server
+                    .endpoint
+                    .check_literal(deadline)
+                    .await
+                    .map_err(|it| Broken::Failed(Failure::by_address(it)))?;
                 continue;
             }
             if status != StatusCode::OK {
@@ -206,7 +215,9 @@ impl Http {
             Failure::Topic(Problem::new(SourceReason::RedirectRefused, message))
         };
         if redirects > MOST_REDIRECTS {
-            return Err(refused("the last of several redirects, which are not followed; the topic may be moving"));
+            return Err(refused(
+                "the last of several redirects, which are not followed; the topic may be moving",
+            ));
         }
         match destination(url, location, path, &urls) {
             Destination::Allowed(next, index) => {

@@ -109,7 +109,8 @@ impl Reader for PulsarReader {
                 Ok(stats) => _ = self.partitions.insert(topic.clone(), stats.partitions.unwrap_or_default()),
                 Err(_) => _ = self.partitions.remove(&topic),
             }
-            let is_slow = matches!(&answer, Err(Failure::Unreachable(it)) if it.reason == SourceReason::Timeout);
+            let is_slow =
+                matches!(&answer, Err(Failure::Unreachable(it)) if it.reason == SourceReason::Timeout);
             let _ = if is_slow { self.slow.insert(topic.clone()) } else { self.slow.remove(&topic) };
             if let Err(failure) = &answer {
                 failures.push(failure.clone());
@@ -194,8 +195,10 @@ fn invalid(topic: &TopicName, unusable: &Unusable) -> Failure {
     let topic = named(topic);
     Failure::Topic(match unusable {
         Unusable::Invalid(words) => {
-            let message =
-                format!("the answer about {topic} is none of Pulsar's admin API: {}; correct adminUrls", quote(words));
+            let message = format!(
+                "the answer about {topic} is none of Pulsar's admin API: {}; correct adminUrls",
+                quote(words)
+            );
             Problem::new(SourceReason::ResponseInvalid, message)
         }
         Unusable::Missing(number) => {
@@ -208,7 +211,8 @@ fn invalid(topic: &TopicName, unusable: &Unusable) -> Failure {
 /// What Pulsar says does not exist: the topic, its namespace or its tenant.
 fn missing(topic: &TopicName, words: &str) -> Failure {
     let lower = words.to_ascii_lowercase();
-    let is_above = !lower.contains("topic") && ["namespace", "tenant", "policies"].iter().any(|it| lower.contains(it));
+    let is_above =
+        !lower.contains("topic") && ["namespace", "tenant", "policies"].iter().any(|it| lower.contains(it));
     Failure::Topic(if is_above {
         let message = format!(
             "tenant or namespace {} does not exist ({words}); create it or correct topics",

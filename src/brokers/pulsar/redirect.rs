@@ -106,7 +106,9 @@ mod tests {
     #[test]
     fn a_redirect_to_another_path_is_not_followed() {
         let named = ["http://a:8080"];
-        for location in ["", "/login", "http://a:8080/", "http://", "http://a:8080/admin/v2/persistent/t/n/b/stats"] {
+        for location in
+            ["", "/login", "http://a:8080/", "http://", "http://a:8080/admin/v2/persistent/t/n/b/stats"]
+        {
             assert_eq!(lead(location, &named), Destination::Invalid, "{location}");
         }
     }

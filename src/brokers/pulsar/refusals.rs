@@ -93,7 +93,9 @@ impl Refusal {
             }
             (status, ..) => topic(
                 SourceReason::ResponseInvalid,
-                format!("{subject} answers {status}{words}; correct adminUrls: Pulsar serves it at the webServiceUrl of its brokers"),
+                format!(
+                    "{subject} answers {status}{words}; correct adminUrls: Pulsar serves it at the webServiceUrl of its brokers"
+                ),
             ),
         }
     }

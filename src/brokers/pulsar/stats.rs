@@ -75,7 +75,9 @@ fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     Ok(hasher.finish())
 }
 
-fn subscription_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SubscriptionType>, D::Error> {
+fn subscription_type<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SubscriptionType>, D::Error> {
     let name = Option::<String>::deserialize(deserializer)?;
     Ok(name.and_then(|name| match name.as_str() {
         "Exclusive" => Some(SubscriptionType::Exclusive),
@@ -107,7 +109,8 @@ pub(super) fn whole(body: &[u8]) -> Result<TopicStats, Unusable> {
 /// with the name of the topic and zeros.
 pub(super) fn by_partition(topic: &TopicName, body: &[u8]) -> Result<TopicStats, Unusable> {
     let mut written: Written = parse(body)?;
-    let count = written.metadata.and_then(|it| it.partitions).ok_or(Unusable::Missing("metadata.partitions"))?;
+    let count =
+        written.metadata.and_then(|it| it.partitions).ok_or(Unusable::Missing("metadata.partitions"))?;
     let partitions = written.partitions.as_mut().ok_or(Unusable::Missing("partitions"))?;
     if !(1..=MOST_PARTITIONS).contains(&count) {
         return Err(Unusable::Invalid(format!("the topic has {count} partitions")));
@@ -180,8 +183,10 @@ mod tests {
     #[test]
     fn trap_1_partitions_are_counted_against_the_metadata() {
         let answer = |count: u32, names: &[&str]| {
-            let parts: serde_json::Map<_, _> =
-                names.iter().map(|name| (format!("persistent://public/default/orders{name}"), json!({}))).collect();
+            let parts: serde_json::Map<_, _> = names
+                .iter()
+                .map(|name| (format!("persistent://public/default/orders{name}"), json!({})))
+                .collect();
             let body = json!({"metadata": {"partitions": count}, "partitions": parts, "subscriptions": {}});
             let stats = by_partition(&topic(), body.to_string().as_bytes()).unwrap();
             (stats.partitions, stats.parts.iter().map(Option::is_some).collect::<Vec<_>>())
@@ -195,7 +200,13 @@ mod tests {
 
     #[test]
     fn answers_of_other_servers_are_invalid() {
-        for body in ["", "<html>", "[]", "{\"msgInCounter\":\"3\"}", "{\"subscriptions\":{\"a\":{\"msgBacklog\":1.5}}}"] {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "{\"msgInCounter\":\"3\"}",
+            "{\"subscriptions\":{\"a\":{\"msgBacklog\":1.5}}}",
+        ] {
             assert!(matches!(whole(body.as_bytes()), Err(Unusable::Invalid(_))), "{body}");
         }
         let partitioned = |body: &str| by_partition(&topic(), body.as_bytes()).unwrap_err();

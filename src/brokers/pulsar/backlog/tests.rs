@@ -27,7 +27,9 @@ fn batched_() -> PulsarInterest {
 fn subscription(backlog: i64, averages: &[i64]) -> Value {
     let consumers: Vec<_> = (0..)
         .zip(averages)
-        .map(|(number, average)| json!({"consumerName": format!("c{number}"), "avgMessagesPerEntry": average}))
+        .map(
+            |(number, average)| json!({"consumerName": format!("c{number}"), "avgMessagesPerEntry": average}),
+        )
         .collect();
     let earliest = if backlog > 0 { 1_795_898_397_371_i64 } else { -1 };
     json!({"msgBacklog": backlog, "msgBacklogNoDelayed": backlog, "unackedMessages": 0, "msgOutCounter": 10,
@@ -195,7 +197,10 @@ fn trap_6_a_missing_subscription_has_a_reason_of_its_own() {
     let seen = read(&unbatched(), partitioned(2, &one_of_two));
     assert_eq!(at_least(seen), (4, SourceReason::PartialObservation));
     let one_of_two = [(0, part(&subscription(0, &[]))), (1, without)];
-    assert_eq!(unknown(read(&unbatched(), partitioned(2, &one_of_two))).reason, SourceReason::PartialObservation);
+    assert_eq!(
+        unknown(read(&unbatched(), partitioned(2, &one_of_two))).reason,
+        SourceReason::PartialObservation
+    );
 }
 
 #[test]
@@ -256,7 +261,11 @@ fn several_topics_are_added_up_and_one_that_fails_is_missing() {
     interest.topics.push(other.clone());
     let gone = || Problem::new(SourceReason::TopicNotFound, "gone");
     let mut read = |first: Finding, second: Finding| {
-        reading(&interest, &mut Memory::default(), &BTreeMap::from([(topic(), first), (other.clone(), second)]))
+        reading(
+            &interest,
+            &mut Memory::default(),
+            &BTreeMap::from([(topic(), first), (other.clone(), second)]),
+        )
     };
     let with = |backlog| {
         let mut subscription = subscription(backlog, &[]);
@@ -283,7 +292,10 @@ fn what_is_processed_is_counted_in_messages() {
     let mut memory = Memory::default();
     for (arrived, backlog, processed) in [(100, 80, 0), (150, 80, 50), (150, 20, 110)] {
         let seen = known(read_with(&mut memory, &unbatched(), with(arrived, backlog, 0, 0, &[])));
-        assert_eq!((seen.arrived, seen.processed()), (Some(u64::try_from(arrived).unwrap()), Some(processed)));
+        assert_eq!(
+            (seen.arrived, seen.processed()),
+            (Some(u64::try_from(arrived).unwrap()), Some(processed))
+        );
     }
     // Of batches only what consumers were sent counts messages.
     let mut memory = Memory::default();
