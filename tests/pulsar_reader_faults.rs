@@ -311,3 +311,26 @@ async fn names_with_odd_characters_are_escaped() {
     assert_eq!(asked[0].url.path(), "/admin/v2/persistent/public/default/a%3Fb%25%23%2B/partitions");
     assert_eq!(problem(outcome).reason, SourceReason::TopicNotFound);
 }
+
+#[tokio::test]
+async fn a_topic_that_is_not_served_yet_leaves_others_alone() {
+    let server = MockServer::start().await;
+    let answer = |request: &wiremock::Request| {
+        let path = request.url.path();
+        match (path.contains("/moving/"), path.ends_with("/partitions")) {
+            (true, _) => {
+                ResponseTemplate::new(503).set_body_json(json!({"reason": "Topic is being transferred"}))
+            }
+            (false, true) => ResponseTemplate::new(200).set_body_json(json!({"partitions": 0})),
+            (false, false) => ResponseTemplate::new(200).set_body_json(part(&subscription(5))),
+        }
+    };
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    let mut reader = reader(&[server.uri()]);
+    let (mut moving, mut orders) = (topics(&["moving"]), topics(&["orders"]));
+    for _ in 0..2 {
+        let readings = read_all(&mut reader, &mut [&mut moving, &mut orders], SECONDS_5).await.unwrap();
+        assert_eq!(readings[0].problem().unwrap().reason, SourceReason::BrokerUnreachable);
+        assert!(matches!(&readings[1], Reading::Known(backlog) if backlog.messages == 5), "{readings:?}");
+    }
+}

@@ -160,8 +160,10 @@ impl Http {
         loop {
             let response = self.send(server, url.clone()).await?;
             let status = response.status();
-            if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-                let asked = asks_to_wait(&response);
+            let asked = asks_to_wait(&response);
+            // A broker answers 503 for a topic that it does not serve yet, which is no reason to leave others alone.
+            let is_busy = status == StatusCode::SERVICE_UNAVAILABLE && asked.is_some();
+            if status == StatusCode::TOO_MANY_REQUESTS || is_busy {
                 let name = subject(server.endpoint.server());
                 let problem = server.pause.refused(&name, status, asked, Instant::now());
                 return Err(Broken::Failed(Failure::Unreachable(problem)));

@@ -107,7 +107,8 @@ impl Reader for PulsarReader {
         for (topic, answer) in answers {
             match &answer {
                 Ok(stats) => _ = self.partitions.insert(topic.clone(), stats.partitions.unwrap_or_default()),
-                Err(_) => _ = self.partitions.remove(&topic),
+                Err(Failure::Topic(_)) => _ = self.partitions.remove(&topic),
+                Err(_) => {}
             }
             let is_slow =
                 matches!(&answer, Err(Failure::Unreachable(it)) if it.reason == SourceReason::Timeout);

@@ -260,7 +260,7 @@ fn several_topics_are_added_up_and_one_that_fails_is_missing() {
     let mut interest = interest(SubscriptionType::Failover, Some(Batching::Disabled));
     interest.topics.push(other.clone());
     let gone = || Problem::new(SourceReason::TopicNotFound, "gone");
-    let mut read = |first: Finding, second: Finding| {
+    let read = |first: Finding, second: Finding| {
         reading(
             &interest,
             &mut Memory::default(),
