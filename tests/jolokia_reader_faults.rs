@@ -62,7 +62,9 @@ impl Beans {
             })
         };
         if let Some(prefix) = mbean.strip_suffix('*') {
-            let of_broker = |name: &&String| name.starts_with(prefix) && !name.contains("destination");
+            let of_broker = |name: &&String| {
+                name.starts_with(prefix) && name.contains("destination") == prefix.contains("destination")
+            };
             let found: serde_json::Map<_, _> = beans
                 .iter()
                 .filter(|(name, _)| of_broker(name))
@@ -376,15 +378,37 @@ async fn many_objects_share_a_request_for_each_50_queues() {
     let mut reader = reader(access(&[server.uri()]));
     let mut many: Vec<_> = names.iter().map(|name| queues(&[name])).collect();
     many.push(queues(&["queue-000", "queue-001"]));
-    for (poll, expected) in [(1, 4), (2, 7)] {
+    for (poll, expected) in [(1, 5), (2, 9)] {
         let mut due: Vec<_> = many.iter_mut().collect();
         let readings = reader.read(&mut due, Instant::now() + Duration::from_secs(5)).await.unwrap();
         let messages = |reading: &Reading| reading.backlog().unwrap().messages;
         assert!(readings[..120].iter().all(|reading| messages(reading) == 1));
         assert_eq!(messages(&readings[120]), 2);
-        // The first poll asks for the broker's name.
+        // Three for 120 queues, and one for the consumers of ten of them; the first poll asks for the broker's name.
         assert_eq!(server.received_requests().await.unwrap().len(), expected, "poll {poll}");
     }
+}
+
+#[tokio::test]
+async fn an_exclusive_consumer_caps_the_replicas_at_one() {
+    let beans = Beans::activemq();
+    beans.queue("orders", 5, 5);
+    beans.queue("returns", 5, 5);
+    for (number, exclusive) in [(1, false), (2, true)] {
+        let consumer = format!("{},endpoint=Consumer,clientId=c{number}", queue("orders"));
+        beans.set(&consumer, json!({"Exclusive": exclusive}));
+    }
+    beans.set(&format!("{},endpoint=Consumer,clientId=c", queue("returns")), json!({"Exclusive": false}));
+    let server = beans.serve().await;
+    let mut reader = reader(access(&[server.uri()]));
+    for (name, cap) in [("orders", Some(1)), ("returns", None)] {
+        let reading = read(&mut reader, &mut queues(&[name])).await.unwrap();
+        assert_eq!(reading.backlog().unwrap().useful_consumers(), cap, "{name}");
+    }
+    // It is not asked for again at once.
+    let before = server.received_requests().await.unwrap().len();
+    read(&mut reader, &mut queues(&["orders", "returns"])).await.unwrap();
+    assert_eq!(server.received_requests().await.unwrap().len(), before + 1);
 }
 
 #[tokio::test]

@@ -500,6 +500,7 @@ fn probe_of(spec: Value) -> Option<Duration> {
     match plan_of(spec).unwrap().source {
         Source::Kafka(kafka) => kafka.interest.probe,
         Source::RabbitMq(rabbitmq) => rabbitmq.interest.probe,
+        other => panic!("{other:?}"),
     }
 }
 

@@ -68,6 +68,31 @@ fn rabbitmq() -> Value {
     }))
 }
 
+/// A valid object with every field of Artemis.
+fn artemis() -> Value {
+    object(json!({
+        "scaleTargetRef": {"name": "orders"},
+        "maxReplicas": 20,
+        "source": {"artemis": {
+            "jolokiaUrls": ["https://artemis.example:8161"], "brokerName": "b0", "queues": ["cid.orders"],
+            "address": "orders", "routingType": "Multicast", "missingQueueIsEmpty": true,
+            "origin": "http://artemis.example",
+            "credentialsSecretRef": {"name": "artemis", "usernameKey": "username", "passwordKey": "password"},
+            "tls": {"caSecretRef": {"name": "authority", "key": "ca.crt"}, "insecureSkipVerify": false},
+        }},
+        "policy": {"backlogPerReplica": {"messages": 100}},
+    }))
+}
+
+/// A valid object with the fields of ActiveMQ that are needed.
+fn activemq() -> Value {
+    object(json!({
+        "scaleTargetRef": {"name": "orders"},
+        "maxReplicas": 20,
+        "source": {"activemq": {"jolokiaUrls": ["http://activemq:8161"], "queues": ["orders"]}},
+    }))
+}
+
 /// An `emergencyDrain` whose template has these fields.
 fn emergency_drain(template: Value) -> Value {
     json!({"whenEstimatedDrainAboveSeconds": 3600, "start": "Automatic", "template": template})
@@ -169,6 +194,48 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             ],
             "spec.source.rabbitmq.deadLetterQueues",
             "deadLetterQueues needs managementUrl",
+        ),
+        (
+            artemis(),
+            vec![("/spec/source/activemq".into(), activemq()["spec"]["source"]["activemq"].clone())],
+            "spec.source",
+            "exactly one of activemq, artemis, kafka, rabbitmq",
+        ),
+        (
+            artemis(),
+            vec![("/spec/source/artemis/address".into(), Value::Null)],
+            "spec.source.artemis.address",
+            "routingType Multicast needs address",
+        ),
+        (
+            artemis(),
+            vec![("/spec/source/artemis/queues".into(), json!(["orders::cid.orders"]))],
+            "spec.source.artemis.queues",
+            "the part before ::",
+        ),
+        (
+            activemq(),
+            vec![("/spec/source/activemq/queues".into(), json!(["orders.*"]))],
+            "spec.source.activemq.queues",
+            "make each queue an item of its own",
+        ),
+        (
+            activemq(),
+            vec![("/spec/source/activemq/jolokiaUrls".into(), json!(["http://user:password@activemq:8161"]))],
+            "spec.source.activemq.jolokiaUrls[0]",
+            "should match",
+        ),
+        (
+            activemq(),
+            vec![("/spec/probe".into(), json!({}))],
+            "spec.probe",
+            "probe needs source.kafka or source.rabbitmq",
+        ),
+        (
+            artemis(),
+            vec![("/spec/emergencyDrain".into(), emergency_drain(json!({})))],
+            "spec.emergencyDrain",
+            "needs exactly one of source.kafka.topics or source.rabbitmq.queues",
         ),
         (
             kafka(),

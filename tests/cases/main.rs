@@ -41,6 +41,7 @@ mod drain_variants;
 mod drains;
 mod drains_rabbitmq;
 mod installed;
+mod jms;
 mod kafka_members;
 mod kafka_outages;
 mod kafka_security;

@@ -15,6 +15,7 @@ pub mod consumers;
 pub mod drain;
 pub mod fake_kafka;
 pub mod installed;
+pub mod jms_broker;
 pub mod kafka_admin;
 pub mod kafka_cluster;
 pub mod kafka_consumers;

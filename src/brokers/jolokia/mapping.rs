@@ -105,6 +105,14 @@ impl Flavor {
         }
     }
 
+    /// The MBeans of the consumers of a queue, where only they show that one is exclusive.
+    pub(super) fn consumers(self, broker: &str, place: &QueuePlace) -> Option<String> {
+        match self {
+            Self::ActiveMq => Some(format!("{},endpoint=Consumer,*", self.queue(broker, place))),
+            Self::Artemis => None,
+        }
+    }
+
     /// The attributes of a queue that are read.
     pub(super) fn queue_attributes(self) -> &'static [&'static str] {
         match self {

@@ -7,6 +7,7 @@
 pub mod access;
 mod answer;
 mod backlog;
+mod exclusive;
 mod http;
 mod mapping;
 mod server;

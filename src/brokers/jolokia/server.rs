@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::access::JolokiaAccess;
 use super::answer::Answer;
 use super::backlog::{Finding, Seen};
+use super::exclusive::Exclusive;
 use super::http::{Http, Read};
 use super::mapping::{Flavor, Identity};
 use crate::brokers::address::AddressPolicy;
@@ -29,6 +30,7 @@ pub(super) struct Server {
     found: Option<String>,
     /// Of one among several brokers; the session has its own for all of them.
     backoff: Option<Backoff>,
+    exclusive: Exclusive,
 }
 
 impl Server {
@@ -45,6 +47,7 @@ impl Server {
                 declared: access.broker_name.clone(),
                 found: None,
                 backoff: several.then(Backoff::default),
+                exclusive: Exclusive::default(),
             })
         };
         access.urls.iter().map(server).collect()
@@ -63,7 +66,7 @@ impl Server {
         if let Some(problem) = self.backoff.as_ref().and_then(|backoff| backoff.holding(now)) {
             return Err(problem.clone());
         }
-        let seen = self.read(places, deadline).await;
+        let seen = self.read(places, now, deadline).await;
         if let Some(backoff) = &mut self.backoff {
             match &seen {
                 Ok(_) => backoff.succeeded(),
@@ -73,7 +76,12 @@ impl Server {
         seen
     }
 
-    async fn read(&mut self, places: &[QueuePlace], deadline: Instant) -> Result<Seen, Problem> {
+    async fn read(
+        &mut self,
+        places: &[QueuePlace],
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Seen, Problem> {
         let name = match self.declared.as_ref().or(self.found.as_ref()) {
             Some(name) => name.clone(),
             None => self.find(deadline).await?,
@@ -93,8 +101,39 @@ impl Server {
                 seen.queues = None;
             }
         }
+        if let Some(queues) = &mut seen.queues {
+            self.ask_for_exclusive(&name, queues, now, deadline).await;
+            self.exclusive.cap(queues);
+        }
         self.found = Some(name);
         Ok(seen)
+    }
+
+    /// Finds out which queues have an exclusive consumer. An answer that fails does no harm.
+    async fn ask_for_exclusive(
+        &mut self,
+        name: &str,
+        queues: &BTreeMap<QueuePlace, Finding>,
+        now: Instant,
+        deadline: Instant,
+    ) {
+        let read = |place: QueuePlace| {
+            let mbean = self.flavor.consumers(name, &place)?;
+            Some((place, Read { mbean, attributes: &["Exclusive"] }))
+        };
+        let due = self.exclusive.due(queues, now).into_iter().filter_map(read);
+        let (places, reads): (Vec<_>, Vec<_>) = due.unzip();
+        if reads.is_empty() {
+            return;
+        }
+        let answers = self.http.read(&reads, deadline).await.unwrap_or_default();
+        let exclusive = |answer: &Answer| {
+            (answer.status == 200)
+                .then(|| answer.matches().any(|read| read.get("Exclusive").boolean() == Some(true)))
+        };
+        for (index, place) in places.into_iter().enumerate() {
+            self.exclusive.asked(place, answers.get(index).and_then(exclusive), now);
+        }
     }
 
     /// The broker itself, if it is there, and its queues.
