@@ -205,7 +205,7 @@ async fn delayed_messages_are_never_lost_from_the_count() {
 
 #[tokio::test]
 async fn a_broker_that_is_frozen_or_killed_is_unknown_and_then_read_again() {
-    let Some(own) = Broker::own("reader-faults") else { return };
+    let Some(own) = Broker::own("reader-faults", &[]) else { return };
     let namespace = own.broker.fresh_namespace("faults").await;
     namespace.create("orders", 4).await;
     namespace.subscribe("orders", "workers").await;

@@ -57,6 +57,7 @@ impl Broker {
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         Some(Self {
             admin_url: variable("QS_PULSAR_ADMIN_URL")?,
             token: variable("QS_PULSAR_TOKEN"),
@@ -66,7 +67,7 @@ impl Broker {
     }
 
     /// A broker from the test bed. None: there is no test bed, and the test has said so.
-    pub fn own(name: &str) -> Option<OwnBroker> {
+    pub fn own(name: &str, options: &[&str]) -> Option<OwnBroker> {
         let Some(testbed) = variable("QS_TESTBED") else {
             skipped("QS_TESTBED names no test bed to start a Pulsar with");
             return None;
@@ -76,7 +77,8 @@ impl Broker {
             assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap()
         };
-        run(&["up", name]);
+        run(&["down", name]);
+        run(&[&["up", name], options].concat());
         let printed = run(&["env", name]);
         let variable = |wanted: &str| {
             let lines = printed.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
