@@ -1,12 +1,6 @@
 //! The reader of ActiveMQ Classic and Artemis on real brokers.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::expect_used
-)]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "support/jms_broker.rs"]
 mod jms_broker;

@@ -23,9 +23,12 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 const PASSWORD: &str = "correct-horse";
 
-/// What an agent has: MBeans with their attributes, or the status and class of an error.
+/// The attributes of an MBean, or the status and class of an error.
+type Bean = Result<Value, (u16, &'static str)>;
+
+/// What an agent has: MBeans by name.
 #[derive(Clone, Default)]
-struct Beans(Arc<Mutex<BTreeMap<String, Result<Value, (u16, &'static str)>>>>);
+struct Beans(Arc<Mutex<BTreeMap<String, Bean>>>);
 
 impl Beans {
     /// An ActiveMQ broker named localhost that has run for a minute.

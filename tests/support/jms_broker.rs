@@ -169,7 +169,7 @@ impl Stomp {
 
     /// The next frame, which must be this one.
     pub async fn expect(&mut self, command: &str) -> String {
-        let frame = tokio::time::timeout(PATIENCE, self.next()).await.expect(command);
+        let frame = tokio::time::timeout(PATIENCE, self.next()).await.unwrap();
         assert!(frame.starts_with(command), "{frame}");
         frame
     }
