@@ -126,7 +126,7 @@ impl Http {
                 let message = format!("{name} has no URL for this topic: {}", quote(&error.to_string()));
                 Failure::Topic(Problem::new(SourceReason::BrokerUnreachable, message))
             })?;
-            server.endpoint.check_literal(deadline).await.map_err(Failure::by_address)?;
+            server.endpoint.check_literal(deadline).await.map_err(Failure::Unreachable)?;
             match self.exchange(server, url.clone(), path, largest, &received, deadline).await {
                 // A broker closes a connection that was idle while the request is on its way. The same request over a new
                 // connection is safe, as it only reads.
@@ -178,7 +178,7 @@ impl Http {
                     .endpoint
                     .check_literal(deadline)
                     .await
-                    .map_err(|it| Broken::Failed(Failure::by_address(it)))?;
+                    .map_err(|it| Broken::Failed(Failure::Unreachable(it)))?;
                 continue;
             }
             if status != StatusCode::OK {
@@ -272,7 +272,7 @@ impl Http {
                 );
                 Failure::Topic(Problem::new(SourceReason::ResponseInvalid, message))
             }
-            Broken::Transport(error) => Failure::by_address(server.endpoint.problem(&error, |words| {
+            Broken::Transport(error) => Failure::Unreachable(server.endpoint.problem(&error, |words| {
                 let message = format!("{name} does not answer: {}", self.blot(words));
                 Problem::new(SourceReason::BrokerUnreachable, message)
             })),

@@ -4,6 +4,7 @@
 //! a name below it, with the same scheme and port. The pods of a headless Service have names below that of the Service, and
 //! whoever owns a name owns those below it.
 
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
 /// The domain of a cluster, which brokers may add to the names of Services and pods.
@@ -23,7 +24,9 @@ pub(super) enum Destination {
 /// Where `location` leads in answer to a request for `path` at `from`.
 pub(super) fn destination(from: &Url, location: &str, path: &str, named: &[&Url]) -> Destination {
     let Ok(to) = from.join(location) else { return Destination::Invalid };
-    if location.is_empty() || !to.path().ends_with(path) {
+    // Servers escape more or fewer characters than the request did.
+    let plain = |path: &str| percent_decode_str(path).collect::<Vec<u8>>();
+    if location.is_empty() || !plain(to.path()).ends_with(&plain(path)) {
         return Destination::Invalid;
     }
     if !to.username().is_empty() || to.password().is_some() {
@@ -101,6 +104,13 @@ mod tests {
         ] {
             assert!(!is_allowed(host, &named), "{host}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_escaped_otherwise_is_the_same() {
+        let from = Url::parse("http://a:8080").unwrap();
+        let to = destination(&from, "/admin/a%2Bb%3a+/stats", "/admin/a%2Bb%3A%2B/stats", &[&from]);
+        assert!(matches!(to, Destination::Allowed(..)), "{to:?}");
     }
 
     #[test]

@@ -28,11 +28,6 @@ impl Failure {
             Self::Unreachable(problem) | Self::Refused(problem) | Self::Topic(problem) => problem,
         }
     }
-
-    /// An address that cannot be used, or whose host does not answer.
-    pub(super) fn by_address(problem: Problem) -> Self {
-        Self::Unreachable(problem)
-    }
 }
 
 /// An answer that is not 200.
