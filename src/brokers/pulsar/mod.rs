@@ -86,14 +86,22 @@ impl Reader for PulsarReader {
             Some(http) => http,
             None => self.http.insert(Http::new(&self.access, &self.addresses)?),
         };
-        let topics: BTreeSet<&TopicName> = due.iter().flat_map(|watched| &watched.interest.topics).collect();
-        let mut topics: Vec<(TopicName, Option<u32>)> =
-            topics.into_iter().map(|topic| (topic.clone(), self.partitions.get(topic).copied())).collect();
-        topics.sort_by_key(|(topic, _)| self.slow.contains(topic));
+        let mut wanted: BTreeMap<&TopicName, BTreeSet<&str>> = BTreeMap::new();
+        for watched in &*due {
+            for topic in &watched.interest.topics {
+                wanted.entry(topic).or_default().insert(&watched.interest.subscription);
+            }
+        }
+        let mut topics: Vec<_> = wanted.into_iter().collect();
+        topics.sort_by_key(|(topic, _)| self.slow.contains(*topic));
+        let known = &self.partitions;
         let answers: Vec<_> = stream::iter(topics)
-            .map(|(topic, known)| async move {
-                let answer = ask(http, &topic, known, deadline).await;
-                (topic, answer)
+            .map(|(topic, subscriptions)| async move {
+                let mut answer = ask(http, topic, known.get(topic).copied(), deadline).await;
+                if let Ok(stats) = &mut answer {
+                    stats.retain(&subscriptions);
+                }
+                (topic.clone(), answer)
             })
             .buffer_unordered(MOST_AT_ONCE)
             .collect()

@@ -3,7 +3,7 @@
 //! Only what belongs to partitions is taken: what an answer adds up over them is wrong for the oldest message, and hides
 //! partitions that could not be read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Deserializer};
@@ -21,6 +21,16 @@ pub(super) struct TopicStats {
     pub partitions: Option<u32>,
     /// Its partitions by number, or the topic itself. Absent: a part that was not read.
     pub parts: Vec<Option<PartStats>>,
+}
+
+impl TopicStats {
+    /// Forgets all subscriptions but these. A topic can have many that nobody asks for.
+    pub(super) fn retain(&mut self, wanted: &BTreeSet<&str>) {
+        for subscriptions in self.parts.iter_mut().flatten().filter_map(|part| part.subscriptions.as_mut()) {
+            subscriptions.retain(|name, _| wanted.contains(name.as_str()));
+            subscriptions.shrink_to_fit();
+        }
+    }
 }
 
 /// What is known of one partition, or of a topic that has none.
@@ -196,6 +206,16 @@ mod tests {
         assert_eq!(answer(4, &three), (Some(4), vec![true, true, true, false]));
         assert_eq!(answer(3, &[""]), (Some(3), vec![false; 3]), "the name of the topic is no partition");
         assert_eq!(answer(2, &three), (Some(3), vec![true; 3]), "one was just added");
+    }
+
+    #[test]
+    fn only_subscriptions_that_are_asked_for_are_kept() {
+        let body =
+            br#"{"msgInCounter":1,"subscriptions":{"workers":{"msgBacklog":1},"others":{"msgBacklog":2}}}"#;
+        let mut stats = whole(body).unwrap();
+        stats.retain(&BTreeSet::from(["workers", "late"]));
+        let kept: Vec<_> = stats.parts[0].as_ref().unwrap().subscriptions.as_ref().unwrap().keys().collect();
+        assert_eq!(kept, ["workers"]);
     }
 
     #[test]

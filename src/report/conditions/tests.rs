@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::api::SubscriptionType;
 use crate::brokers::{Backlog, Observation, Problem, Reading, SourceReason};
 use crate::engine::explain::Need;
 use crate::engine::{AssessedReading, Decision, Finding, Hot, MissingPods};
