@@ -90,14 +90,15 @@ impl Reader for PulsarReader {
             Some(http) => http,
             None => self.http.insert(Http::new(&self.access, &self.addresses)?),
         };
-        let mut wanted: BTreeMap<&TopicName, BTreeSet<&str>> = BTreeMap::new();
+        // Owned, because a stream of futures with references is not known to be Send.
+        let mut wanted: BTreeMap<TopicName, BTreeSet<String>> = BTreeMap::new();
         for watched in &*due {
             for topic in &watched.interest.topics {
-                wanted.entry(topic).or_default().insert(&watched.interest.subscription);
+                wanted.entry(topic.clone()).or_default().insert(watched.interest.subscription.clone());
             }
         }
         let mut topics: Vec<_> = wanted.into_iter().collect();
-        topics.sort_by_key(|(topic, _)| self.slow.contains(*topic));
+        topics.sort_by_key(|(topic, _)| self.slow.contains(topic));
         let known = &self.partitions;
         let patience = deadline.saturating_duration_since(Instant::now());
         let limit = if topics.len() > MOST_AT_ONCE { patience.mul_f32(TOPIC_SHARE) } else { patience };
@@ -105,11 +106,11 @@ impl Reader for PulsarReader {
             .map(|(topic, subscriptions)| async move {
                 let until = (Instant::now() + limit).min(deadline);
                 let had_time = until.saturating_duration_since(Instant::now()) >= limit / 2;
-                let mut answer = ask(http, topic, known.get(topic).copied(), until).await;
+                let mut answer = ask(http, &topic, known.get(&topic).copied(), until).await;
                 if let Ok(stats) = &mut answer {
                     stats.retain(&subscriptions);
                 }
-                (topic.clone(), answer, had_time)
+                (topic, answer, had_time)
             })
             .buffer_unordered(MOST_AT_ONCE)
             .collect()
