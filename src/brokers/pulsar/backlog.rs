@@ -218,7 +218,9 @@ impl Sum {
             self.oldest = self.oldest.into_iter().chain(earliest).min();
         }
         let arrived = part.msg_in_counter.and_then(|counter| u64::try_from(counter).ok());
-        let processed = if acknowledged {
+        // Messages that were published by REST or by protocol handlers are not counted as arrivals.
+        let counts_arrivals = part.msg_in_counter.is_some_and(|counter| counter > 0);
+        let processed = if acknowledged && counts_arrivals {
             part.msg_in_counter
                 .zip(subscription.msg_backlog)
                 .and_then(|(arrived, backlog)| arrived.checked_sub(backlog))
