@@ -47,6 +47,8 @@ managedLedgerDefaultAckQuorum=1
 # As in Pulsar's defaults: tests prove that reading creates no topic.
 allowAutoTopicCreation=true
 allowAutoTopicCreationType=non-partitioned
+# Producers and consumers of the tests.
+webSocketServiceEnabled=true
 # The bookie. Only with ephemeral ports it takes the port of its command line.
 allowEphemeralPorts=true
 listeningInterface=lo
