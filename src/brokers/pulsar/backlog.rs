@@ -256,7 +256,7 @@ impl Sum {
         let other_type = || {
             let declared = interest.subscription_type;
             let (found, _) = self.types.iter().find(|(found, _)| *found != declared)?;
-            Some(Note::OtherSubscriptionType { declared, found: *found })
+            Some(Note::OtherSubscriptionType { declared: name(declared), found: name(*found) })
         };
         Backlog {
             messages: self.messages,
@@ -310,6 +310,16 @@ impl Broken {
 fn count(name: &'static str, number: Option<i64>) -> Result<u64, Broken> {
     let number = number.ok_or(Broken::Missing(name))?;
     u64::try_from(number).map_err(|_| Broken::Impossible(name, number))
+}
+
+/// The type as users write it.
+fn name(subscription_type: SubscriptionType) -> &'static str {
+    match subscription_type {
+        SubscriptionType::Exclusive => "Exclusive",
+        SubscriptionType::Failover => "Failover",
+        SubscriptionType::Shared => "Shared",
+        SubscriptionType::KeyShared => "KeyShared",
+    }
 }
 
 /// How messages name a topic.
