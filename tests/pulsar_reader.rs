@@ -64,10 +64,10 @@ async fn trap_1_a_partition_that_is_deleted_is_missing() {
     let (mut reader, mut orders) = (reader(broker.access()), namespace.interest(&["orders"]));
     assert_eq!(known(read(&mut reader, &mut orders).await).messages, 0);
     for partition in 0..4 {
-        namespace.publish(&format!("orders-partition-{partition}"), 10).await;
+        namespace.produce(&format!("orders-partition-{partition}"), 10, "", &json!({})).await;
     }
     let all = known(read(&mut reader, &mut orders).await);
-    assert_eq!(all.messages, 40);
+    assert_eq!((all.messages, all.arrived), (40, Some(40)));
     namespace.delete("orders-partition-2").await;
     let outcome = read(&mut reader, &mut orders).await;
     assert!(matches!(&outcome, Ok(Reading::AtLeast(backlog, _)) if backlog.messages == 30), "{outcome:?}");
@@ -87,7 +87,7 @@ async fn trap_3_the_oldest_message_is_found_beside_empty_partitions() {
     namespace.create("orders", 3).await;
     namespace.subscribe("orders", "workers").await;
     let before = Timestamp::now();
-    namespace.publish("orders-partition-1", 2).await;
+    namespace.produce("orders-partition-1", 2, "", &json!({})).await;
     let backlog = known(read(&mut reader(broker.access()), &mut namespace.interest(&["orders"])).await);
     let dated = backlog.dated.first().unwrap_or_else(|| panic!("{backlog:?}"));
     assert!(dated.certain && dated.written.duration_since(before).as_secs().abs() < 60, "{dated:?}");
@@ -314,7 +314,7 @@ async fn a_broker_that_is_frozen_or_killed_is_unknown_and_then_read_again() {
     let namespace = own.broker.fresh_namespace("faults").await;
     namespace.create("orders", 4).await;
     namespace.subscribe("orders", "workers").await;
-    namespace.publish("orders-partition-0", 7).await;
+    namespace.produce("orders-partition-0", 7, "", &json!({})).await;
     let (mut reader, mut orders) = (reader(own.broker.access()), namespace.interest(&["orders"]));
     assert_eq!(known(read(&mut reader, &mut orders).await).messages, 7);
     own.fault("pause");
