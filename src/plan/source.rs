@@ -181,7 +181,7 @@ pub struct SaslRef {
     /// The Secret.
     pub credentials: CredentialsRef,
     /// Present with OAuthBearer: where tokens come from.
-    pub oauth: Option<OAuthRef>,
+    pub oauth: Option<Box<OAuthRef>>,
 }
 
 /// A token server.
@@ -380,7 +380,7 @@ fn validate_sasl(given: &api::Sasl, namespace: &str) -> Result<SaslRef, Invalid>
         (SaslMechanism::OAuthBearer, None) => {
             return Err(Invalid::new(field, "is needed with mechanism OAuthBearer: where tokens come from"));
         }
-        (SaslMechanism::OAuthBearer, Some(oauth)) => Some(validate_oauth(field, oauth, namespace)?),
+        (SaslMechanism::OAuthBearer, Some(oauth)) => Some(Box::new(validate_oauth(field, oauth, namespace)?)),
         (_, Some(_)) => return Err(Invalid::new(field, "needs mechanism OAuthBearer")),
         (_, None) => None,
     };
