@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 
 use super::history::{Counted, History, Processed};
+use super::problems::{batched, named, no_number, not_read, not_subscribed};
 use super::stats::{PartStats, Subscription, TopicStats};
 use crate::api::{Batching, SubscriptionType};
-use crate::brokers::observation::{Dated, Recalled, Shared, quote};
+use crate::brokers::observation::{Dated, Recalled, Shared};
 use crate::brokers::{Backlog, Note, Problem, Reading, SourceReason};
 use crate::plan::{PulsarInterest, TopicName};
 
-/// Numbers of partitions that a message lists before it gives the number of the others.
-const SHOWN: usize = 3;
 /// Messages that a consumer is not likely to work on at the same time.
 const HELD: u64 = 100;
 
@@ -183,7 +182,8 @@ impl Sum {
             }
         }
         if entries > 0 && density.is_none() {
-            self.uncertain.get_or_insert_with(|| batched(topic, interest.batching, reported));
+            self.uncertain
+                .get_or_insert_with(|| batched(topic, interest.batching, reported.map(|it| it.messages(1))));
         }
         self.messages = self.messages.saturating_add(density.unwrap_or(Density::ONE).messages(entries));
         let found = subscribed.iter().find_map(|(.., subscription)| subscription.subscription_type);
@@ -320,82 +320,6 @@ fn name(subscription_type: SubscriptionType) -> &'static str {
         SubscriptionType::Shared => "Shared",
         SubscriptionType::KeyShared => "KeyShared",
     }
-}
-
-/// How messages name a topic.
-pub(super) fn named(topic: &TopicName) -> String {
-    format!("topic {}", quote(topic.full()))
-}
-
-fn no_number(topic: &TopicName, number: &str) -> Problem {
-    let message = format!("the broker does not report {number} of {}", named(topic));
-    Problem::new(SourceReason::StatsUnavailable, message)
-}
-
-fn numbers(parts: &[u32]) -> String {
-    let shown: Vec<_> = parts.iter().take(SHOWN).map(u32::to_string).collect();
-    let more = match parts.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{} {}{more}", if parts.len() == 1 { "partition" } else { "partitions" }, shown.join(", "))
-}
-
-fn not_read(topic: &TopicName, missing: &[u32], all: usize) -> Problem {
-    if missing.len() == all {
-        let message = format!(
-            "none of the {all} partitions of {} was read: their broker does not answer",
-            named(topic)
-        );
-        return Problem::new(SourceReason::StatsUnavailable, message);
-    }
-    let message = format!(
-        "{} of the {all} of {} {} not read: the broker does not answer, or the partition was deleted (create it with \
-         pulsar-admin topics create-missed-partitions)",
-        numbers(missing),
-        named(topic),
-        if missing.len() == 1 { "was" } else { "were" }
-    );
-    Problem::new(SourceReason::PartialObservation, message)
-}
-
-/// `parts`: those that do not have it, if others have it.
-fn not_subscribed(topic: &TopicName, subscription: &str, parts: Option<&[u32]>) -> Problem {
-    let (subscription, topic) = (quote(subscription), named(topic));
-    let way_out = format!(
-        "correct its name, start a consumer, or create it (pulsar-admin topics create-subscription -s {subscription})"
-    );
-    match parts {
-        None => {
-            let message = format!("{topic} has no subscription {subscription}; {way_out}");
-            Problem::new(SourceReason::SubscriptionNotFound, message)
-        }
-        Some(parts) => {
-            let message =
-                format!("{} of {topic} without subscription {subscription}; {way_out}", numbers(parts));
-            Problem::new(SourceReason::PartialObservation, message)
-        }
-    }
-}
-
-/// Entries are counted, which are batches of messages or not.
-fn batched(topic: &TopicName, declared: Option<Batching>, reported: Option<Density>) -> Problem {
-    let topic = named(topic);
-    let message = match (declared, reported) {
-        (Some(_), _) => format!(
-            "{topic}: the number of batches is known, and no consumer has reported yet how many messages a batch has"
-        ),
-        (None, Some(Density { messages, entries })) => format!(
-            "{topic}: consumers report {} messages in a batch, so that the number of messages is not known; set batching to \
-             Enabled to have it estimated",
-            messages.div_ceil(entries.max(1))
-        ),
-        (None, None) => format!(
-            "{topic}: Pulsar counts batches, and whether producers batch messages is not known; set batching to Disabled or \
-             Enabled"
-        ),
-    };
-    Problem::new(SourceReason::PartialObservation, message)
 }
 
 #[cfg(test)]

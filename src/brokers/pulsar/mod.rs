@@ -8,6 +8,7 @@ pub mod access;
 mod backlog;
 mod history;
 mod http;
+mod problems;
 mod redirect;
 mod refusals;
 mod stats;
@@ -20,8 +21,9 @@ use tokio::time::Instant;
 
 use access::PulsarAccess;
 pub use backlog::Memory;
-use backlog::{named, reading};
+use backlog::reading;
 use http::{Http, MOST_AT_ONCE, Reply};
+use problems::named;
 use refusals::Failure;
 use stats::{TopicStats, Unusable, by_partition, partition_count, whole};
 
