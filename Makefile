@@ -4,6 +4,7 @@
 
 UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile docs examples fields generated jolokia_reader_faults kafka_reader_faults \
   kafka_reader_probes kafka_reader_footprint kafka_reader_memory kafka_reader_tls language monitoring name_lookups \
+  pulsar_reader_faults \
   rabbitmq_reader_answers rabbitmq_reader_faults rabbitmq_reader_footprint rabbitmq_reader_memory \
   rabbitmq_reader_tls simulate)
 

@@ -15,6 +15,7 @@ pub mod emergency;
 mod lenient;
 pub mod policy;
 pub mod probe;
+pub mod pulsar;
 pub mod queue_drain;
 pub mod queue_scaler;
 pub(crate) mod rules;
@@ -30,6 +31,7 @@ pub use drain_status::{DrainState, DrainStep, QueueDrainStatus};
 pub use emergency::{DrainTemplate, EmergencyDrain, EmergencyDrainStatus, EmergencyStart};
 pub use policy::{BacklogPerReplica, DrainTime, Policy, ServiceRateHint, StepRule, Steps};
 pub use probe::{Probe, ProbeStatus};
+pub use pulsar::{Batching, Pulsar, SubscriptionType, TokenSecretRef};
 pub use queue_drain::{DesiredState, QueueDrain, QueueDrainSpec};
 pub use queue_scaler::{Fallback, Mode, QueueScaler, QueueScalerSpec, ScaleTargetRef};
 pub use source::{

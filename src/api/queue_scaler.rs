@@ -18,7 +18,7 @@ use super::{AlertRule, Behavior, BuiltInAlerts, EmergencyDrain, Policy, Probe, Q
     category = "autoscaling",
     status = "QueueScalerStatus",
     derive = "PartialEq",
-    doc = "A QueueScaler watches the backlog of a Kafka consumer group or of RabbitMQ, ActiveMQ or Artemis queues and sets the replicas of the consumer workload within bounds.",
+    doc = "A QueueScaler watches the backlog of a Kafka consumer group, of RabbitMQ, ActiveMQ or Artemis queues, or of a Pulsar subscription, and sets the replicas of the consumer workload within bounds.",
     validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name: at most 63 characters, because it labels metrics and events"),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.scaleTargetRef.name", description = "The workload that is scaled"),
     printcolumn(name = "Min", type_ = "integer", json_path = ".spec.minReplicas", description = "Fewest replicas"),
@@ -39,7 +39,7 @@ use super::{AlertRule, Behavior, BuiltInAlerts, EmergencyDrain, Policy, Probe, Q
 #[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas must not be above maxReplicas").field_path(".minReplicas"))]
 #[x_kube(validation = Rule::new("!has(self.fallback) || self.fallback.replicas <= self.maxReplicas").message("fallback.replicas must not be above maxReplicas").field_path(".fallback.replicas"))]
 #[x_kube(validation = Rule::new("!has(self.probe) || self.minReplicas >= 1").message("probe needs minReplicas of 1 or more, because its messages would start and keep replicas").field_path(".probe"))]
-#[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.activemq) && !has(self.source.artemis)").message("probe needs source.kafka or source.rabbitmq: remove probe").field_path(".probe"))]
+#[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.activemq) && !has(self.source.artemis) && !has(self.source.pulsar)").message("probe needs source.kafka or source.rabbitmq: remove probe").field_path(".probe"))]
 #[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.rabbitmq) || has(self.source.rabbitmq.queues)").message("probe needs source.rabbitmq.queues, because it writes only to queues that are named").field_path(".probe"))]
 #[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.rabbitmq) || has(self.source.rabbitmq.managementUrl)").message("probe needs source.rabbitmq.managementUrl, because AMQP does not count acknowledgements").field_path(".probe"))]
 #[x_kube(validation = Rule::new("!has(self.probe) || !has(self.source.kafka) || has(self.source.kafka.topics)").message("probe needs source.kafka.topics, because it writes only to topics that are named").field_path(".probe"))]
@@ -83,7 +83,7 @@ pub struct QueueScalerSpec {
     #[schemars(range(min = 1, max = 3600))]
     pub poll_period_seconds: i32,
 
-    /// The queue that the workload consumes. Exactly one of activemq, artemis, kafka, rabbitmq.
+    /// The queue that the workload consumes. Exactly one of activemq, artemis, kafka, pulsar, rabbitmq.
     pub source: Source,
 
     /// How the backlog becomes a replica count. Exactly one of drainTime, backlogPerReplica, steps. Default: drainTime

@@ -1,4 +1,4 @@
-//! Sources of the backlog: Kafka, RabbitMQ, ActiveMQ Classic or Artemis, with addresses, credentials and TLS.
+//! Sources of the backlog: Kafka, RabbitMQ, ActiveMQ Classic, Artemis or Pulsar (`pulsar`), with addresses, credentials and TLS.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::pulsar::Pulsar;
 use super::rules::{exactly_one_field, exactly_one_of};
 
-/// The queue that the workload consumes. Exactly one of activemq, artemis, kafka, rabbitmq.
+/// The queue that the workload consumes. Exactly one of activemq, artemis, kafka, pulsar, rabbitmq.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[schemars(transform = exactly_one_field)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +26,9 @@ pub struct Source {
     /// Queues of Artemis brokers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artemis: Option<Artemis>,
+    /// A subscription of Pulsar topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulsar: Option<Pulsar>,
 }
 
 /// A consumer group and the topics that it reads. The backlog is the group's lag.

@@ -4,7 +4,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::plan::{CredentialsRef, TlsRef};
+use crate::plan::{CredentialsRef, TlsRef, TokenRef};
 
 /// User and password.
 #[derive(Clone, Debug)]
@@ -77,6 +77,12 @@ pub trait SecretReader: Sync {
         reference: &CredentialsRef,
         username: Option<&str>,
     ) -> impl Future<Output = Result<Credentials, Self::Error>> + Send;
+
+    /// A token, which is sent as it is.
+    ///
+    /// # Errors
+    /// As [`SecretReader::credentials`].
+    fn token(&self, reference: &TokenRef) -> impl Future<Output = Result<SecretString, Self::Error>> + Send;
 
     /// The certificates that TLS needs; absent without a reference.
     ///

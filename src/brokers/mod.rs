@@ -16,6 +16,7 @@ pub mod names;
 pub mod observation;
 mod pause;
 mod probe_message;
+pub mod pulsar;
 pub mod rabbitmq;
 pub mod reader;
 mod session;

@@ -17,6 +17,7 @@ use super::jolokia::access::{ActiveMq, Artemis};
 use super::kafka::access::{Kafka, KafkaAccess};
 use super::kafka::admin::KafkaAdmin;
 use super::observation::Recalled;
+use super::pulsar::access::Pulsar;
 use super::rabbitmq::access::{RabbitMq, RabbitMqAccess};
 use super::rabbitmq::admin::RabbitMqAdmin;
 use super::session::{Command, Receiver, Session, Wake};
@@ -70,6 +71,9 @@ impl Sessions {
             }
             Source::Artemis(source) => {
                 self.join_as::<Artemis, S>(source, secrets, current, (period, wake), recalled).await
+            }
+            Source::Pulsar(source) => {
+                self.join_as::<Pulsar, S>(source, secrets, current, (period, wake), recalled).await
             }
         }
     }

@@ -12,7 +12,7 @@ use super::secret_cache::{Data, REFUSED, Unreadable};
 use crate::api::SecretKeyRef;
 use crate::brokers::access::{ClientCertificate, Credentials, SecretReader, TlsAccess};
 use crate::brokers::{Problem, SourceReason};
-use crate::plan::{CredentialsRef, TlsRef};
+use crate::plan::{CredentialsRef, TlsRef, TokenRef};
 
 /// Longest credential that is taken, in bytes: SASL frames and URLs are not made for more.
 const CREDENTIAL_LIMIT: usize = 8 * 1024;
@@ -68,6 +68,11 @@ impl SecretReader for Secrets {
         };
         let password = self.text(&secret, &reference.name, &reference.password_key)?;
         Ok(Credentials { username, password: SecretString::from(password) })
+    }
+
+    async fn token(&self, reference: &TokenRef) -> Result<SecretString, SecretError> {
+        let secret = self.read(&reference.name).await?;
+        Ok(SecretString::from(self.text(&secret, &reference.name, &reference.key)?))
     }
 
     async fn tls(&self, reference: Option<&TlsRef>) -> Result<Option<TlsAccess>, SecretError> {

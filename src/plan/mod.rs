@@ -10,6 +10,7 @@ mod alerts;
 mod emergency;
 mod jolokia;
 mod probe;
+mod pulsar;
 mod scaling;
 mod source;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod union;
 pub use alerts::{AlertPlan, AlertRule, Measure};
 pub use emergency::Emergency;
 pub use jolokia::{JolokiaInterest, JolokiaSource, QueuePlace};
+pub use pulsar::{PulsarInterest, PulsarSource, TokenRef, TopicName};
 pub use scaling::{
     Behavior, Bounds, DrainTime, Fallback, Policy, ScalingPlan, ScalingRules, ServiceRateHint, Step,
     StepRule, Threshold,

@@ -9,6 +9,7 @@ use regex::Regex;
 
 use super::Invalid;
 use super::jolokia::{self, JolokiaSource};
+use super::pulsar::{self, PulsarSource};
 use super::union::exactly_one;
 use crate::api::{self, CredentialsSecretRef, IsolationLevel, OffsetReset, SaslMechanism};
 
@@ -23,6 +24,8 @@ pub enum Source {
     ActiveMq(JolokiaSource),
     /// Queues of Artemis.
     Artemis(JolokiaSource),
+    /// A subscription of Pulsar topics.
+    Pulsar(PulsarSource),
 }
 
 impl Source {
@@ -34,6 +37,7 @@ impl Source {
             Self::RabbitMq(_) => "RabbitMQ",
             Self::ActiveMq(_) => "ActiveMQ",
             Self::Artemis(_) => "Artemis",
+            Self::Pulsar(_) => "Pulsar",
         }
     }
 
@@ -44,6 +48,7 @@ impl Source {
             Self::Kafka(kafka) => kafka.bootstrap.join(","),
             Self::RabbitMq(rabbitmq) => format!("{}:{}", rabbitmq.host, rabbitmq.amqp_port),
             Self::ActiveMq(jolokia) | Self::Artemis(jolokia) => jolokia.urls.join(","),
+            Self::Pulsar(pulsar) => pulsar.admin_urls.join(","),
         }
     }
 
@@ -54,6 +59,7 @@ impl Source {
             Self::Kafka(kafka) => in_order(&kafka.bootstrap),
             Self::RabbitMq(_) => self.address().to_ascii_lowercase(),
             Self::ActiveMq(jolokia) | Self::Artemis(jolokia) => in_order(&jolokia.urls),
+            Self::Pulsar(pulsar) => in_order(&pulsar.admin_urls),
         }
     }
 
@@ -63,7 +69,7 @@ impl Source {
         match &mut self {
             Self::Kafka(kafka) => kafka.interest.probe = None,
             Self::RabbitMq(rabbitmq) => rabbitmq.interest.probe = None,
-            Self::ActiveMq(_) | Self::Artemis(_) => {}
+            Self::ActiveMq(_) | Self::Artemis(_) | Self::Pulsar(_) => {}
         }
         self
     }
@@ -73,7 +79,7 @@ impl Source {
     pub fn sharing(&self) -> Sharing {
         match self {
             Self::Kafka(_) => Sharing::Partitioned,
-            Self::RabbitMq(_) | Self::ActiveMq(_) | Self::Artemis(_) => Sharing::Shared,
+            Self::RabbitMq(_) | Self::ActiveMq(_) | Self::Artemis(_) | Self::Pulsar(_) => Sharing::Shared,
         }
     }
 
@@ -81,7 +87,7 @@ impl Source {
     #[must_use]
     pub fn statistics_interval(&self) -> Duration {
         match self {
-            Self::Kafka(_) | Self::ActiveMq(_) | Self::Artemis(_) => Duration::ZERO,
+            Self::Kafka(_) | Self::ActiveMq(_) | Self::Artemis(_) | Self::Pulsar(_) => Duration::ZERO,
             // The default of RabbitMQ's collect_statistics_interval.
             Self::RabbitMq(_) => Duration::from_secs(5),
         }
@@ -312,17 +318,22 @@ impl fmt::Display for NameSelector {
 }
 
 pub(super) fn validate(given: &api::Source, namespace: &str) -> Result<Source, Invalid> {
-    let api::Source { kafka, rabbitmq, activemq, artemis } = given;
+    let api::Source { kafka, rabbitmq, activemq, artemis, pulsar } = given;
     let kafka = kafka.as_ref().map(|kafka| validate_kafka(kafka, namespace).map(Source::Kafka));
     let rabbitmq =
         rabbitmq.as_ref().map(|rabbitmq| validate_rabbitmq(rabbitmq, namespace).map(Source::RabbitMq));
     let activemq =
         activemq.as_ref().map(|activemq| jolokia::activemq(activemq, namespace).map(Source::ActiveMq));
     let artemis = artemis.as_ref().map(|artemis| jolokia::artemis(artemis, namespace).map(Source::Artemis));
-    exactly_one(
-        "spec.source",
-        [("activemq", activemq), ("artemis", artemis), ("kafka", kafka), ("rabbitmq", rabbitmq)],
-    )
+    let pulsar = pulsar.as_ref().map(|pulsar| pulsar::validate(pulsar, namespace).map(Source::Pulsar));
+    let members = [
+        ("activemq", activemq),
+        ("artemis", artemis),
+        ("kafka", kafka),
+        ("pulsar", pulsar),
+        ("rabbitmq", rabbitmq),
+    ];
+    exactly_one("spec.source", members)
 }
 
 pub(super) fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, Invalid> {

@@ -150,6 +150,7 @@ fn source_observed(subject: &Subject<'_>) -> ConditionDraft {
     }
     message.push_str(&reading.notes.iter().find_map(held).unwrap_or_default());
     message.push_str(&reading.notes.iter().find_map(missing).unwrap_or_default());
+    message.push_str(&reading.notes.iter().find_map(other_type).unwrap_or_default());
     if reading.notes.contains(&Note::SingleActiveConsumers) {
         // https://www.rabbitmq.com/docs/consumers#single-active-consumer
         message.push_str(
@@ -210,6 +211,13 @@ fn source_note(note: &Note) -> Option<(&'static str, String)> {
         }
         _ => None,
     }
+}
+
+fn other_type(note: &Note) -> Option<String> {
+    let Note::OtherSubscriptionType { declared, found } = note else { return None };
+    Some(format!(
+        "; consumers subscribe as {found}, which is used; correct subscriptionType, which is {declared}"
+    ))
 }
 
 fn held(note: &Note) -> Option<String> {

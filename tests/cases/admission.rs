@@ -93,6 +93,21 @@ fn activemq() -> Value {
     }))
 }
 
+/// A valid object with every field of Pulsar.
+fn pulsar() -> Value {
+    object(json!({
+        "scaleTargetRef": {"name": "orders"},
+        "maxReplicas": 20,
+        "source": {"pulsar": {
+            "adminUrls": ["https://pulsar.example:8443"], "topics": ["persistent://public/default/orders"],
+            "subscription": "workers", "subscriptionType": "KeyShared", "batching": "Enabled",
+            "tokenSecretRef": {"name": "pulsar", "key": "token"},
+            "tls": {"caSecretRef": {"name": "authority", "key": "ca.crt"}, "insecureSkipVerify": false},
+        }},
+        "policy": {"backlogPerReplica": {"messages": 100}},
+    }))
+}
+
 /// An `emergencyDrain` whose template has these fields.
 fn emergency_drain(template: Value) -> Value {
     json!({"whenEstimatedDrainAboveSeconds": 3600, "start": "Automatic", "template": template})
@@ -127,7 +142,7 @@ async fn s11_every_bound_is_enforced_with_the_path_of_the_field() {
     let schema = definition(&bench).await;
     let mut tried = 0;
     let mut wrong = Vec::new();
-    for valid in [kafka(), rabbitmq()] {
+    for valid in [kafka(), rabbitmq(), pulsar()] {
         admission(&bench, &valid).await.unwrap();
         for mistake in mistakes(&schema, &valid) {
             tried += 1;
@@ -184,7 +199,7 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             kafka(),
             vec![("/spec/source/rabbitmq".into(), rabbitmq()["spec"]["source"]["rabbitmq"].clone())],
             "spec.source",
-            "exactly one of activemq, artemis, kafka, rabbitmq",
+            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq",
         ),
         (
             rabbitmq(),
@@ -199,7 +214,7 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             artemis(),
             vec![("/spec/source/activemq".into(), activemq()["spec"]["source"]["activemq"].clone())],
             "spec.source",
-            "exactly one of activemq, artemis, kafka, rabbitmq",
+            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq",
         ),
         (
             artemis(),
@@ -232,6 +247,39 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             "probe needs source.kafka or source.rabbitmq",
         ),
         (
+            pulsar(),
+            vec![("/spec/source/pulsar/adminUrls".into(), json!(["http://pulsar:8080/admin/v2/"]))],
+            "spec.source.pulsar.adminUrls",
+            "the address without /admin",
+        ),
+        (
+            pulsar(),
+            vec![(
+                "/spec/source/pulsar/topics".into(),
+                json!(["persistent://public/default/orders-partition-3"]),
+            )],
+            "spec.source.pulsar.topics",
+            "without -partition-",
+        ),
+        (
+            pulsar(),
+            vec![("/spec/source/pulsar/topics".into(), json!(["orders"]))],
+            "spec.source.pulsar.topics[0]",
+            "should match",
+        ),
+        (
+            pulsar(),
+            vec![("/spec/probe".into(), json!({}))],
+            "spec.probe",
+            "probe needs source.kafka or source.rabbitmq",
+        ),
+        (
+            pulsar(),
+            vec![("/spec/emergencyDrain".into(), emergency_drain(json!({})))],
+            "spec.emergencyDrain",
+            "needs exactly one of source.kafka.topics or source.rabbitmq.queues",
+        ),
+        (
             artemis(),
             vec![("/spec/emergencyDrain".into(), emergency_drain(json!({})))],
             "spec.emergencyDrain",
@@ -241,7 +289,7 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             kafka(),
             vec![("/spec/source/kafka".into(), Value::Null)],
             "spec.source",
-            "exactly one of activemq, artemis, kafka, rabbitmq",
+            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq",
         ),
         (
             kafka(),
@@ -515,7 +563,7 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
 #[tokio::test]
 async fn what_the_schema_does_not_know_is_refused_in_every_object() {
     let Some(bench) = Bench::without_operator("unknown").await else { return };
-    for valid in [kafka(), rabbitmq()] {
+    for valid in [kafka(), rabbitmq(), pulsar()] {
         let mut objects = Vec::new();
         pointers_of_objects(&valid["spec"], "/spec", &mut objects);
         assert!(objects.len() > 5);

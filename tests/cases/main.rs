@@ -48,6 +48,7 @@ mod kafka_security;
 mod kafka_topics;
 mod leadership;
 mod main_job;
+mod pulsar;
 mod rabbitmq;
 mod rabbitmq_features;
 mod security;

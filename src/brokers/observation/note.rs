@@ -98,6 +98,13 @@ pub enum Note {
     /// Several queues have a single active consumer each. RabbitMQ leaves it where it is while it lives, so that the
     /// active consumers of several queues can be in one pod while others are idle.
     SingleActiveConsumers,
+    /// The consumers subscribe with another type than the one that the user declared.
+    OtherSubscriptionType {
+        /// Declared in the source.
+        declared: &'static str,
+        /// Reported by the broker, and used.
+        found: &'static str,
+    },
     /// The broker does not count messages that arrive and are processed (RabbitMQ's `rates_mode = none`), so that no
     /// rate is ever known.
     MessagesNotCounted,

@@ -50,6 +50,10 @@ pub enum SourceReason {
     QueueNotFound,
     /// No such virtual host.
     VhostNotFound,
+    /// No such tenant or namespace.
+    NamespaceNotFound,
+    /// The topic has no such subscription.
+    SubscriptionNotFound,
     /// The group is a share group, and the brokers do not report its lag.
     ShareGroupNotSupported,
     /// The queue is a stream, whose message count is not a backlog.
@@ -80,7 +84,14 @@ impl SourceReason {
     /// The thing that is read does not exist.
     #[must_use]
     pub fn is_absence(self) -> bool {
-        matches!(self, Self::TopicNotFound | Self::QueueNotFound | Self::VhostNotFound)
+        matches!(
+            self,
+            Self::TopicNotFound
+                | Self::QueueNotFound
+                | Self::VhostNotFound
+                | Self::NamespaceNotFound
+                | Self::SubscriptionNotFound
+        )
     }
 }
 

@@ -89,7 +89,9 @@ fn not_one(subject: &Subject<'_>) -> DrainNote {
             let message = "a drain is for exactly one topic; name it in a QueueScaler of its own (topics with one name)";
             note("NotOneTopic", message.to_owned())
         }
-        source @ (crate::plan::Source::ActiveMq(_) | crate::plan::Source::Artemis(_)) => {
+        source @ (crate::plan::Source::ActiveMq(_)
+        | crate::plan::Source::Artemis(_)
+        | crate::plan::Source::Pulsar(_)) => {
             let message = format!(
                 "a drain is for a Kafka topic or a RabbitMQ queue, and not for {}; delete this QueueDrain and raise \
                  maxReplicas of the QueueScaler",

@@ -200,3 +200,13 @@ fn a_decision_that_health_or_saturation_holds_is_limited_by_it() {
         assert_eq!(scene.short(SCALING_LIMITED), is("True", "FrozenUnhealthy"));
     }
 }
+
+#[test]
+fn another_type_of_the_subscription_is_told_with_the_way_out() {
+    let note = Note::OtherSubscriptionType { declared: "Shared", found: "KeyShared" };
+    let mut scene = Scene::new();
+    scene.reading = Some(Reading::Known(Backlog { notes: vec![note], ..Backlog::default() }));
+    let (status, reason, message) = scene.says(SOURCE_OBSERVED);
+    assert_eq!((status, reason), is("True", "Observed"));
+    assert!(message.contains("KeyShared") && message.contains("correct subscriptionType"), "{message}");
+}
