@@ -173,7 +173,7 @@ async fn every_refusal_has_a_reason_of_its_own() {
         (ResponseTemplate::new(404).set_body_string("nginx"), SourceReason::ResponseInvalid, "adminUrls"),
         (ResponseTemplate::new(418), SourceReason::ResponseInvalid, "adminUrls"),
         (ResponseTemplate::new(429), SourceReason::TooManyRequests, "429"),
-        (ResponseTemplate::new(500).set_body_json(&rights), SourceReason::BrokerUnreachable, "500"),
+        (ResponseTemplate::new(500).set_body_json(&rights), SourceReason::StatsUnavailable, "500"),
         (ResponseTemplate::new(200).set_body_string("<html>"), SourceReason::ResponseInvalid, "adminUrls"),
         (ResponseTemplate::new(200).set_body_json(json!({})), SourceReason::StatsUnavailable, "partitions"),
     ] {
@@ -267,7 +267,8 @@ async fn a_cluster_that_does_not_answer_fails_within_the_deadline() {
     let before = Instant::now();
     let mut watched = topics(&["orders"]);
     let seen = read_all(&mut reader(&[frozen().await]), &mut [&mut watched], Duration::from_secs(1)).await;
-    assert_eq!(seen.unwrap_err().reason, SourceReason::Timeout);
+    // It may answer for other topics, which this poll did not ask for.
+    assert_eq!(seen.unwrap()[0].problem().unwrap().reason, SourceReason::Timeout);
     assert!(before.elapsed() < Duration::from_secs(3), "{:?}", before.elapsed());
     let seen = read(&mut reader(&[nobody().await]), &mut watched).await;
     assert_eq!(seen.unwrap_err().reason, SourceReason::BrokerUnreachable);
@@ -293,7 +294,8 @@ async fn topics_of_a_frozen_broker_do_not_keep_others_waiting_for_long() {
     let mut due: Vec<_> = all.iter_mut().collect();
     let limit = Duration::from_secs(1);
     // As many as are asked for at once, two or three times; the others come first in the next poll.
-    read_all(&mut reader, &mut due, limit).await.unwrap_err();
+    let readings = read_all(&mut reader, &mut due, limit).await.unwrap();
+    assert!(readings.iter().take(60).all(|reading| matches!(reading, Reading::Unknown(_))));
     let readings = read_all(&mut reader, &mut due, limit).await.unwrap();
     assert!(
         matches!(readings.last(), Some(Reading::Known(backlog)) if backlog.messages == 5),
@@ -331,7 +333,7 @@ async fn a_topic_that_is_not_served_yet_leaves_others_alone() {
     let (mut moving, mut orders) = (topics(&["moving"]), topics(&["orders"]));
     for _ in 0..2 {
         let readings = read_all(&mut reader, &mut [&mut moving, &mut orders], SECONDS_5).await.unwrap();
-        assert_eq!(readings[0].problem().unwrap().reason, SourceReason::BrokerUnreachable);
+        assert_eq!(readings[0].problem().unwrap().reason, SourceReason::StatsUnavailable);
         assert!(matches!(&readings[1], Reading::Known(backlog) if backlog.messages == 5), "{readings:?}");
     }
 }

@@ -91,7 +91,8 @@ pub(super) fn reading(
     memory.history.observe(&sum.counted);
     let trouble = sum.trouble.take();
     let uncertain = sum.uncertain.take();
-    let backlog = sum.backlog(interest, &memory.history);
+    let is_whole = trouble.is_none();
+    let backlog = sum.backlog(interest, &memory.history, is_whole);
     match (trouble, uncertain) {
         (None, None) => Reading::Known(backlog),
         (Some(problem), _) if backlog.messages == 0 => Reading::Unknown(problem),
@@ -162,7 +163,14 @@ impl Sum {
         let density = match interest.batching {
             Some(Batching::Disabled) => Some(Density::ONE),
             Some(Batching::Enabled) => reported.or_else(|| memory.density.get(topic).copied()),
-            None => reported.filter(|reported| reported.is_one()),
+            // Every part with a backlog has to show it: one can have batches and no consumer.
+            None => subscribed
+                .iter()
+                .filter(|(.., subscription)| subscription.msg_backlog != Some(0))
+                .all(|(.., subscription)| {
+                    Density::reported(std::iter::once(*subscription)).is_some_and(Density::is_one)
+                })
+                .then_some(Density::ONE),
         };
         // The same for all partitions, and for as long as it is not known better.
         let acknowledged = match interest.batching {
@@ -199,10 +207,14 @@ impl Sum {
         acknowledged: bool,
     ) -> Result<(u64, Counted), Broken> {
         let all = count("msgBacklog", subscription.msg_backlog)?;
-        // Brokers before 2.6 do not report it.
-        let due = subscription.msg_backlog_no_delayed.or(subscription.msg_backlog);
+        // The tracker of delayed messages drops one that has become due only when a consumer asks for messages: without one,
+        // all count, so that somebody is started for them. Brokers before 2.6 do not report it.
+        let has_consumers = subscription.consumers.as_ref().is_some_and(|consumers| !consumers.is_empty());
+        let due = subscription.msg_backlog_no_delayed.filter(|_| has_consumers).or(subscription.msg_backlog);
         let due = count("msgBacklogNoDelayed", due)?;
-        let unacknowledged = count("unackedMessages", subscription.unacked_messages.or(Some(0)))?;
+        // Not needed for the backlog.
+        let unacknowledged = subscription.unacked_messages.and_then(|count| u64::try_from(count).ok());
+        let unacknowledged = unacknowledged.unwrap_or_default();
         self.in_flight = self.in_flight.saturating_add(unacknowledged);
         match &subscription.consumers {
             Some(consumers) => {
@@ -235,7 +247,7 @@ impl Sum {
         Ok((due, Counted { arrived, processed }))
     }
 
-    fn backlog(&self, interest: &PulsarInterest, history: &History) -> Backlog {
+    fn backlog(&self, interest: &PulsarInterest, history: &History, is_whole: bool) -> Backlog {
         let in_flight = self.in_flight.min(self.messages);
         let consumers = self.consumers.map(|most| most.max(self.names.len()));
         let members = consumers.map(|consumers| u32::try_from(consumers).unwrap_or(u32::MAX));
@@ -265,7 +277,7 @@ impl Sum {
             shape: Shared {
                 in_flight,
                 processed: history.processed(),
-                active_consumers_at_most: self.active_consumers_at_most(),
+                active_consumers_at_most: self.active_consumers_at_most(is_whole),
             }
             .into(),
             dated: dated().into_iter().collect(),
@@ -275,12 +287,13 @@ impl Sum {
     }
 
     /// Consumers that get messages. A second one of an exclusive subscription is refused, whichever topic it asks for first.
-    fn active_consumers_at_most(&self) -> Option<u32> {
+    /// Topics that were not read have partitions of their own.
+    fn active_consumers_at_most(&self, is_whole: bool) -> Option<u32> {
         let exclusive = |(found, _): &(SubscriptionType, u32)| *found == SubscriptionType::Exclusive;
         if !self.types.is_empty() && self.types.iter().all(exclusive) {
             return Some(1);
         }
-        let active = self.types.iter().map(|(found, partitions)| match found {
+        let active = self.types.iter().filter(|_| is_whole).map(|(found, partitions)| match found {
             SubscriptionType::Exclusive => Some(1),
             SubscriptionType::Failover => Some((*partitions).max(1)),
             SubscriptionType::Shared | SubscriptionType::KeyShared => None,

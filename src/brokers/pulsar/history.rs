@@ -69,7 +69,8 @@ impl History {
         let restarted = restarted || grown.iter().flatten().any(|grown| *grown < -SKEW);
         if !counted.is_empty() {
             let counts = counted.iter().all(|(_, now)| now.processed.is_some());
-            let sum = grown.iter().flatten().filter_map(|grown| u64::try_from(*grown).ok()).sum::<u64>();
+            let grown = grown.iter().flatten().filter_map(|grown| u64::try_from(*grown).ok());
+            let sum = grown.fold(0, u64::saturating_add);
             self.processed = match (counts, restarted) {
                 (true, false) => Some(self.processed.unwrap_or_default().saturating_add(sum)),
                 (true, true) => Some(0),

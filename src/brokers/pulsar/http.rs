@@ -97,7 +97,7 @@ impl Http {
         for (left, index) in (1..=self.servers.len()).rev().zip(order) {
             let Some(server) = self.servers.get(index) else { continue };
             let patience = deadline.saturating_duration_since(Instant::now());
-            let until = Instant::now() + patience / u32::try_from(left).unwrap_or(1);
+            let until = Instant::now() + patience / u32::try_from(left.min(2)).unwrap_or(1);
             match self.ask(server, path, query, largest, until.min(deadline)).await {
                 Err(Failure::Unreachable(problem)) => {
                     failure.get_or_insert(Failure::Unreachable(problem));

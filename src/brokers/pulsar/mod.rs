@@ -156,9 +156,17 @@ impl Reader for PulsarReader {
     }
 }
 
-/// Why nothing at all can be read: no topic was, and it is none of a topic's own problems.
+/// Why nothing at all can be read: no topic was, and it is none of a topic's own problems. A broker that was connected to
+/// and does not answer for a topic, or answers with an error, may answer for others, which this poll did not ask for.
 fn whole_cluster(failures: Vec<Failure>, topics: usize) -> Option<Problem> {
-    if failures.len() < topics || failures.iter().any(|failure| matches!(failure, Failure::Topic(_))) {
+    let is_of_topic = |failure: &Failure| match failure {
+        Failure::Topic(_) => true,
+        Failure::Unreachable(problem) => {
+            matches!(problem.reason, SourceReason::Timeout | SourceReason::StatsUnavailable)
+        }
+        Failure::Refused(_) => false,
+    };
+    if failures.len() < topics || failures.iter().any(is_of_topic) {
         return None;
     }
     let refused = |failure: &Failure| !matches!(failure, Failure::Refused(_));

@@ -7,8 +7,8 @@
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
-/// The domain of a cluster, which brokers may add to the names of Services and pods.
-const CLUSTER_DOMAIN: &str = ".cluster.local";
+/// The end of names of Services and pods without and with the domain of the cluster, which brokers may add.
+const SERVICE: (&str, &str) = (".svc", ".svc.cluster.local");
 
 /// Where a redirect leads.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ fn is_within(to: &Url, named: &Url) -> bool {
     };
     let bare = |host: &str| {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        host.strip_suffix(CLUSTER_DOMAIN).map(str::to_owned).unwrap_or(host)
+        host.strip_suffix(SERVICE.1).map(|name| format!("{name}{}", SERVICE.0)).unwrap_or(host)
     };
     let (host, above) = (bare(host), bare(above));
     host == above || host.strip_suffix(&above).is_some_and(|below| below.ends_with('.'))

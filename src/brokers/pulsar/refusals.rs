@@ -84,7 +84,7 @@ impl Refusal {
             ),
             (500.., ..) => {
                 let message = format!("{subject} answers {}{words}", self.status);
-                Failure::Unreachable(Problem::new(SourceReason::BrokerUnreachable, message))
+                Failure::Unreachable(Problem::new(SourceReason::StatsUnavailable, message))
             }
             (status, ..) => topic(
                 SourceReason::ResponseInvalid,

@@ -161,6 +161,9 @@ fn trap_4_delayed_messages_are_not_due() {
     delayed["msgBacklogNoDelayed"] = json!(3);
     let backlog = known(read(&unbatched(), plain(&delayed)));
     assert_eq!((backlog.messages, backlog.dated.len()), (3, 0), "the first may be a delayed one");
+    // The last consumer has left, and nobody looks which of them have become due since.
+    delayed["consumers"] = json!([]);
+    assert_eq!(known(read(&unbatched(), plain(&delayed))).messages, 13);
     // No consumer connected since the broker loaded the topic: it counts none as delayed, which is too much and safe.
     let mut loaded = subscription(13, &[]);
     loaded["type"] = Value::Null;
@@ -220,17 +223,30 @@ fn trap_9_numbers_that_are_missing_or_negative_are_unknown() {
     for (field, value, reason) in [
         ("msgBacklog", json!(-3), SourceReason::ResponseInvalid),
         ("msgBacklogNoDelayed", json!(-3), SourceReason::ResponseInvalid),
-        ("unackedMessages", json!(-1), SourceReason::ResponseInvalid),
         ("msgBacklog", Value::Null, SourceReason::StatsUnavailable),
     ] {
-        let mut broken = subscription(9, &[]);
+        let mut broken = subscription(9, &[1]);
         broken[field] = value;
         let seen = unknown(read(&unbatched(), plain(&broken)));
         assert_eq!(seen.reason, reason, "{field}: {seen}");
         assert!(seen.message.contains(field) && seen.message.contains("orders"), "{seen}");
     }
+    let mut optional = subscription(9, &[1]);
+    optional["unackedMessages"] = json!(-1);
+    assert_eq!(known(read(&unbatched(), plain(&optional))).messages, 9);
     let none = Ok(whole(b"{\"msgInCounter\":1}").unwrap());
     assert_eq!(unknown(read(&unbatched(), none)).reason, SourceReason::StatsUnavailable);
+}
+
+#[test]
+fn a_part_that_shows_no_single_messages_can_have_batches() {
+    let parts = [(0, part(&subscription(2, &[1]))), (1, part(&subscription(200, &[])))];
+    let seen = read(&interest(SubscriptionType::Failover, None), partitioned(2, &parts));
+    let Reading::AtLeast(backlog, _) = &seen else { panic!("{seen:?}") };
+    assert_eq!(backlog.messages, 202);
+    let empty = [(0, part(&subscription(2, &[1]))), (1, part(&subscription(0, &[])))];
+    let seen = read(&interest(SubscriptionType::Failover, None), partitioned(2, &empty));
+    assert_eq!(known(seen).messages, 2);
 }
 
 #[test]
