@@ -140,7 +140,7 @@ async fn a_broker_that_dies_and_starts_is_never_empty() {
         orders = watched(orders.interest.queues.clone(), true);
         let counted =
             |reading: &Result<Reading, Problem>| known(reading).is_some_and(|it| it.arrived == Some(12));
-        read_until(&mut reader, &mut orders, counted).await;
+        read_until(&mut reader, &mut orders, counted).await.unwrap();
         broker.fault("pause").await;
         assert_eq!(unknown(read(&mut reader, &mut orders).await).reason, SourceReason::Timeout);
         broker.fault("resume").await;

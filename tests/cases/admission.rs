@@ -142,7 +142,7 @@ async fn s11_every_bound_is_enforced_with_the_path_of_the_field() {
     let schema = definition(&bench).await;
     let mut tried = 0;
     let mut wrong = Vec::new();
-    for valid in [kafka(), rabbitmq(), pulsar()] {
+    for valid in [kafka(), rabbitmq(), pulsar(), artemis(), activemq()] {
         admission(&bench, &valid).await.unwrap();
         for mistake in mistakes(&schema, &valid) {
             tried += 1;
@@ -320,6 +320,24 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             vec![(format!("{k}/topics"), Value::Null)],
             "spec.source.kafka",
             "exactly one of topics, topicPattern",
+        ),
+        (
+            kafka(),
+            vec![(format!("{k}/sasl/mechanism"), json!("OAuthBearer"))],
+            "spec.source.kafka.sasl.oauth",
+            "needs oauth with the tokenUrl",
+        ),
+        (
+            kafka(),
+            vec![
+                (format!("{k}/sasl/mechanism"), json!("OAuthBearer")),
+                (
+                    format!("{k}/sasl/oauth"),
+                    json!({"tokenUrl": "https://login.example/token", "extensions": {"a-b": "x"}}),
+                ),
+            ],
+            "spec.source.kafka.sasl.oauth.extensions",
+            "has letters only",
         ),
         (
             rabbitmq(),
