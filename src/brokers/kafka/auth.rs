@@ -113,7 +113,14 @@ async fn bearer(
     let peer = connection.peer().clone();
     let token = settings.tokens.get(oauth, &access.credentials, &settings.addresses).await?;
     let message = oauth::first_message(&token, oauth);
-    let first = one(connection, Authenticate { message: message.into_bytes().into() }, settings).await?;
+    let first = match one(connection, Authenticate { message: message.into_bytes().into() }, settings).await {
+        Ok(first) => first,
+        Err(problem) => {
+            // Kafka 4.1.0 closes the connection instead of refusing a token.
+            settings.tokens.forget().await;
+            return Err(problem);
+        }
+    };
     if first.error == 0 && first.message.is_empty() {
         return Ok(first);
     }
