@@ -97,7 +97,12 @@ async fn a_cluster_is_read_with_a_token_of_a_token_server() {
 }
 
 async fn names_what_the_broker_refuses() -> Option<()> {
-    // Not the audience, which Kafka 4.1.0 does not compare.
+    if variable("QS_KAFKA_VERSION")?.starts_with("4.1.") {
+        println!(
+            "Kafka 4.1.0 closes the connection instead of refusing a token, and takes one for another audience"
+        );
+        return Some(());
+    }
     let (signed, other) = (token(&json!({}))?, token(&json!({"sub": "other"}))?);
     let (text, _) = signed.rsplit_once('.').unwrap();
     let (_, signature) = other.rsplit_once('.').unwrap();
@@ -109,12 +114,8 @@ async fn names_what_the_broker_refuses() -> Option<()> {
         let mut reader = reader(&server)?;
         let mut one = watch("group", &["topic"], OffsetReset::Latest);
         let problem = poll(&mut reader, &mut [&mut one]).await.unwrap_err();
-        if variable("QS_KAFKA_VERSION")?.starts_with("4.1.") {
-            assert!(problem.message.contains("closed by the broker"), "{what}: {problem}");
-        } else {
-            assert_eq!(problem.reason, SourceReason::AuthenticationFailed, "{what}: {problem}");
-            assert!(problem.message.contains("refused the token of http://"), "{problem}");
-        }
+        assert_eq!(problem.reason, SourceReason::AuthenticationFailed, "{what}: {problem}");
+        assert!(problem.message.contains("refused the token of http://"), "{problem}");
         assert!(!problem.message.contains(&wrong), "{problem}");
         // The next attempt has another one.
         let reading = tokio::time::timeout(Duration::from_secs(10), poll_one(&mut reader, &mut one)).await;
