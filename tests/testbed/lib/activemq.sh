@@ -45,10 +45,11 @@ activemq_configure() {
 CONFIG
 }
 
+# activemq_start NAME PROCESS
 activemq_start() {
   local name=$1 home=$STATE/activemq/$1
   # Without nodelay each answer of Jolokia takes 40 ms longer.
-  broker_start_java "activemq-$name" -Xmx256m -Dsun.net.httpserver.nodelay=true \
+  broker_java "$2" -Xmx256m -Dsun.net.httpserver.nodelay=true \
     "$(jolokia_agent activemq "$name" /api/jolokia)" -Dactivemq.base="$home" -Dactivemq.home="$home" \
     -Djava.io.tmpdir="$home/data" -cp "$(readlink -f "$home/jars")/*" \
     org.apache.activemq.console.command.ShellCommand start "xbean:file:$home/broker.xml"
@@ -56,7 +57,7 @@ activemq_start() {
 
 # Jolokia answers before the broker has its MBeans, so the log is read too.
 activemq_ready() {
-  grep -q "($1, ID:.*) started" "$(log_of "activemq-$1")" &&
+  grep -q "($1, ID:.*) started" "$(log_of "$2")" &&
     port_open "$HOST_ADDRESS" "$(broker_port activemq "$1" JOLOKIA)"
 }
 

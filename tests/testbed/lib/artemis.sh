@@ -71,10 +71,11 @@ $(for permission in send consume browse manage createAddress deleteAddress creat
 CONFIG
 }
 
+# artemis_start NAME PROCESS
 artemis_start() {
   local name=$1 home=$STATE/artemis/$1
   # Without nodelay each answer of Jolokia takes 40 ms longer.
-  broker_start_java "artemis-$name" -Xmx256m -Dsun.net.httpserver.nodelay=true \
+  broker_java "$2" -Xmx256m -Dsun.net.httpserver.nodelay=true \
     "$(jolokia_agent artemis "$name" /console/jolokia)" -Djava.io.tmpdir="$home/data" \
     -Djava.security.auth.login.config="$home/login.config" \
     -Dorg.slf4j.simpleLogger.log.org.apache.activemq.audit=off -cp "$(readlink -f "$home/jars")/*" \
@@ -83,7 +84,7 @@ artemis_start() {
 
 # Jolokia answers before the broker has its MBeans, so the log is read too.
 artemis_ready() {
-  grep -q AMQ221007 "$(log_of "artemis-$1")" &&
+  grep -q AMQ221007 "$(log_of "$2")" &&
     port_open "$HOST_ADDRESS" "$(broker_port artemis "$1" JOLOKIA)"
 }
 

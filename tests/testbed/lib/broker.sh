@@ -2,14 +2,15 @@
 #
 # All files of a broker are in $STATE/KIND/NAME: 'settings' (the options of up), 'ports', 'jars', the configuration and
 # the data. Each KIND has the functions KIND_settings (prints the settings for these options), KIND_configure,
-# KIND_start, KIND_ready, KIND_processes (prints the recorded names) and KIND_variables.
+# KIND_processes (prints the recorded names, in the order of their start: KIND-NAME, or KIND-NAME.PART for each of
+# several), KIND_start, KIND_ready and KIND_variables.
 # shellcheck shell=bash
 
 # These passwords protect nothing but tests.
 BROKER_USER=queuescaler
 BROKER_PASSWORD=queuescaler-password
 
-declare -A BROKER_TITLES=([activemq]=ActiveMQ [artemis]=Artemis [pulsar]=Pulsar)
+declare -A BROKER_TITLES=([activemq]=ActiveMQ [artemis]=Artemis [pulsar]=Pulsar [rocketmq]=RocketMQ)
 
 broker_command() {
   local kind=$1 verb=${2:-} name=${3:-}
@@ -25,16 +26,20 @@ broker_command() {
     down) claim_shared && with_lock "$kind-$name" broker_down "$kind" "$name" ;;
     stop | kill | pause | resume | start)
       claim_shared
-      with_lock "$kind-$name" broker_fault "$verb" "$kind" "$name"
+      with_lock "$kind-$name" broker_fault "$verb" "$kind" "$name" "$@"
       ;;
     env) broker_env "$kind" "$name" ;;
+    tool)
+      [[ $kind == rocketmq ]] || die "$kind has no command 'tool'"
+      rocketmq_tool "$name" "$@"
+      ;;
     *) die "$kind has no command '$verb'" ;;
   esac
 }
 
 # broker_up KIND NAME OPTION...
 broker_up() {
-  local kind=$1 name=$2 home=$STATE/$1/$2 settings jars
+  local kind=$1 name=$2 home=$STATE/$1/$2 settings jars processes
   shift 2
   settings=$("${kind}_settings" "$@") || exit 1
   if [[ -e $home/settings ]]; then
@@ -49,54 +54,56 @@ broker_up() {
     "${kind}_configure" "$name" "$settings"
     printf '%s\n' "$settings" >"$home/settings"
   fi
-  broker_start "$kind" "$name"
+  mapfile -t processes < <("${kind}_processes" "$name")
+  broker_start "$kind" "$name" "${processes[@]}"
 }
 
-# broker_start KIND NAME
+# broker_start KIND NAME PROCESS...
 broker_start() {
-  local process
-  for process in $("$1_processes" "$2"); do
-    if process_alive "$process"; then process_signal CONT "$process"; fi
+  local kind=$1 name=$2 process
+  shift 2
+  for process in "$@"; do
+    if process_alive "$process"; then process_signal CONT "$process"; else "${kind}_start" "$name" "$process"; fi
+    wait_for 120 "$process" "$process" "${kind}_ready" "$name" "$process"
   done
-  "$1_start" "$2"
-  wait_for 90 "${BROKER_TITLES[$1]} '$2'" "$1-$2" "$1_ready" "$2"
 }
 
-# broker_start_java PROCESS ARGUMENT...: unless it is running.
-broker_start_java() {
+# broker_java PROCESS ARGUMENT...
+broker_java() {
   local process=$1
   shift
-  process_alive "$process" ||
-    process_start "$process" java -Xms32m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto \
-      -XX:+ExitOnOutOfMemoryError "$@"
+  process_start "$process" java -Xms32m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto \
+    -XX:+ExitOnOutOfMemoryError "$@"
 }
 
 broker_check() {
   [[ -e $STATE/$1/$2/settings ]] || die "there is no ${BROKER_TITLES[$1]} '$2': run 'testbed $1 up $2' first"
 }
 
-# broker_fault VERB KIND NAME
+# broker_fault VERB KIND NAME [PART]: for one process, or for all.
 broker_fault() {
-  local verb=$1 kind=$2 name=$3 process
+  local verb=$1 kind=$2 name=$3 process processes
   broker_check "$kind" "$name"
-  if [[ $verb == start ]]; then
-    broker_start "$kind" "$name"
-    return
+  mapfile -t processes < <("${kind}_processes" "$name")
+  if (($# > 3)); then
+    [[ " ${processes[*]} " == *" $kind-$name.$4 "* ]] ||
+      die "${BROKER_TITLES[$kind]} '$name' has no part '$4': its processes are ${processes[*]}"
+    processes=("$kind-$name.$4")
   fi
-  for process in $("${kind}_processes" "$name"); do
-    case $verb in
-      stop) process_stop "$process" TERM 20 ;;
-      kill) process_stop "$process" KILL 10 ;;
-      pause) process_signal STOP "$process" ;;
-      resume) process_signal CONT "$process" ;;
-    esac
-  done
+  case $verb in
+    start) broker_start "$kind" "$name" "${processes[@]}" ;;
+    # The last one that started is the first to stop.
+    stop) for process in $(printf '%s\n' "${processes[@]}" | tac); do process_stop "$process" TERM 30; done ;;
+    kill) for process in "${processes[@]}"; do process_stop "$process" KILL 10; done ;;
+    pause) for process in "${processes[@]}"; do process_signal STOP "$process"; done ;;
+    resume) for process in "${processes[@]}"; do process_signal CONT "$process"; done ;;
+  esac
 }
 
 # broker_down KIND NAME
 broker_down() {
   local process
-  for process in $("$1_processes" "$2"); do process_stop "$process" KILL 10; done
+  for process in $(processes_matching "$1-$2") $(processes_matching "$1-$2.*"); do process_stop "$process" KILL 10; done
   release_ports "$1-$2"
   rm -rf "${STATE:?}/$1/$2"
 }
@@ -105,6 +112,12 @@ broker_env() {
   broker_check "$1" "$2"
   "$1_variables" "$2"
 }
+
+# broker_count KIND NAME: prints the number of brokers in the settings.
+broker_count() { broker_count_of "$(<"$STATE/$1/$2/settings")"; }
+
+# broker_count_of SETTINGS
+broker_count_of() { sed -n 's/^BROKERS=\([1-9]\) .*/\1/p' <<<"$1"; }
 
 # broker_reserve_ports KIND NAME PORT...
 broker_reserve_ports() {

@@ -82,20 +82,26 @@ together() {
 # port_open ADDRESS PORT
 port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
 
-# reserve_port OWNER: prints a port that is free and not reserved by another part
-# of this test bed. Ports are below the range of the kernel's ephemeral ports.
+# reserve_port OWNER [BELOW]: prints a port that is free and not reserved by another part of this test bed. With BELOW,
+# the port that is so much lower is reserved as well. Ports are below the range of the kernel's ephemeral ports.
 reserve_port() {
-  local owner=$1 attempt port
+  local owner=$1 below=${2:-0} attempt port
   mkdir -p "$STATE/ports"
   for attempt in {1..500}; do
-    port=$((20000 + (RANDOM + attempt) % 10000))
-    [[ -z $(ss -Hltn "sport = :$port") ]] || continue
-    if (set -o noclobber && printf '%s\n' "$owner" >"$STATE/ports/$port") 2>/dev/null; then
+    port=$((20000 + below + (RANDOM + attempt) % (10000 - below)))
+    take_port "$owner" "$port" || continue
+    if ((below == 0)) || take_port "$owner" $((port - below)); then
       printf '%s\n' "$port"
       return
     fi
+    rm -f "$STATE/ports/$port"
   done
   die "no free port between 20000 and 29999: stop programs that listen there"
+}
+
+# take_port OWNER PORT: fails if the port is in use or reserved.
+take_port() {
+  [[ -z $(ss -Hltn "sport = :$2") ]] && (set -o noclobber && printf '%s\n' "$1" >"$STATE/ports/$2") 2>/dev/null
 }
 
 # release_ports OWNER

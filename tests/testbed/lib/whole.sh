@@ -5,8 +5,8 @@ testbed_up() {
   local part parts=("$@") begun=$SECONDS steps=()
   ((${#parts[@]} > 0)) || parts=(cluster kafka rabbitmq)
   for part in "${parts[@]}"; do
-    [[ $part =~ ^(cluster|kafka|rabbitmq|activemq|artemis|pulsar)$ ]] ||
-      die "the test bed has no part '$part': choose cluster, kafka, rabbitmq, activemq, artemis or pulsar"
+    [[ $part =~ ^(cluster|kafka|rabbitmq|activemq|artemis|pulsar|rocketmq)$ ]] ||
+      die "the test bed has no part '$part': choose cluster, kafka, rabbitmq, activemq, artemis, pulsar or rocketmq"
     steps+=("part_$part")
   done
   claim_exclusively
@@ -40,6 +40,8 @@ part_activemq() { broker_up activemq main; }
 part_artemis() { broker_up artemis main; }
 
 part_pulsar() { broker_up pulsar main; }
+
+part_rocketmq() { broker_up rocketmq main; }
 
 testbed_down() {
   claim_exclusively
@@ -91,7 +93,7 @@ testbed_env() {
   fi
   if [[ -d $STATE/kafka/main ]]; then kafka_env main; fi
   if [[ -d $STATE/rabbitmq/main ]]; then rabbitmq_env main; fi
-  for kind in activemq artemis pulsar; do
+  for kind in activemq artemis pulsar rocketmq; do
     if [[ -e $STATE/$kind/main/settings ]]; then broker_env "$kind" main; fi
   done
 }
