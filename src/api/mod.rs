@@ -18,6 +18,7 @@ pub mod probe;
 pub mod pulsar;
 pub mod queue_drain;
 pub mod queue_scaler;
+pub mod rocketmq;
 pub(crate) mod rules;
 pub mod source;
 pub mod status;
@@ -34,6 +35,7 @@ pub use probe::{Probe, ProbeStatus};
 pub use pulsar::{Batching, Pulsar, SubscriptionType, TokenSecretRef};
 pub use queue_drain::{DesiredState, QueueDrain, QueueDrainSpec};
 pub use queue_scaler::{Fallback, Mode, QueueScaler, QueueScalerSpec, ScaleTargetRef};
+pub use rocketmq::{ConsumeType, RocketMq};
 pub use source::{
     ActiveMq, Artemis, ClientCertificateSecretRef, CredentialsSecretRef, IsolationLevel, Kafka, OffsetReset,
     RabbitMq, RoutingType, Sasl, SaslMechanism, SecretKeyRef, Source, Tls,

@@ -83,7 +83,7 @@ pub struct QueueScalerSpec {
     #[schemars(range(min = 1, max = 3600))]
     pub poll_period_seconds: i32,
 
-    /// The queue that the workload consumes. Exactly one of activemq, artemis, kafka, pulsar, rabbitmq.
+    /// The queue that the workload consumes. Exactly one of activemq, artemis, kafka, pulsar, rabbitmq, rocketmq.
     pub source: Source,
 
     /// How the backlog becomes a replica count. Exactly one of drainTime, backlogPerReplica, steps. Default: drainTime

@@ -1,13 +1,14 @@
-//! Sources of the backlog: Kafka, RabbitMQ, ActiveMQ Classic, Artemis or Pulsar (`pulsar`), with addresses, credentials and TLS.
+//! Sources of the backlog: Kafka, RabbitMQ, ActiveMQ Classic, Artemis, Pulsar (`pulsar`) or RocketMQ (`rocketmq`), with addresses, credentials and TLS.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pulsar::Pulsar;
+use super::rocketmq::RocketMq;
 use super::rules::{exactly_one_field, exactly_one_of};
 
-/// The queue that the workload consumes. Exactly one of activemq, artemis, kafka, pulsar, rabbitmq.
+/// The queue that the workload consumes. Exactly one of activemq, artemis, kafka, pulsar, rabbitmq, rocketmq.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[schemars(transform = exactly_one_field)]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +28,9 @@ pub struct Source {
     /// A subscription of Pulsar topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pulsar: Option<Pulsar>,
+    /// A consumer group of a RocketMQ topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rocketmq: Option<RocketMq>,
 }
 
 /// A consumer group and the topics that it reads. The backlog is the group's lag.

@@ -20,6 +20,7 @@ use super::observation::Recalled;
 use super::pulsar::access::Pulsar;
 use super::rabbitmq::access::{RabbitMq, RabbitMqAccess};
 use super::rabbitmq::admin::RabbitMqAdmin;
+use super::rocketmq::access::RocketMq;
 use super::session::{Command, Receiver, Session, Wake};
 use super::{Observation, Problem};
 use crate::plan::Source;
@@ -74,6 +75,9 @@ impl Sessions {
             }
             Source::Pulsar(source) => {
                 self.join_as::<Pulsar, S>(source, secrets, current, (period, wake), recalled).await
+            }
+            Source::RocketMq(source) => {
+                self.join_as::<RocketMq, S>(source, secrets, current, (period, wake), recalled).await
             }
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn validate(spec: &QueueScalerSpec, source: &Source) -> Result<Option
     let only = match source {
         Source::Kafka(kafka) => kafka.interest.topics.only(),
         Source::RabbitMq(rabbitmq) => rabbitmq.interest.queues.only(),
-        Source::ActiveMq(_) | Source::Artemis(_) | Source::Pulsar(_) => None,
+        Source::ActiveMq(_) | Source::Artemis(_) | Source::Pulsar(_) | Source::RocketMq(_) => None,
     };
     if only.is_none() {
         let problem =
@@ -89,6 +89,7 @@ mod tests {
             json!({"rabbitmq": {"host": "rabbitmq", "queuePattern": "orders.*", "managementUrl": "http://rabbitmq:15672"}}),
             json!({"activemq": {"jolokiaUrls": ["http://activemq:8161"], "queues": ["orders"]}}),
             json!({"artemis": {"jolokiaUrls": ["http://artemis:8161"], "queues": ["orders"]}}),
+            json!({"rocketmq": {"nameServers": ["names:9876"], "topic": "orders", "consumerGroup": "workers"}}),
             json!({"pulsar": {"adminUrls": ["http://pulsar:8080"], "topics": ["persistent://public/default/orders"],
                 "subscription": "workers", "subscriptionType": "Shared"}}),
         ];

@@ -11,6 +11,7 @@ mod emergency;
 mod jolokia;
 mod probe;
 mod pulsar;
+pub(crate) mod rocketmq;
 mod scaling;
 mod source;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use alerts::{AlertPlan, AlertRule, Measure};
 pub use emergency::Emergency;
 pub use jolokia::{JolokiaInterest, JolokiaSource, QueuePlace};
 pub use pulsar::{PulsarInterest, PulsarSource, TokenRef, TopicName};
+pub use rocketmq::{ConsumeType, RocketMqInterest, RocketMqSource};
 pub use scaling::{
     Behavior, Bounds, DrainTime, Fallback, Policy, ScalingPlan, ScalingRules, ServiceRateHint, Step,
     StepRule, Threshold,

@@ -36,7 +36,7 @@ pub(super) fn validate(spec: &QueueScalerSpec, source: &mut Source) -> Result<()
             }
             rabbitmq.interest.probe = period;
         }
-        Source::ActiveMq(_) | Source::Artemis(_) | Source::Pulsar(_) => {
+        Source::ActiveMq(_) | Source::Artemis(_) | Source::Pulsar(_) | Source::RocketMq(_) => {
             return Err(Invalid::new(field, "needs source.kafka or source.rabbitmq: remove probe"));
         }
     }

@@ -9,6 +9,7 @@ use regex::Regex;
 use super::Invalid;
 use super::jolokia::{self, JolokiaSource};
 use super::pulsar::{self, PulsarSource};
+use super::rocketmq::{self, RocketMqSource};
 use super::union::exactly_one;
 use crate::api::{self, CredentialsSecretRef, IsolationLevel, OffsetReset, SaslMechanism};
 
@@ -25,6 +26,8 @@ pub enum Source {
     Artemis(JolokiaSource),
     /// A subscription of Pulsar topics.
     Pulsar(PulsarSource),
+    /// A consumer group of a RocketMQ topic.
+    RocketMq(RocketMqSource),
 }
 
 impl Source {
@@ -37,6 +40,7 @@ impl Source {
             Self::ActiveMq(_) => "ActiveMQ",
             Self::Artemis(_) => "Artemis",
             Self::Pulsar(_) => "Pulsar",
+            Self::RocketMq(_) => "RocketMQ",
         }
     }
 
@@ -48,6 +52,7 @@ impl Source {
             Self::RabbitMq(rabbitmq) => format!("{}:{}", rabbitmq.host, rabbitmq.amqp_port),
             Self::ActiveMq(jolokia) | Self::Artemis(jolokia) => jolokia.urls.join(","),
             Self::Pulsar(pulsar) => pulsar.admin_urls.join(","),
+            Self::RocketMq(rocketmq) => rocketmq.name_servers.join(","),
         }
     }
 
@@ -59,6 +64,7 @@ impl Source {
             Self::RabbitMq(_) => self.address().to_ascii_lowercase(),
             Self::ActiveMq(jolokia) | Self::Artemis(jolokia) => in_order(&jolokia.urls),
             Self::Pulsar(pulsar) => in_order(&pulsar.admin_urls),
+            Self::RocketMq(rocketmq) => in_order(&rocketmq.name_servers),
         }
     }
 
@@ -68,7 +74,7 @@ impl Source {
         match &mut self {
             Self::Kafka(kafka) => kafka.interest.probe = None,
             Self::RabbitMq(rabbitmq) => rabbitmq.interest.probe = None,
-            Self::ActiveMq(_) | Self::Artemis(_) | Self::Pulsar(_) => {}
+            Self::ActiveMq(_) | Self::Artemis(_) | Self::Pulsar(_) | Self::RocketMq(_) => {}
         }
         self
     }
@@ -78,6 +84,10 @@ impl Source {
     pub fn sharing(&self) -> Sharing {
         match self {
             Self::Kafka(_) => Sharing::Partitioned,
+            Self::RocketMq(rocketmq) => match rocketmq.interest.consume_type {
+                Some(api::ConsumeType::Pop) => Sharing::Shared,
+                Some(api::ConsumeType::Pull) | None => Sharing::Partitioned,
+            },
             Self::RabbitMq(_) | Self::ActiveMq(_) | Self::Artemis(_) | Self::Pulsar(_) => Sharing::Shared,
         }
     }
@@ -86,7 +96,9 @@ impl Source {
     #[must_use]
     pub fn statistics_interval(&self) -> Duration {
         match self {
-            Self::Kafka(_) | Self::ActiveMq(_) | Self::Artemis(_) | Self::Pulsar(_) => Duration::ZERO,
+            Self::Kafka(_) | Self::ActiveMq(_) | Self::Artemis(_) | Self::Pulsar(_) | Self::RocketMq(_) => {
+                Duration::ZERO
+            }
             // The default of RabbitMQ's collect_statistics_interval.
             Self::RabbitMq(_) => Duration::from_secs(5),
         }
@@ -300,7 +312,7 @@ impl fmt::Display for NameSelector {
 }
 
 pub(super) fn validate(given: &api::Source, namespace: &str) -> Result<Source, Invalid> {
-    let api::Source { kafka, rabbitmq, activemq, artemis, pulsar } = given;
+    let api::Source { kafka, rabbitmq, activemq, artemis, pulsar, rocketmq } = given;
     let kafka = kafka.as_ref().map(|kafka| validate_kafka(kafka, namespace).map(Source::Kafka));
     let rabbitmq =
         rabbitmq.as_ref().map(|rabbitmq| validate_rabbitmq(rabbitmq, namespace).map(Source::RabbitMq));
@@ -308,12 +320,15 @@ pub(super) fn validate(given: &api::Source, namespace: &str) -> Result<Source, I
         activemq.as_ref().map(|activemq| jolokia::activemq(activemq, namespace).map(Source::ActiveMq));
     let artemis = artemis.as_ref().map(|artemis| jolokia::artemis(artemis, namespace).map(Source::Artemis));
     let pulsar = pulsar.as_ref().map(|pulsar| pulsar::validate(pulsar, namespace).map(Source::Pulsar));
+    let rocketmq =
+        rocketmq.as_ref().map(|rocketmq| rocketmq::validate(rocketmq, namespace).map(Source::RocketMq));
     let members = [
         ("activemq", activemq),
         ("artemis", artemis),
         ("kafka", kafka),
         ("pulsar", pulsar),
         ("rabbitmq", rabbitmq),
+        ("rocketmq", rocketmq),
     ];
     exactly_one("spec.source", members)
 }
@@ -459,7 +474,7 @@ fn whole_name(pattern: &str) -> Result<Regex, String> {
 }
 
 /// Splits `host:port`, checks the port and completes the host.
-fn full_address(address: &str, namespace: &str) -> Result<String, String> {
+pub(super) fn full_address(address: &str, namespace: &str) -> Result<String, String> {
     let way_out = || format!("\"{address}\" must be host:port with a port from 1 to 65535");
     if let Some((scheme, _)) = address.split_once("://") {
         return Err(format!(

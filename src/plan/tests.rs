@@ -350,7 +350,7 @@ fn a_rabbitmq_field_that_cannot_be_used_is_named_with_the_way_out() {
 
 #[test]
 fn exactly_one_source_is_needed() {
-    let problem = "exactly one of activemq, artemis, kafka, pulsar, rabbitmq must be set";
+    let problem = "exactly one of activemq, artemis, kafka, pulsar, rabbitmq, rocketmq must be set";
     refused(with(kafka(), "/source", json!({})), "spec.source", problem);
     let both = json!({"kafka": kafka()["source"]["kafka"], "rabbitmq": rabbitmq()["source"]["rabbitmq"]});
     refused(with(kafka(), "/source", both), "spec.source", problem);

@@ -11,11 +11,9 @@ use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
+use tokio::time::Instant;
 
 use super::auth::{self, ScramKeys};
 use super::endpoint::Endpoint;
@@ -24,6 +22,7 @@ use super::versions::ApiVersions;
 use super::wire::{Fields, Malformed};
 use crate::brokers::address::AddressPolicy;
 use crate::brokers::budget::Budget;
+use crate::brokers::dial::{Server, Stream, dial, words};
 use crate::brokers::kafka::access::SaslAccess;
 use crate::brokers::{Problem, SourceReason, tls};
 
@@ -140,10 +139,6 @@ pub enum ConnectionState {
     OverBudget,
 }
 
-/// Anything that bytes go through.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
 /// A connection on which the versions are known and, where there is SASL, the broker accepted the credentials.
 pub struct Connection {
     stream: Box<dyn Stream>,
@@ -161,20 +156,8 @@ impl Connection {
     /// # Errors
     /// What failed, by its reason. `deadline` bounds the look-up of the name and the attempts at its addresses.
     pub async fn open(peer: &Endpoint, settings: &Settings, deadline: Instant) -> Result<Self, Problem> {
-        let tcp = connect(peer, &settings.addresses, deadline).await?;
-        let stream: Box<dyn Stream> = match &settings.tls {
-            None => Box::new(tcp),
-            Some(config) => {
-                let name = tls::server_name(peer.host())?;
-                let handshake = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await;
-                Box::new(handshake.map_err(|error| {
-                    tls::handshake_problem(&peer.to_string(), &error).unwrap_or_else(|| {
-                        let message = format!("broker {peer} broke off the TLS handshake: {}", words(&error));
-                        Problem::new(SourceReason::TLSHandshakeFailed, message)
-                    })
-                })?)
-            }
-        };
+        let server = Server { what: "broker", host: peer.host(), port: peer.port() };
+        let stream = dial(&server, &settings.addresses, settings.tls.as_ref(), deadline).await?;
         let mut connection = Self {
             stream,
             peer: peer.clone(),
@@ -330,26 +313,6 @@ impl Connection {
     }
 }
 
-/// Tries the addresses one after the other, each with an equal share of the time that is left.
-async fn connect(peer: &Endpoint, policy: &AddressPolicy, deadline: Instant) -> Result<TcpStream, Problem> {
-    let addresses = policy.resolve(peer.host(), peer.port(), deadline).await?;
-    let mut last = String::from("it has no address");
-    for (index, address) in addresses.iter().enumerate() {
-        let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        let share = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
-        match timeout_at(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Requests are written in one piece and answered at once: waiting to fill packets only delays them.
-                stream.set_nodelay(true).ok();
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = words(&error),
-            Err(_) => last = "no answer to the attempt to connect".to_owned(),
-        }
-    }
-    Err(Problem::new(SourceReason::BrokerUnreachable, format!("broker {peer} cannot be reached: {last}")))
-}
-
 /// The answer, and for how long the broker throttles this client.
 fn decode<C: Call>(
     call: &C,
@@ -398,14 +361,6 @@ pub(super) fn lost(peer: &Endpoint, error: &std::io::Error) -> CallError {
     CallError {
         problem: Problem::new(SourceReason::BrokerUnreachable, message),
         state: ConnectionState::Closed,
-    }
-}
-
-/// An error of the operating system in plain words.
-fn words(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => "closed by the broker".to_owned(),
-        _ => error.to_string().to_lowercase(),
     }
 }
 

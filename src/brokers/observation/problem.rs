@@ -54,6 +54,8 @@ pub enum SourceReason {
     SubscriptionNotFound,
     /// The group is a share group, and the brokers do not report its lag.
     ShareGroupNotSupported,
+    /// Every consumer of the group gets every message (RocketMQ's model BROADCASTING).
+    BroadcastingNotSupported,
     /// The queue is a stream, whose message count is not a backlog.
     StreamNotSupported,
     /// Some partitions, topics or queues are missing.

@@ -86,7 +86,8 @@ fn not_one(subject: &Subject<'_>) -> DrainNote {
         }
         source @ (crate::plan::Source::ActiveMq(_)
         | crate::plan::Source::Artemis(_)
-        | crate::plan::Source::Pulsar(_)) => {
+        | crate::plan::Source::Pulsar(_)
+        | crate::plan::Source::RocketMq(_)) => {
             let message = format!(
                 "a drain is for a Kafka topic or a RabbitMQ queue, and not for {}; delete this QueueDrain and raise \
                  maxReplicas of the QueueScaler",
