@@ -4,14 +4,18 @@
 
 #[path = "support/pulsar_admin.rs"]
 mod pulsar_admin;
+#[path = "support/pulsar_socket.rs"]
+mod pulsar_socket;
 #[path = "support/skip.rs"]
 mod skip;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use pulsar_admin::{Broker, read, read_until, reader};
-use queuescaler::brokers::{Backlog, Problem, Reading, SourceReason};
+use queuescaler::api::Batching;
+use queuescaler::brokers::{Backlog, Note, Problem, Reading, SourceReason};
 use serde_json::json;
 use skip::skipped;
 use tokio::time::Instant;
@@ -42,12 +46,12 @@ async fn a_topic_is_counted_as_messages_come_and_go() {
     let before = Timestamp::now();
     namespace.publish("orders", 5).await;
     let five = known(read(&mut reader, &mut orders).await);
-    assert_eq!((five.messages, five.arrived.unwrap() - empty.arrived.unwrap()), (5, 5));
+    assert_eq!(five.messages, 5);
     let dated = five.dated.first().unwrap();
     assert!(dated.certain && dated.written.duration_since(before).as_secs().abs() < 60, "{dated:?}");
     namespace.skip("orders", "workers", 2).await;
     let three = known(read(&mut reader, &mut orders).await);
-    assert_eq!((three.messages, three.processed().unwrap() - five.processed().unwrap()), (3, 2));
+    assert_eq!(three.messages, 3);
     namespace.end().await;
 }
 
@@ -63,7 +67,7 @@ async fn trap_1_a_partition_that_is_deleted_is_missing() {
         namespace.publish(&format!("orders-partition-{partition}"), 10).await;
     }
     let all = known(read(&mut reader, &mut orders).await);
-    assert_eq!((all.messages, all.arrived), (40, Some(40)));
+    assert_eq!(all.messages, 40);
     namespace.delete("orders-partition-2").await;
     let outcome = read(&mut reader, &mut orders).await;
     assert!(matches!(&outcome, Ok(Reading::AtLeast(backlog, _)) if backlog.messages == 30), "{outcome:?}");
@@ -91,7 +95,7 @@ async fn trap_3_the_oldest_message_is_found_beside_empty_partitions() {
 }
 
 #[tokio::test]
-async fn trap_4_counters_of_a_topic_that_is_loaded_anew_begin_anew() {
+async fn trap_4_a_topic_that_is_loaded_anew_keeps_its_backlog() {
     let Some(broker) = Broker::from_env() else { return };
     let namespace = broker.fresh_namespace("unload").await;
     namespace.create("orders", 0).await;
@@ -99,17 +103,118 @@ async fn trap_4_counters_of_a_topic_that_is_loaded_anew_begin_anew() {
     let (mut reader, mut orders) = (reader(broker.access()), namespace.interest(&["orders"]));
     known(read(&mut reader, &mut orders).await);
     namespace.publish("orders", 20).await;
-    let before = known(read(&mut reader, &mut orders).await);
+    assert_eq!(known(read(&mut reader, &mut orders).await).messages, 20);
     namespace.unload("orders").await;
-    let loaded =
-        known(read_until(&mut reader, &mut orders, |outcome| matches!(outcome, Ok(Reading::Known(_)))).await);
-    assert_eq!(loaded.messages, 20);
-    assert!(loaded.arrived < before.arrived, "{loaded:?}");
-    namespace.publish("orders", 3).await;
+    let is_known = |outcome: &Result<Reading, Problem>| matches!(outcome, Ok(Reading::Known(_)));
+    let loaded = known(read_until(&mut reader, &mut orders, is_known).await);
+    assert_eq!((loaded.messages, loaded.useful_consumers()), (20, None));
     namespace.skip("orders", "workers", 1).await;
-    let after = known(read(&mut reader, &mut orders).await);
-    assert_eq!((after.messages, after.arrived.unwrap() - loaded.arrived.unwrap()), (22, 3));
-    assert_eq!(after.processed().unwrap() - loaded.processed().unwrap(), 1);
+    assert_eq!(known(read(&mut reader, &mut orders).await).messages, 19);
+    namespace.end().await;
+}
+
+/// A topic with the subscription, and a reading that was complete.
+async fn a_topic(broker: &Broker, name: &str) -> pulsar_admin::Namespace {
+    let namespace = broker.fresh_namespace(name).await;
+    namespace.create("orders", 0).await;
+    namespace.subscribe("orders", "workers").await;
+    namespace
+}
+
+#[tokio::test]
+async fn consumers_arrivals_and_what_is_processed_are_read() {
+    let Some(broker) = Broker::from_env() else { return };
+    let namespace = a_topic(&broker, "flow").await;
+    let (mut reader, mut orders) = (reader(broker.access()), namespace.interest(&["orders"]));
+    namespace.produce("orders", 100, "", &json!({})).await;
+    let first = known(read(&mut reader, &mut orders).await);
+    assert_eq!((first.messages, first.members), (100, Some(0)));
+    let mut consumer = namespace.consume("orders", "Shared", 10).await;
+    let messages = consumer.receive(10).await;
+    let holds = |outcome: &Result<Reading, Problem>| {
+        outcome.as_ref().is_ok_and(|reading| reading.backlog().is_some_and(|it| it.in_flight() >= 10))
+    };
+    let held = known(read_until(&mut reader, &mut orders, holds).await);
+    assert_eq!((held.messages, held.members, held.arrived), (100, Some(1), first.arrived));
+    consumer.acknowledge(&messages).await;
+    namespace.produce("orders", 5, "", &json!({})).await;
+    let is_95 = |outcome: &Result<Reading, Problem>| matches!(outcome, Ok(Reading::Known(backlog)) if backlog.messages == 95);
+    let later = known(read_until(&mut reader, &mut orders, is_95).await);
+    assert_eq!(later.arrived.unwrap() - first.arrived.unwrap(), 5);
+    assert_eq!(later.processed().unwrap() - first.processed().unwrap(), 10);
+    drop(consumer);
+    namespace.end().await;
+}
+
+#[tokio::test]
+async fn trap_2_batches_are_messages_once_a_consumer_has_one() {
+    let Some(broker) = Broker::from_env() else { return };
+    let namespace = a_topic(&broker, "batches").await;
+    let batches =
+        "batchingEnabled=true&batchingMaxMessages=50&batchingMaxPublishDelay=2000&maxPendingMessages=200";
+    namespace.produce("orders", 100, batches, &json!({})).await;
+    let (mut reader, mut undeclared) = (reader(broker.access()), namespace.interest(&["orders"]));
+    Arc::make_mut(&mut undeclared.interest).batching = None;
+    let entries = match read(&mut reader, &mut undeclared).await.unwrap() {
+        Reading::AtLeast(backlog, problem) => {
+            assert_eq!(problem.reason, SourceReason::PartialObservation);
+            backlog.messages
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(entries < 50, "{entries} entries");
+    let mut enabled = namespace.interest(&["orders"]);
+    Arc::make_mut(&mut enabled.interest).batching = Some(Batching::Enabled);
+    assert!(matches!(read(&mut reader, &mut enabled).await, Ok(Reading::AtLeast(..))));
+    let mut consumer = namespace.consume("orders", "Shared", 10).await;
+    consumer.receive(10).await;
+    let is_known = |outcome: &Result<Reading, Problem>| matches!(outcome, Ok(Reading::Known(_)));
+    let estimated = known(read_until(&mut reader, &mut enabled, is_known).await);
+    assert!((90..=110).contains(&estimated.messages), "{estimated:?}");
+    assert!(matches!(read(&mut reader, &mut undeclared).await, Ok(Reading::AtLeast(..))));
+    namespace.end().await;
+}
+
+#[tokio::test]
+async fn trap_4_delayed_messages_are_not_due_while_a_consumer_is_connected() {
+    let Some(broker) = Broker::from_env() else { return };
+    let namespace = a_topic(&broker, "delay").await;
+    let mut consumer = namespace.consume("orders", "Shared", 10).await;
+    namespace.produce("orders", 10, "", &json!({"deliverAfterMs": 600_000})).await;
+    namespace.produce("orders", 3, "", &json!({})).await;
+    consumer.receive(3).await;
+    let (mut reader, mut orders) = (reader(broker.access()), namespace.interest(&["orders"]));
+    let is_3 = |outcome: &Result<Reading, Problem>| matches!(outcome, Ok(Reading::Known(backlog)) if backlog.messages == 3);
+    let due = known(read_until(&mut reader, &mut orders, is_3).await);
+    assert_eq!(due.dated.len(), 0, "the first may be a delayed one");
+    namespace.unload("orders").await;
+    // Until the consumer is back Pulsar counts them as due, which is too much and no zero.
+    let outcome = read(&mut reader, &mut orders).await;
+    assert!(!matches!(&outcome, Ok(Reading::Known(backlog)) if backlog.messages < 3), "{outcome:?}");
+    namespace.end().await;
+}
+
+#[tokio::test]
+async fn the_type_of_the_subscription_is_read_while_a_consumer_is_connected() {
+    let Some(broker) = Broker::from_env() else { return };
+    let namespace = a_topic(&broker, "types").await;
+    let (mut reader, mut orders) = (reader(broker.access()), namespace.interest(&["orders"]));
+    assert_eq!(known(read(&mut reader, &mut orders).await).useful_consumers(), None);
+    for (kind, cap) in [("Exclusive", Some(1)), ("Failover", Some(1)), ("Key_Shared", None)] {
+        let consumer = namespace.consume("orders", kind, 10).await;
+        let connected = |outcome: &Result<Reading, Problem>| {
+            outcome.as_ref().is_ok_and(|reading| {
+                reading.backlog().is_some_and(|it| it.members == Some(1) && it.useful_consumers() == cap)
+            })
+        };
+        let backlog = known(read_until(&mut reader, &mut orders, connected).await);
+        assert!(matches!(backlog.notes.as_slice(), [Note::OtherSubscriptionType { .. }]), "{backlog:?}");
+        drop(consumer);
+        let alone = |outcome: &Result<Reading, Problem>| {
+            outcome.as_ref().is_ok_and(|reading| reading.backlog().is_some_and(|it| it.members == Some(0)))
+        };
+        read_until(&mut reader, &mut orders, alone).await.unwrap();
+    }
     namespace.end().await;
 }
 

@@ -288,17 +288,18 @@ async fn topics_of_a_frozen_broker_do_not_keep_others_waiting_for_long() {
     };
     Mock::given(any()).respond_with(healthy).mount(&server).await;
     let mut reader = reader(&[server.uri()]);
-    let mut all: Vec<_> = (0..20).map(|number| topics(&[&format!("frozen-{number}")])).collect();
+    let mut all: Vec<_> = (0..60).map(|number| topics(&[&format!("frozen-{number}")])).collect();
     all.push(topics(&["zz-healthy"]));
     let mut due: Vec<_> = all.iter_mut().collect();
     let limit = Duration::from_secs(1);
+    // As many as are asked for at once, two or three times; the others come first in the next poll.
     read_all(&mut reader, &mut due, limit).await.unwrap_err();
     let readings = read_all(&mut reader, &mut due, limit).await.unwrap();
     assert!(
         matches!(readings.last(), Some(Reading::Known(backlog)) if backlog.messages == 5),
         "{readings:?}"
     );
-    assert!(readings.iter().take(20).all(|reading| matches!(reading, Reading::Unknown(_))));
+    assert!(readings.iter().take(60).all(|reading| matches!(reading, Reading::Unknown(_))));
 }
 
 #[tokio::test]

@@ -37,8 +37,8 @@ pub use queue_drain::{DesiredState, QueueDrain, QueueDrainSpec};
 pub use queue_scaler::{Fallback, Mode, QueueScaler, QueueScalerSpec, ScaleTargetRef};
 pub use rocketmq::{ConsumeType, RocketMq};
 pub use source::{
-    ActiveMq, Artemis, ClientCertificateSecretRef, CredentialsSecretRef, IsolationLevel, Kafka, OffsetReset,
-    RabbitMq, RoutingType, Sasl, SaslMechanism, SecretKeyRef, Source, Tls,
+    ActiveMq, Artemis, ClientCertificateSecretRef, CredentialsSecretRef, IsolationLevel, Kafka, OAuth,
+    OffsetReset, RabbitMq, RoutingType, Sasl, SaslMechanism, SecretKeyRef, Source, Tls,
 };
 pub use status::QueueScalerStatus;
 

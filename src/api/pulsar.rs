@@ -20,8 +20,8 @@ pub struct Pulsar {
     #[schemars(length(min = 1, max = 16), inner(length(min = 8, max = 512), regex(pattern = r"^https?://[^@\s?#]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub admin_urls: Vec<String>,
     /// Full names of the topics that the workload reads, such as persistent://public/default/orders. All partitions are
-    /// read, and counted against the number that the topic has. At most 64.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512), regex(pattern = r"^persistent://[-=:.\w]+/[-=:.\w]+/[^/\s]+$")), extend("x-kubernetes-list-type" = "set"))]
+    /// read, and counted against the number that the topic has. At most 256.
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 512), regex(pattern = r"^persistent://[-=:.\w]+/[-=:.\w]+/[^/\s]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub topics: Vec<String>,
     /// The subscription of the workload, the same on all topics. It must exist: create it before the first consumer
     /// connects, if replicas start at zero.

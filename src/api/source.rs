@@ -1,5 +1,7 @@
 //! Sources of the backlog: Kafka, RabbitMQ, ActiveMQ Classic, Artemis, Pulsar (`pulsar`) or RocketMQ (`rocketmq`), with addresses, credentials and TLS.
 
+use std::collections::BTreeMap;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -107,17 +109,49 @@ pub enum OffsetReset {
 }
 
 /// SASL authentication to Kafka.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("(self.mechanism == 'OAuthBearer') == has(self.oauth)").message("mechanism OAuthBearer needs oauth with the tokenUrl, and no other mechanism has oauth").field_path(".oauth"))]
 #[serde(rename_all = "camelCase")]
 pub struct Sasl {
-    /// Plain, ScramSha256 or ScramSha512. Plain sends the password itself: use it only with tls.
+    /// Plain, ScramSha256, ScramSha512 or OAuthBearer. Plain sends the password itself, and OAuthBearer a token that
+    /// anybody can use: use these only with tls.
     pub mechanism: SaslMechanism,
     /// The user. Default: the one in the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub username: Option<String>,
-    /// The Secret with the credentials, in the same namespace.
+    /// The Secret with the credentials, in the same namespace. With OAuthBearer: identifier and secret of the client that
+    /// the token server knows.
     pub credentials_secret_ref: CredentialsSecretRef,
+    /// With OAuthBearer: where tokens come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OAuth>,
+}
+
+/// Tokens from an OAuth 2.0 server, by client credentials. A token is asked for again before it expires.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("!has(self.extensions) || self.extensions.all(name, name.matches('^[A-Za-z]+$') && name != 'auth')").message("the name of an extension has letters only, and is not auth").field_path(".extensions"))]
+#[serde(rename_all = "camelCase")]
+pub struct OAuth {
+    /// The token endpoint, as https://login.example.com/realms/kafka/protocol/openid-connect/token. The client's secret is
+    /// sent there: use https.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://[^?#@]+$"))]
+    pub token_url: String,
+    /// The scope that is asked for. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub scope: Option<String>,
+    /// The audience that is asked for, if the server needs one. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub audience: Option<String>,
+    /// SASL extensions that the brokers ask for, as logicalCluster and identityPoolId of Confluent Cloud. At most 8.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 8), extend("maxProperties" = 8), extend("additionalProperties" = {"type": "string", "minLength": 1, "maxLength": 255}))]
+    pub extensions: BTreeMap<String, String>,
+    /// How the certificate of the token server is verified. Default: by the public authorities that the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
 }
 
 /// A SASL mechanism.
@@ -129,6 +163,8 @@ pub enum SaslMechanism {
     ScramSha256,
     /// RFC 5802 with SHA-512.
     ScramSha512,
+    /// RFC 7628: a token of an OAuth 2.0 server.
+    OAuthBearer,
 }
 
 /// Queues of one virtual host. The backlog is their ready and unacknowledged messages, added up.

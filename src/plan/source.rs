@@ -1,5 +1,6 @@
 //! Addresses, names and references of a source, checked. Secrets are named here, never read.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -191,6 +192,23 @@ pub struct SaslRef {
     pub username: Option<String>,
     /// The Secret.
     pub credentials: CredentialsRef,
+    /// Present with OAuthBearer: where tokens come from.
+    pub oauth: Option<OAuthRef>,
+}
+
+/// A token server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OAuthRef {
+    /// URL of its token endpoint.
+    pub token_url: String,
+    /// The scope that is asked for.
+    pub scope: Option<String>,
+    /// The audience that is asked for.
+    pub audience: Option<String>,
+    /// Extensions of SASL for the brokers.
+    pub extensions: BTreeMap<String, String>,
+    /// The Secrets for its certificate.
+    pub tls: Option<TlsRef>,
 }
 
 /// A Secret with a user and a password.
@@ -333,7 +351,7 @@ pub(super) fn validate(given: &api::Source, namespace: &str) -> Result<Source, I
     exactly_one("spec.source", members)
 }
 
-fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, Invalid> {
+pub(super) fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, Invalid> {
     let field = "spec.source.kafka";
     let bootstrap = given.bootstrap_servers.iter().enumerate().map(|(index, server)| {
         full_address(server, namespace)
@@ -358,11 +376,7 @@ fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, In
     Ok(KafkaSource {
         bootstrap,
         tls: given.tls.clone(),
-        sasl: given.sasl.as_ref().map(|sasl| SaslRef {
-            mechanism: sasl.mechanism,
-            username: sasl.username.clone(),
-            credentials: sasl.credentials_secret_ref.clone(),
-        }),
+        sasl: given.sasl.as_ref().map(|sasl| validate_sasl(sasl, namespace)).transpose()?,
         interest: KafkaInterest {
             group: given.consumer_group.clone(),
             topics,
@@ -372,6 +386,44 @@ fn validate_kafka(given: &api::Kafka, namespace: &str) -> Result<KafkaSource, In
             // plan::probe adds it.
             probe: None,
         },
+    })
+}
+
+fn validate_sasl(given: &api::Sasl, namespace: &str) -> Result<SaslRef, Invalid> {
+    let field = "spec.source.kafka.sasl.oauth";
+    let oauth = match (given.mechanism, &given.oauth) {
+        (SaslMechanism::OAuthBearer, None) => {
+            return Err(Invalid::new(field, "is needed with mechanism OAuthBearer: where tokens come from"));
+        }
+        (SaslMechanism::OAuthBearer, Some(oauth)) => Some(validate_oauth(field, oauth, namespace)?),
+        (_, Some(_)) => return Err(Invalid::new(field, "needs mechanism OAuthBearer")),
+        (_, None) => None,
+    };
+    Ok(SaslRef {
+        mechanism: given.mechanism,
+        username: given.username.clone(),
+        credentials: given.credentials_secret_ref.clone(),
+        oauth,
+    })
+}
+
+fn validate_oauth(field: &str, given: &api::OAuth, namespace: &str) -> Result<OAuthRef, Invalid> {
+    // A name or a value with a byte 1 would add to the message; Kafka knows letters only (RFC 7628, section 3.1).
+    for (name, value) in &given.extensions {
+        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_value = !value.is_empty() && value.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        if !is_name || !is_value || name == "auth" {
+            let problem =
+                "is no extension: its name has letters only and is not auth, its value is visible ASCII";
+            return Err(Invalid::new(format!("{field}.extensions[{name:?}]"), problem));
+        }
+    }
+    Ok(OAuthRef {
+        token_url: http_url(&format!("{field}.tokenUrl"), &given.token_url, namespace)?.into(),
+        scope: given.scope.clone(),
+        audience: given.audience.clone(),
+        extensions: given.extensions.clone(),
+        tls: given.tls.clone(),
     })
 }
 
@@ -511,7 +563,7 @@ fn management_url(given: &str, namespace: &str) -> Result<String, Invalid> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// A URL of a server, http or https, with its host completed.
+/// A URL without credentials and query, whose host is a full name.
 pub(super) fn http_url(field: &str, given: &str, namespace: &str) -> Result<url::Url, Invalid> {
     let mut url =
         url::Url::parse(given).map_err(|error| Invalid::new(field, format!("is not a URL: {error}")))?;

@@ -270,6 +270,51 @@ fn a_tolerance_is_a_ratio_in_every_form_that_a_quantity_has() {
 }
 
 #[test]
+fn tokens_come_from_a_url_without_credentials() {
+    let source = |oauth: Value| {
+        let sasl =
+            json!({"mechanism": "OAuthBearer", "credentialsSecretRef": {"name": "client"}, "oauth": oauth});
+        json!({"bootstrapServers": ["kafka:9092"], "consumerGroup": "g", "topics": ["orders"], "sasl": sasl})
+    };
+    let plan = |oauth: Value| {
+        let given: crate::api::Kafka = serde_json::from_value(source(oauth)).unwrap();
+        super::source::validate_kafka(&given, "shop")
+    };
+    let known =
+        plan(json!({"tokenUrl": "https://login/token", "extensions": {"logicalCluster": "lkc-1"}})).unwrap();
+    assert_eq!(known.sasl.unwrap().oauth.unwrap().token_url, "https://login.shop.svc/token");
+    for (oauth, field, problem) in [
+        (json!({"tokenUrl": "login/token"}), "tokenUrl", "is not a URL"),
+        (json!({"tokenUrl": "ftp://login/token"}), "tokenUrl", "must begin with http:// or https://"),
+        (json!({"tokenUrl": "https://me:it@login/token"}), "tokenUrl", "must not contain credentials"),
+        (
+            json!({"tokenUrl": "https://login", "extensions": {"auth": "x"}}),
+            "extensions[\"auth\"]",
+            "is no extension",
+        ),
+        (
+            json!({"tokenUrl": "https://login", "extensions": {"a-b": "x"}}),
+            "extensions[\"a-b\"]",
+            "letters only",
+        ),
+        (
+            json!({"tokenUrl": "https://login", "extensions": {"a": "x\u{1}y"}}),
+            "extensions[\"a\"]",
+            "visible ASCII",
+        ),
+    ] {
+        let invalid = plan(oauth).unwrap_err().to_string();
+        assert!(invalid.contains(&format!("spec.source.kafka.sasl.oauth.{field}")), "{invalid}");
+        assert!(invalid.contains(problem), "{invalid}");
+    }
+    let mut without = source(json!(null));
+    without["sasl"].as_object_mut().unwrap().remove("oauth");
+    let given: crate::api::Kafka = serde_json::from_value(without).unwrap();
+    let invalid = super::source::validate_kafka(&given, "shop").unwrap_err().to_string();
+    assert!(invalid.contains("is needed with mechanism OAuthBearer"), "{invalid}");
+}
+
+#[test]
 fn a_kafka_field_that_cannot_be_used_is_named_with_the_way_out() {
     let topics = "exactly one of topics (not empty), topicPattern must be set";
     let cases = [

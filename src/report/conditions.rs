@@ -215,7 +215,7 @@ fn source_note(note: &Note) -> Option<(&'static str, String)> {
 fn other_type(note: &Note) -> Option<String> {
     let Note::OtherSubscriptionType { declared, found } = note else { return None };
     Some(format!(
-        "; consumers subscribe as {found:?}, which is used; correct subscriptionType, which is {declared:?}"
+        "; consumers subscribe as {found}, which is used; correct subscriptionType, which is {declared}"
     ))
 }
 

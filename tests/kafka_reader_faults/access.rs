@@ -28,7 +28,7 @@ async fn k16_a_denied_topic_is_named_and_asked_for_once_a_minute() {
 
 fn login(kafka: &FakeKafka, password: &str) -> KafkaReader {
     let credentials = Credentials { username: "ann".to_owned(), password: password.into() };
-    let sasl = SaslAccess { mechanism: SaslMechanism::Plain, credentials };
+    let sasl = SaslAccess { mechanism: SaslMechanism::Plain, credentials, oauth: None };
     let bootstrap = kafka.bootstrap().split(',').map(str::to_owned).collect();
     KafkaReader::new(KafkaAccess { bootstrap, tls: None, sasl: Some(sasl) }, any_address(), Budget::default())
         .unwrap()

@@ -27,6 +27,7 @@ pub mod kafka_tool;
 pub mod monitoring;
 pub mod operator;
 pub mod pulsar_admin;
+pub mod pulsar_socket;
 pub mod rabbitmq_admin;
 pub mod rabbitmq_consumers;
 pub mod rabbitmq_dead_letters;

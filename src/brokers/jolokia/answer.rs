@@ -198,15 +198,17 @@ impl<'de> Visitor<'de> for NodeVisitor {
         };
         let mut value = Value::default();
         while let Some(name) = members.next_key::<String>()? {
-            match members.next_value_seed(Seed(depth))? {
-                Node::Scalar(scalar) if value.scalars.len() < MOST_ATTRIBUTES => {
-                    value.scalars.insert(name, scalar);
+            let scalar = match members.next_value_seed(Seed(depth))? {
+                Node::Scalar(scalar) => scalar,
+                Node::Object(object) => {
+                    if value.objects.len() < MOST_MATCHES {
+                        value.objects.push(object.scalars);
+                    }
+                    Scalar::Other
                 }
-                Node::Scalar(_) => {}
-                Node::Object(object) if value.objects.len() < MOST_MATCHES => {
-                    value.objects.push(object.scalars);
-                }
-                Node::Object(_) => {}
+            };
+            if value.scalars.len() < MOST_ATTRIBUTES {
+                value.scalars.insert(name, scalar);
             }
         }
         Ok(Node::Object(value))

@@ -1,6 +1,6 @@
 //! How a Kafka cluster is reached, and Kafka's entry in the registry of brokers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::KafkaReader;
 use crate::api::SaslMechanism;
@@ -27,8 +27,25 @@ pub struct KafkaAccess {
 pub struct SaslAccess {
     /// How to authenticate.
     pub mechanism: SaslMechanism,
-    /// User and password.
+    /// User and password, or identifier and secret of the client of a token server.
     pub credentials: Credentials,
+    /// Present with OAuthBearer: where tokens come from.
+    pub oauth: Option<OAuthAccess>,
+}
+
+/// A token server.
+#[derive(Clone, Debug)]
+pub struct OAuthAccess {
+    /// URL of its token endpoint.
+    pub token_url: String,
+    /// The scope that is asked for.
+    pub scope: Option<String>,
+    /// The audience that is asked for.
+    pub audience: Option<String>,
+    /// Extensions of SASL for the brokers.
+    pub extensions: BTreeMap<String, String>,
+    /// How its certificate is verified. Absent: by the authorities that the system trusts.
+    pub tls: Option<TlsAccess>,
 }
 
 /// Apache Kafka and what speaks its protocol.
@@ -47,6 +64,16 @@ impl Broker for Kafka {
             Some(sasl) => Some(SaslAccess {
                 mechanism: sasl.mechanism,
                 credentials: secrets.credentials(&sasl.credentials, sasl.username.as_deref()).await?,
+                oauth: match &sasl.oauth {
+                    None => None,
+                    Some(oauth) => Some(OAuthAccess {
+                        token_url: oauth.token_url.clone(),
+                        scope: oauth.scope.clone(),
+                        audience: oauth.audience.clone(),
+                        extensions: oauth.extensions.clone(),
+                        tls: secrets.tls(oauth.tls.as_ref()).await?,
+                    }),
+                },
             }),
         };
         let tls = secrets.tls(source.tls.as_ref()).await?;
@@ -66,6 +93,13 @@ impl Broker for Kafka {
         if let Some(sasl) = &access.sasl {
             digest.text(&format!("{:?}", sasl.mechanism));
             digest.credentials(&sasl.credentials);
+            digest.present(sasl.oauth.is_some());
+            if let Some(oauth) = &sasl.oauth {
+                // Debug tells an absent text from an empty one, and shows no secret: there is none but in tls.
+                let OAuthAccess { token_url, scope, audience, extensions, tls } = oauth;
+                digest.text(&format!("{token_url:?} {scope:?} {audience:?} {extensions:?}"));
+                digest.tls(tls.as_ref());
+            }
         }
     }
 

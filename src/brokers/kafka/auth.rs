@@ -1,4 +1,4 @@
-//! Authenticates a fresh connection with SASL: PLAIN and SCRAM. No secret leaves this module but towards the broker.
+//! Authenticates a fresh connection with SASL: PLAIN, SCRAM and OAUTHBEARER. No secret leaves this module but towards the broker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::connection::{Call, Connection, Settings};
+use super::oauth;
 use super::scram::{Challenge, Hash, Scram};
 use super::wire::{Fields, Malformed};
 use crate::api::SaslMechanism;
@@ -38,6 +39,7 @@ pub(super) async fn authenticate(
         SaslMechanism::Plain => plain(connection, credentials, settings).await?,
         SaslMechanism::ScramSha256 => scram(connection, credentials, Hash::Sha256, settings).await?,
         SaslMechanism::ScramSha512 => scram(connection, credentials, Hash::Sha512, settings).await?,
+        SaslMechanism::OAuthBearer => bearer(connection, access, settings).await?,
     };
     Ok(u64::try_from(last.lifetime_ms).ok().filter(|lifetime| *lifetime > 0).map(Duration::from_millis))
 }
@@ -51,6 +53,7 @@ async fn handshake(
         SaslMechanism::Plain => "PLAIN",
         SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
         SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+        SaslMechanism::OAuthBearer => "OAUTHBEARER",
     };
     let answer = one(connection, Handshake { name }, settings).await?;
     let peer = connection.peer();
@@ -97,6 +100,35 @@ async fn scram(
     let last = exchange(connection, credentials, message, settings).await?;
     expected.verify(&text(&last)).map_err(failed)?;
     Ok(last)
+}
+
+async fn bearer(
+    connection: &mut Connection,
+    access: &SaslAccess,
+    settings: &Settings,
+) -> Result<Outcome, Problem> {
+    let Some(oauth) = &access.oauth else {
+        return Err(refused("OAuthBearer needs sasl.oauth".to_owned()));
+    };
+    let peer = connection.peer().clone();
+    let token = settings.tokens.get(oauth, &access.credentials, &settings.addresses).await?;
+    let message = oauth::first_message(&token, oauth);
+    let first = one(connection, Authenticate { message: message.into_bytes().into() }, settings).await?;
+    if first.error == 0 && first.message.is_empty() {
+        return Ok(first);
+    }
+    // A refusal is an answer with its reason, and the error comes after one more message (RFC 7628, section 3.2.3).
+    settings.tokens.forget().await;
+    let reason = match first.error {
+        0 => String::from_utf8_lossy(&first.message).into_owned(),
+        _ => first.error_message,
+    };
+    let words = quote(&Credentials { username: String::new(), password: token }.blot(&reason));
+    Err(refused(format!(
+        "broker {peer} refused the token of {}: {words}; correct scope, audience or extensions of sasl.oauth, or the \
+         broker's settings of OAUTHBEARER",
+        oauth.token_url
+    )))
 }
 
 fn nonce() -> Result<String, Problem> {

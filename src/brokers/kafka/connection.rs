@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::auth::{self, ScramKeys};
 use super::endpoint::Endpoint;
 use super::frame::{Expected, memory_units, read_frame};
+use super::oauth::Tokens;
 use super::versions::ApiVersions;
 use super::wire::{Fields, Malformed};
 use crate::brokers::address::AddressPolicy;
@@ -101,6 +102,8 @@ pub struct Settings {
     pub sasl: Option<SaslAccess>,
     /// Keys that were derived from the password.
     pub scram_keys: ScramKeys,
+    /// Tokens of the token server.
+    pub tokens: Tokens,
 }
 
 impl Settings {
@@ -113,7 +116,15 @@ impl Settings {
         sasl: Option<SaslAccess>,
     ) -> Self {
         let memory = Semaphore::new(memory_units(u64::from(budget.answer_bytes)));
-        Self { addresses, budget, memory, tls, sasl, scram_keys: ScramKeys::default() }
+        Self {
+            addresses,
+            budget,
+            memory,
+            tls,
+            sasl,
+            scram_keys: ScramKeys::default(),
+            tokens: Tokens::default(),
+        }
     }
 }
 

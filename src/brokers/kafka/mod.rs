@@ -48,6 +48,7 @@ mod log_dirs;
 mod log_sizes;
 mod member_hosts;
 pub mod metadata;
+mod oauth;
 mod offsets;
 mod probes;
 mod records;

@@ -2,8 +2,6 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use crate::api::SubscriptionType;
-
 /// A fact that a reading found besides the backlog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
@@ -96,9 +94,9 @@ pub enum Note {
     /// The consumers subscribe with another type than the one that the user declared.
     OtherSubscriptionType {
         /// Declared in the source.
-        declared: SubscriptionType,
+        declared: &'static str,
         /// Reported by the broker, and used.
-        found: SubscriptionType,
+        found: &'static str,
     },
     /// The broker does not count messages that arrive and are processed (RabbitMQ's `rates_mode = none`), so that no
     /// rate is ever known.

@@ -38,6 +38,8 @@ pub enum SourceReason {
     AddressDenied,
     /// User or password were refused.
     AuthenticationFailed,
+    /// The token server gives no token for Kafka.
+    TokenUnavailable,
     /// The user is not allowed to read this.
     AuthorizationFailed,
     /// TLS could not be established.

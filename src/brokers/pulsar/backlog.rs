@@ -218,7 +218,9 @@ impl Sum {
             self.oldest = self.oldest.into_iter().chain(earliest).min();
         }
         let arrived = part.msg_in_counter.and_then(|counter| u64::try_from(counter).ok());
-        let processed = if acknowledged {
+        // Messages that were published by REST or by protocol handlers are not counted as arrivals.
+        let counts_arrivals = part.msg_in_counter.is_some_and(|counter| counter > 0);
+        let processed = if acknowledged && counts_arrivals {
             part.msg_in_counter
                 .zip(subscription.msg_backlog)
                 .and_then(|(arrived, backlog)| arrived.checked_sub(backlog))
@@ -254,7 +256,7 @@ impl Sum {
         let other_type = || {
             let declared = interest.subscription_type;
             let (found, _) = self.types.iter().find(|(found, _)| *found != declared)?;
-            Some(Note::OtherSubscriptionType { declared, found: *found })
+            Some(Note::OtherSubscriptionType { declared: name(declared), found: name(*found) })
         };
         Backlog {
             messages: self.messages,
@@ -308,6 +310,16 @@ impl Broken {
 fn count(name: &'static str, number: Option<i64>) -> Result<u64, Broken> {
     let number = number.ok_or(Broken::Missing(name))?;
     u64::try_from(number).map_err(|_| Broken::Impossible(name, number))
+}
+
+/// The type as users write it.
+fn name(subscription_type: SubscriptionType) -> &'static str {
+    match subscription_type {
+        SubscriptionType::Exclusive => "Exclusive",
+        SubscriptionType::Failover => "Failover",
+        SubscriptionType::Shared => "Shared",
+        SubscriptionType::KeyShared => "KeyShared",
+    }
 }
 
 /// How messages name a topic.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::{Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::access::PulsarAccess;
@@ -19,8 +20,11 @@ use crate::brokers::observation::quote;
 use crate::brokers::pause::Pause;
 use crate::brokers::{Problem, SourceReason};
 
-/// Requests in flight at once: enough to hide the round trips, too few to be a burden for a broker.
-pub(super) const MOST_AT_ONCE: usize = 8;
+/// Requests in flight at once: enough to hide the round trips and to ask past some that a frozen broker holds, too few to be
+/// a burden for a broker.
+pub(super) const MOST_AT_ONCE: usize = 16;
+/// Answers that are held in memory at once.
+const MOST_BODIES: usize = 4;
 /// Redirects that are followed: one to the owner of a topic, and one more if it has just moved.
 const MOST_REDIRECTS: u32 = 2;
 
@@ -30,6 +34,7 @@ pub(super) struct Http {
     token: Option<Token>,
     /// The server that answered last.
     preferred: AtomicUsize,
+    bodies: Semaphore,
 }
 
 struct Server {
@@ -70,7 +75,8 @@ impl Http {
         };
         let servers = access.admin_urls.iter().map(server).collect::<Result<_, Problem>>()?;
         let token = access.token.as_ref().map(Token::new).transpose()?;
-        Ok(Self { servers, token, preferred: AtomicUsize::new(0) })
+        let (preferred, bodies) = (AtomicUsize::new(0), Semaphore::new(MOST_BODIES));
+        Ok(Self { servers, token, preferred, bodies })
     }
 
     /// One GET of `path`, which is escaped and begins with a slash, below the base URL of a server; of another one, if that
@@ -184,7 +190,7 @@ impl Http {
             if status != StatusCode::OK {
                 return self.refused(server, response).await;
             }
-            return read(response, largest, received).await.map(Reply::Read);
+            return self.read(response, largest, received).await.map(Reply::Read);
         }
     }
 
@@ -234,6 +240,25 @@ impl Http {
         }
     }
 
+    async fn read(
+        &self,
+        mut response: Response,
+        largest: usize,
+        received: &AtomicUsize,
+    ) -> Result<Vec<u8>, Broken> {
+        let _slot = self.bodies.acquire().await;
+        let mut read = Vec::new();
+        received.store(0, Ordering::Relaxed);
+        while let Some(chunk) = response.chunk().await? {
+            received.fetch_add(chunk.len(), Ordering::Relaxed);
+            if read.len().saturating_add(chunk.len()) > largest {
+                return Err(Broken::TooLarge(largest));
+            }
+            read.extend_from_slice(&chunk);
+        }
+        Ok(read)
+    }
+
     async fn refused(&self, server: &Server, mut response: Response) -> Result<Reply, Broken> {
         let status = response.status().as_u16();
         let mut body = Vec::new();
@@ -278,19 +303,6 @@ impl Http {
             })),
         }
     }
-}
-
-async fn read(mut response: Response, largest: usize, received: &AtomicUsize) -> Result<Vec<u8>, Broken> {
-    let mut read = Vec::new();
-    received.store(0, Ordering::Relaxed);
-    while let Some(chunk) = response.chunk().await? {
-        received.fetch_add(chunk.len(), Ordering::Relaxed);
-        if read.len().saturating_add(chunk.len()) > largest {
-            return Err(Broken::TooLarge(largest));
-        }
-        read.extend_from_slice(&chunk);
-    }
-    Ok(read)
 }
 
 /// How messages name a server.

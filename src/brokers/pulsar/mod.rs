@@ -34,8 +34,12 @@ use crate::plan::{PulsarInterest, TopicName};
 /// Most bytes of an answer about a topic, and for each of its partitions: subscriptions and consumers take about 1 KiB each.
 const LARGEST: usize = 1024 * 1024;
 const LARGEST_PART: usize = 128 * 1024;
-/// Most bytes of any answer, of which [`MOST_AT_ONCE`] are held at a time.
+/// Most bytes of any answer, of which a few are held at a time.
 const LARGEST_OF_ALL: usize = 8 * 1024 * 1024;
+
+/// Share of the time that a topic gets where there are more topics than are asked for at once: its broker may be frozen, and
+/// the next topics are those of other brokers.
+const TOPIC_SHARE: f32 = 0.4;
 
 /// Topics whose number of partitions is kept. Those that are read are found again.
 const MOST_TOPICS: usize = 10_000;
@@ -54,8 +58,8 @@ pub struct PulsarReader {
     http: Option<Http>,
     /// Partitions of topics, 0 for a topic without, as last answered.
     partitions: HashMap<TopicName, u32>,
-    /// Topics that were not answered in time at the last poll: their broker may be frozen. They are asked last, so that
-    /// others do not wait for them.
+    /// Topics that were not answered in time when they were last asked for: their broker may be frozen. They are asked for
+    /// last, so that others do not wait for them.
     slow: HashSet<TopicName>,
 }
 
@@ -86,22 +90,27 @@ impl Reader for PulsarReader {
             Some(http) => http,
             None => self.http.insert(Http::new(&self.access, &self.addresses)?),
         };
-        let mut wanted: BTreeMap<&TopicName, BTreeSet<&str>> = BTreeMap::new();
+        // Owned, because a stream of futures with references is not known to be Send.
+        let mut wanted: BTreeMap<TopicName, BTreeSet<String>> = BTreeMap::new();
         for watched in &*due {
             for topic in &watched.interest.topics {
-                wanted.entry(topic).or_default().insert(&watched.interest.subscription);
+                wanted.entry(topic.clone()).or_default().insert(watched.interest.subscription.clone());
             }
         }
         let mut topics: Vec<_> = wanted.into_iter().collect();
-        topics.sort_by_key(|(topic, _)| self.slow.contains(*topic));
+        topics.sort_by_key(|(topic, _)| self.slow.contains(topic));
         let known = &self.partitions;
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let limit = if topics.len() > MOST_AT_ONCE { patience.mul_f32(TOPIC_SHARE) } else { patience };
         let answers: Vec<_> = stream::iter(topics)
             .map(|(topic, subscriptions)| async move {
-                let mut answer = ask(http, topic, known.get(topic).copied(), deadline).await;
+                let until = (Instant::now() + limit).min(deadline);
+                let had_time = until.saturating_duration_since(Instant::now()) >= limit / 2;
+                let mut answer = ask(http, &topic, known.get(&topic).copied(), until).await;
                 if let Ok(stats) = &mut answer {
                     stats.retain(&subscriptions);
                 }
-                (topic.clone(), answer)
+                (topic, answer, had_time)
             })
             .buffer_unordered(MOST_AT_ONCE)
             .collect()
@@ -112,7 +121,7 @@ impl Reader for PulsarReader {
         }
         let mut failures = Vec::new();
         let mut findings = BTreeMap::new();
-        for (topic, answer) in answers {
+        for (topic, answer, had_time) in answers {
             match &answer {
                 Ok(stats) => _ = self.partitions.insert(topic.clone(), stats.partitions.unwrap_or_default()),
                 Err(Failure::Topic(_)) => _ = self.partitions.remove(&topic),
@@ -120,7 +129,11 @@ impl Reader for PulsarReader {
             }
             let is_slow =
                 matches!(&answer, Err(Failure::Unreachable(it)) if it.reason == SourceReason::Timeout);
-            let _ = if is_slow { self.slow.insert(topic.clone()) } else { self.slow.remove(&topic) };
+            match (is_slow, had_time) {
+                (true, true) => _ = self.slow.insert(topic.clone()),
+                (true, false) => {}
+                (false, _) => _ = self.slow.remove(&topic),
+            }
             if let Err(failure) = &answer {
                 failures.push(failure.clone());
             }

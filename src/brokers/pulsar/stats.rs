@@ -25,9 +25,9 @@ pub(super) struct TopicStats {
 
 impl TopicStats {
     /// Forgets all subscriptions but these. A topic can have many that nobody asks for.
-    pub(super) fn retain(&mut self, wanted: &BTreeSet<&str>) {
+    pub(super) fn retain(&mut self, wanted: &BTreeSet<String>) {
         for subscriptions in self.parts.iter_mut().flatten().filter_map(|part| part.subscriptions.as_mut()) {
-            subscriptions.retain(|name, _| wanted.contains(name.as_str()));
+            subscriptions.retain(|name, _| wanted.contains(name));
             subscriptions.shrink_to_fit();
         }
     }
@@ -213,7 +213,7 @@ mod tests {
         let body =
             br#"{"msgInCounter":1,"subscriptions":{"workers":{"msgBacklog":1},"others":{"msgBacklog":2}}}"#;
         let mut stats = whole(body).unwrap();
-        stats.retain(&BTreeSet::from(["workers", "late"]));
+        stats.retain(&["workers", "late"].map(str::to_owned).into());
         let kept: Vec<_> = stats.parts[0].as_ref().unwrap().subscriptions.as_ref().unwrap().keys().collect();
         assert_eq!(kept, ["workers"]);
     }

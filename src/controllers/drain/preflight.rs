@@ -12,7 +12,7 @@ use super::source::{Source, read};
 use super::{Subject, is_to_start};
 use crate::api::drain_status::{DrainNote, DrainPlan};
 use crate::api::queue_drain::{CopyGuarantee, Live};
-use crate::api::{DrainState, IsolationLevel};
+use crate::api::{DrainState, IsolationLevel, SaslMechanism};
 use crate::brokers::kafka::admin::{Created, GroupKind, Operation};
 use crate::cluster::drains::DrainError;
 use crate::controllers::claims;
@@ -54,6 +54,11 @@ async fn calculate(subject: &Subject<'_>, memory: &mut Memory) -> DrainPlan {
         return plan;
     };
     let mut problems = local_problems(subject);
+    if source.sasl.as_ref().is_some_and(|sasl| sasl.mechanism == SaslMechanism::OAuthBearer) {
+        let message = "distributors log in with Plain, ScramSha256 or ScramSha512 and not with OAuthBearer; have the \
+                       QueueScaler log in so for the time of the drain, as a rule at another listener of the brokers";
+        problems.push(note("SaslNotSupported", message.to_owned()));
+    }
     let found = read(subject, memory, source, topic).await;
     let facts = match found {
         Ok(facts) => Some(facts),

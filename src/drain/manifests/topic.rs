@@ -127,6 +127,7 @@ mod tests {
                     username_key: "user".into(),
                     password_key: "secret".into(),
                 },
+                oauth: None,
             }),
             interest: KafkaInterest {
                 group: "billing".into(),

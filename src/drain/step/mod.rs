@@ -271,7 +271,8 @@ impl Scene<'_> {
             }
             DesiredState::Running | DesiredState::Planned => Decision {
                 reason: self.journal.reason.clone(),
-                ..self.stay(&self.journal.message, LATER).with_effects(self.hold_target())
+                // Into a topic that was replaced, or queues that lose messages, nothing more is to be copied.
+                ..self.stay(&self.journal.message, LATER).with_effects(self.without_work())
             },
         }
     }
@@ -371,14 +372,20 @@ impl Scene<'_> {
         self.seen.target.as_ref().filter(|target| target.uid == original.uid)
     }
 
-    /// What stops the run without ending it.
-    fn stopped(&self) -> Vec<Effect> {
+    /// Keeps the target at 0, and distributors from working.
+    fn without_work(&self) -> Vec<Effect> {
         let mut effects = self.hold_target();
         for (kind, job) in [(JobKind::Copy, &self.seen.copy), (JobKind::Verify, &self.seen.verify)] {
             if matches!(job, JobSeen::Active { suspended: false, .. }) {
                 effects.push(Effect::Job(kind, Suspended::Yes));
             }
         }
+        effects
+    }
+
+    /// What stops the run without ending it.
+    fn stopped(&self) -> Vec<Effect> {
+        let mut effects = self.without_work();
         if self.seen.consumers.as_ref().is_some_and(|consumers| consumers.replicas != 0) {
             effects.push(Effect::ScaleConsumers(0));
         }

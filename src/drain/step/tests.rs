@@ -133,6 +133,20 @@ fn a_copy_that_fails_halts_and_resumes_through_a_pause() {
 }
 
 #[test]
+fn nothing_more_is_copied_into_a_topic_that_was_replaced() {
+    let mut world = World::new(options());
+    world.until(|world| world.topic.as_ref().is_some_and(|topic| topic.written > 0));
+    world.topic = None;
+    world.reconcile(false);
+    assert_eq!(world.status.reason.as_deref(), Some("TemporaryTopicGone"));
+    world.reconcile(false);
+    assert_eq!(
+        (world.journal().state, world.copy),
+        (DrainState::Halted, Some(Work::Active { suspended: true }))
+    );
+}
+
+#[test]
 fn whoever_scales_the_target_meanwhile_is_undone() {
     let mut world = World::new(options());
     world.until(|world| world.journal().step == DrainStep::Draining);

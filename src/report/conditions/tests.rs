@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::api::SubscriptionType;
 use crate::brokers::{Backlog, Observation, Problem, Reading, SourceReason};
 use crate::engine::explain::Need;
 use crate::engine::{AssessedReading, Decision, Finding, Hot, MissingPods};
@@ -204,10 +203,7 @@ fn a_decision_that_health_or_saturation_holds_is_limited_by_it() {
 
 #[test]
 fn another_type_of_the_subscription_is_told_with_the_way_out() {
-    let note = Note::OtherSubscriptionType {
-        declared: SubscriptionType::Shared,
-        found: SubscriptionType::KeyShared,
-    };
+    let note = Note::OtherSubscriptionType { declared: "Shared", found: "KeyShared" };
     let mut scene = Scene::new();
     scene.reading = Some(Reading::Known(Backlog { notes: vec![note], ..Backlog::default() }));
     let (status, reason, message) = scene.says(SOURCE_OBSERVED);

@@ -148,10 +148,14 @@ ssl.keystore.location=$PKI/$1.pem
 ssl.truststore.type=PEM
 ssl.truststore.location=$PKI/ca.crt
 listener.name.ssl.ssl.client.auth=required
-sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
+sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN,OAUTHBEARER
 $listener.scram-sha-256.sasl.jaas.config=$login.scram.ScramLoginModule required;
 $listener.scram-sha-512.sasl.jaas.config=$login.scram.ScramLoginModule required;
 $listener.plain.sasl.jaas.config=$login.plain.PlainLoginModule required user_$KAFKA_USER="$KAFKA_PASSWORD" user_$KAFKA_OTHER_USER="$KAFKA_OTHER_PASSWORD";
+$listener.oauthbearer.sasl.jaas.config=$login.oauthbearer.OAuthBearerLoginModule required;
+$listener.oauthbearer.sasl.server.callback.handler.class=$login.oauthbearer.OAuthBearerValidatorCallbackHandler
+sasl.oauthbearer.jwks.endpoint.url=file://$PKI/token-keys.json
+sasl.oauthbearer.expected.audience=kafka
 # Anonymous clients are allowed everything; others everything that no rule forbids.
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
@@ -207,6 +211,8 @@ kafka_start_broker() {
     -XX:TieredStopAtLevel=1 -Xshare:auto -XX:+ExitOnOutOfMemoryError \
     -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true \
     -Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info \
+    "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://$PKI/token-keys.json" \
+    "-Dorg.apache.kafka.sasl.oauthbearer.allowed.files=$PKI/token-keys.json" \
     -cp "$(readlink -f "$home/jars")/*" kafka.Kafka "$home/$id/server.properties"
 }
 

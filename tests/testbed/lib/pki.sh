@@ -1,5 +1,6 @@
 # Certificates: valid ones, and one of each kind that a client must refuse.
-# Files in $STATE/pki: X.crt and X.key; X.pem contains both, for Kafka.
+# Files in $STATE/pki: X.crt and X.key; X.pem contains both, for Kafka. token.key signs tokens for SASL OAUTHBEARER, which
+# Kafka verifies by token-keys.json.
 # shellcheck shell=bash
 
 PKI=$STATE/pki
@@ -18,6 +19,7 @@ pki_up() {
   make_certificate wrong-host ca /CN=wrong-host DNS:elsewhere.invalid
   make_certificate sibling sibling-ca /CN=server "$here"
   make_certificate expired ca /CN=server "$here" 20200101000000Z 20200201000000Z
+  make_token_key
   touch "$PKI/made"
 }
 
@@ -53,6 +55,17 @@ make_certificate() {
     die "openssl could not sign the certificate $name: $(tail -n 3 "$work/log")"
   cat "$PKI/$name.key" "$PKI/$name.crt" >"$PKI/$name.pem"
   rm -rf "$work"
+}
+
+make_token_key() {
+  new_key "$PKI/token.key"
+  printf '{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"test","x":"%s","y":"%s"}]}\n' \
+    "$(token_point head)" "$(token_point tail)" >"$PKI/token-keys.json"
+}
+
+# token_point head|tail: a coordinate of the public key, which is the last 64 bytes of its DER form.
+token_point() {
+  openssl pkey -in "$PKI/token.key" -pubout -outform DER | tail -c 64 | "$1" -c 32 | base64 | tr '+/' '-_' | tr -d '='
 }
 
 # check_certificate NAME: fails if --certificate cannot choose it.

@@ -110,6 +110,8 @@ managedLedgerDefaultAckQuorum=1
 # As in Pulsar's defaults: tests prove that reading creates no topic.
 allowAutoTopicCreation=true
 allowAutoTopicCreationType=non-partitioned
+# Producers and consumers of the tests.
+webSocketServiceEnabled=true
 CONFIG
 }
 

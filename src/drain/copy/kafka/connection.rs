@@ -63,6 +63,8 @@ fn set_sasl(config: &mut ClientConfig, sasl: &SaslFiles) -> Result<(), Unreadabl
         SaslMechanism::Plain => "PLAIN",
         SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
         SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+        // The plan refuses it.
+        SaslMechanism::OAuthBearer => "OAUTHBEARER",
     };
     config.set("sasl.mechanism", mechanism);
     let username = match (&sasl.username, &sasl.username_file) {

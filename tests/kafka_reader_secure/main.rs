@@ -4,6 +4,8 @@
 
 #![allow(missing_docs, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
+mod oauth;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -48,7 +50,7 @@ fn sasl(mechanism: SaslMechanism, password: Option<&str>) -> Option<SaslAccess> 
     let right = variable("QS_KAFKA_PASSWORD")?;
     let password = password.unwrap_or(&right).into();
     let credentials = Credentials { username: variable("QS_KAFKA_USER")?, password };
-    Some(SaslAccess { mechanism, credentials })
+    Some(SaslAccess { mechanism, credentials, oauth: None })
 }
 
 /// A topic with 12 messages of which 5 are processed, and the group.
