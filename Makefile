@@ -6,7 +6,7 @@ UNIT_TESTS := --lib --bins $(addprefix --test ,architecture containerfile docs e
   kafka_reader_probes kafka_reader_footprint kafka_reader_memory kafka_reader_tls language monitoring name_lookups \
   pulsar_reader_faults \
   rabbitmq_reader_answers rabbitmq_reader_faults rabbitmq_reader_footprint rabbitmq_reader_memory \
-  rabbitmq_reader_tls simulate)
+  rabbitmq_reader_tls rocketmq_reader_faults simulate)
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -1,4 +1,4 @@
-//! QueueScaler: scales the consumers of Kafka, RabbitMQ, ActiveMQ and Artemis queues and of Pulsar subscriptions by their backlog.
+//! QueueScaler: scales the consumers of Kafka, RabbitMQ, ActiveMQ and Artemis queues and of Pulsar and RocketMQ topics by their backlog.
 //!
 //! # Modules
 //!
@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`api`] | what users write and read: types, schema, admission rules | no |
 //! | [`plan`] | from a raw specification to a checked plan; the only reader of raw specifications | no |
-//! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, `jolokia` (ActiveMQ Classic and Artemis), `pulsar`, TLS, refused addresses; sends the probes of objects that ask for them | yes, but `observation` and `kafka::backlog` |
+//! | [`brokers`] | reads backlogs: sessions that poll, `kafka`, `rabbitmq`, `jolokia` (ActiveMQ Classic and Artemis), `pulsar`, `rocketmq`, TLS, refused addresses; sends the probes of objects that ask for them | yes, but `observation` and `kafka::backlog` |
 //! | [`engine`] | from a reading to an assessment: `learn`, `diagnose`, `size`, `limit` (the gates, which hold replicas back); see its own page | no |
 //! | [`simulation`] | a model of a queue and its consumers, to try the engine on without any; nothing of the operator uses it | no, but its [`command`](simulation::command)s |
 //! | [`workload`] | a workload as Kubernetes shows it | no |

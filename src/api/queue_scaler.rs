@@ -62,7 +62,7 @@ pub struct QueueScalerSpec {
 
     /// Consumers that one replica runs in the consumer group, for example the concurrency of its listener. 1 to 1000. No
     /// more replicas are requested than the partitions occupy: 12 partitions and 3 consumers per replica occupy 4.
-    /// Default: observed, from the members of the group and the hosts that they connect from. Has an effect on Kafka only.
+    /// Default: observed, from the members of the group and the hosts that they connect from. Has an effect on Kafka and RocketMQ only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub consumers_per_replica: Option<i32>,

@@ -108,6 +108,21 @@ fn pulsar() -> Value {
     }))
 }
 
+/// Every field of the source of RocketMQ.
+fn rocketmq() -> Value {
+    object(json!({
+        "scaleTargetRef": {"name": "orders"},
+        "maxReplicas": 20,
+        "source": {"rocketmq": {
+            "nameServers": ["names.example:9876"], "topic": "orders", "consumerGroup": "workers",
+            "consumeType": "Pop", "popInvisibleSeconds": 60, "brokers": ["broker-a"],
+            "credentialsSecretRef": {"name": "rocketmq", "usernameKey": "username", "passwordKey": "password"},
+            "tls": {"caSecretRef": {"name": "authority", "key": "ca.crt"}, "insecureSkipVerify": false},
+        }},
+        "policy": {"backlogPerReplica": {"messages": 100}},
+    }))
+}
+
 /// An `emergencyDrain` whose template has these fields.
 fn emergency_drain(template: Value) -> Value {
     json!({"whenEstimatedDrainAboveSeconds": 3600, "start": "Automatic", "template": template})
@@ -142,7 +157,7 @@ async fn s11_every_bound_is_enforced_with_the_path_of_the_field() {
     let schema = definition(&bench).await;
     let mut tried = 0;
     let mut wrong = Vec::new();
-    for valid in [kafka(), rabbitmq(), pulsar()] {
+    for valid in [kafka(), rabbitmq(), pulsar(), rocketmq()] {
         admission(&bench, &valid).await.unwrap();
         for mistake in mistakes(&schema, &valid) {
             tried += 1;
@@ -199,7 +214,7 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             kafka(),
             vec![("/spec/source/rabbitmq".into(), rabbitmq()["spec"]["source"]["rabbitmq"].clone())],
             "spec.source",
-            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq",
+            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq, rocketmq",
         ),
         (
             rabbitmq(),
@@ -214,7 +229,7 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             artemis(),
             vec![("/spec/source/activemq".into(), activemq()["spec"]["source"]["activemq"].clone())],
             "spec.source",
-            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq",
+            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq, rocketmq",
         ),
         (
             artemis(),
@@ -280,6 +295,36 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             "needs exactly one of source.kafka.topics or source.rabbitmq.queues",
         ),
         (
+            rocketmq(),
+            vec![("/spec/source/rocketmq/topic".into(), json!("%RETRY%workers"))],
+            "spec.source.rocketmq.topic",
+            "its retry topics are read with it",
+        ),
+        (
+            rocketmq(),
+            vec![("/spec/source/rocketmq/consumeType".into(), json!("Pull"))],
+            "spec.source.rocketmq.popInvisibleSeconds",
+            "popInvisibleSeconds needs consumeType Pop",
+        ),
+        (
+            rocketmq(),
+            vec![("/spec/source/rocketmq/nameServers".into(), json!(["a:9876;b:9876"]))],
+            "spec.source.rocketmq.nameServers[0]",
+            "should match",
+        ),
+        (
+            rocketmq(),
+            vec![("/spec/probe".into(), json!({}))],
+            "spec.probe",
+            "probe needs source.kafka or source.rabbitmq",
+        ),
+        (
+            rocketmq(),
+            vec![("/spec/emergencyDrain".into(), emergency_drain(json!({})))],
+            "spec.emergencyDrain",
+            "needs exactly one of source.kafka.topics or source.rabbitmq.queues",
+        ),
+        (
             artemis(),
             vec![("/spec/emergencyDrain".into(), emergency_drain(json!({})))],
             "spec.emergencyDrain",
@@ -289,7 +334,7 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
             kafka(),
             vec![("/spec/source/kafka".into(), Value::Null)],
             "spec.source",
-            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq",
+            "exactly one of activemq, artemis, kafka, pulsar, rabbitmq, rocketmq",
         ),
         (
             kafka(),
@@ -563,7 +608,7 @@ async fn every_rule_across_fields_is_enforced_with_path_and_fix() {
 #[tokio::test]
 async fn what_the_schema_does_not_know_is_refused_in_every_object() {
     let Some(bench) = Bench::without_operator("unknown").await else { return };
-    for valid in [kafka(), rabbitmq(), pulsar()] {
+    for valid in [kafka(), rabbitmq(), pulsar(), rocketmq()] {
         let mut objects = Vec::new();
         pointers_of_objects(&valid["spec"], "/spec", &mut objects);
         assert!(objects.len() > 5);

@@ -51,4 +51,5 @@ mod main_job;
 mod pulsar;
 mod rabbitmq;
 mod rabbitmq_features;
+mod rocketmq;
 mod security;

@@ -34,6 +34,7 @@ pub mod rabbitmq_dead_letters;
 pub mod receivers;
 pub mod relay;
 pub mod replicas;
+pub mod rocketmq_admin;
 pub mod scaled;
 pub mod schema;
 pub mod sink;

@@ -201,6 +201,12 @@ impl Sum<'_> {
                 seen.insert(broker.as_str().into(), queues);
             }
         }
+        if !is_main {
+            // A broker that has the topic, and no retry topic any more, has deleted it. One that is down has neither.
+            let main = facts.routes.get(self.interest.topic.as_str());
+            let alive = main.and_then(|route| route.as_ref().ok()?.as_deref()).unwrap_or_default();
+            seen.retain(|broker, _| !alive.iter().any(|part| *part.broker == **broker));
+        }
         for (broker, part) in &parts {
             seen.insert(Arc::clone(broker), part.queues);
         }
@@ -219,7 +225,10 @@ impl Sum<'_> {
                     }
                 }
                 Err(problem) => {
-                    self.trouble(problem);
+                    // A broker that is down is missed with the topic itself.
+                    if is_main || part.is_some() {
+                        self.trouble(problem);
+                    }
                     partitions.extend((0..*queues).map(|_| None));
                 }
             }
