@@ -32,7 +32,7 @@ pub struct RocketMq {
     pub consume_type: Option<ConsumeType>,
     /// Longest time in seconds for which a message that was popped is invisible to other consumers. With it, readings are
     /// complete when no message was popped for so long, although consumers are connected. It must not be shorter than what
-    /// consumers set. Needs consumeType Pop. Default: readings are lower bounds while a consumer is connected, and for 60 s
+    /// consumers set. Needs consumeType Pop. Default: readings are lower bounds while a consumer is connected, and for 75 s
     /// after, so that no replicas are removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 5, max = 43_200))]

@@ -9,6 +9,7 @@ mod ask;
 mod backlog;
 mod connection;
 mod pop;
+mod problems;
 mod queues;
 mod refusals;
 mod route;
@@ -25,10 +26,10 @@ use tokio::time::{Instant, timeout_at};
 use access::RocketMqAccess;
 use ask::{Found, Wanted, ask, named};
 pub use backlog::Memory;
-use backlog::{Facts, Now, reading};
+use backlog::{Facts, Now, Routes, reading};
 use connection::{CallError, Connection, Settings};
 use refusals::refusal;
-use route::{Part, parts};
+use route::parts;
 use wire::{Request, code, status};
 
 use super::address::AddressPolicy;
@@ -75,11 +76,7 @@ impl RocketMqReader {
     }
 
     /// The routes of the topics, from the first name server that answers. Absent: there is no such topic.
-    async fn routes(
-        &mut self,
-        topics: &BTreeSet<Arc<str>>,
-        deadline: Instant,
-    ) -> Result<HashMap<Arc<str>, Result<Option<Vec<Part>>, Problem>>, Problem> {
+    async fn routes(&mut self, topics: &BTreeSet<Arc<str>>, deadline: Instant) -> Result<Routes, Problem> {
         // Brokers are asked in the time that is left.
         let deadline = deadline.checked_sub(PATIENCE).unwrap_or(deadline);
         let mut first = None;
@@ -175,12 +172,7 @@ fn topics_of(interest: &RocketMqInterest) -> Vec<Arc<str>> {
 }
 
 /// Adds what one object wants of each broker.
-fn want(
-    interest: &RocketMqInterest,
-    routes: &backlog::Routes,
-    budget: Budget,
-    wanted: &mut HashMap<String, Wanted>,
-) {
+fn want(interest: &RocketMqInterest, routes: &Routes, budget: Budget, wanted: &mut HashMap<String, Wanted>) {
     let group: Arc<str> = interest.group.as_str().into();
     for topic in topics_of(interest) {
         let Some(Ok(Some(parts))) = routes.get(&topic) else { continue };
@@ -225,7 +217,7 @@ async fn routes_of(
     topics: &BTreeSet<Arc<str>>,
     settings: &Settings,
     deadline: Instant,
-) -> Result<HashMap<Arc<str>, Result<Option<Vec<Part>>, Problem>>, Problem> {
+) -> Result<Routes, Problem> {
     let mut kept_before = kept.is_some();
     let mut routes = HashMap::with_capacity(topics.len());
     let all: Vec<_> = topics.iter().collect();

@@ -180,9 +180,9 @@ fn trap_4_popped_messages_may_be_in_progress() {
     assert_eq!((messages, problem.reason), (0, SourceReason::PartialObservation));
     // The consumer is killed; until its invisible time is over nothing shows its messages.
     scene.members("a", &[]);
-    scene.seconds = 59;
+    scene.seconds = 74;
     assert_eq!(scene.at_least().0, 0);
-    scene.seconds = 60;
+    scene.seconds = 75;
     let retries = "%RETRY%workers_orders";
     scene.route(retries, Some(&["a"]));
     scene.queue(retries, "a", 0, 0, NEVER, 62);
@@ -215,7 +215,7 @@ fn how_messages_are_consumed_is_found_and_kept() {
 fn without_a_consumer_for_a_minute_nothing_is_in_progress() {
     let mut scene = Scene::new().declared(None);
     assert_eq!(scene.at_least().0, 0);
-    scene.seconds = 60;
+    scene.seconds = 75;
     assert_eq!(scene.known().messages, 0);
 }
 
