@@ -130,8 +130,7 @@ mod tests {
     #[test]
     fn pulling_hides_nothing_and_an_unknown_way_may() {
         let now = Instant::now();
-        let mut hidden =
-            |mode| Progress::default().hidden(&interest(None, None), seen(mode, Some(3), true), now);
+        let hidden = |mode| Progress::default().hidden(&interest(None, None), seen(mode, Some(3), true), now);
         assert_eq!(hidden(Some(ConsumeType::Pull)), None);
         assert!(hidden(None).unwrap().contains("set consumeType"));
     }
