@@ -171,7 +171,7 @@ impl Asking<'_> {
             };
             self.found.commits.insert((Arc::clone(group), queue.clone()), commit);
         }
-        // Without setZeroIfNotFound the broker answers 0 where the queue still has its first message: consumers are told
+        // Without setZeroIfNotFound the broker answers 0 where the queue still has its first message: consumers get
         // the same when they begin.
         let requests: Vec<_> = undecided.iter().map(|(group, queue)| committed(group, queue, true)).collect();
         for ((group, queue), answer) in undecided.into_iter().zip(self.call(&requests).await?) {

@@ -15,7 +15,7 @@ use crate::brokers::access::Credentials;
 
 /// Longest header of an answer. Those of the requests that are sent take some hundred bytes.
 pub(super) const LONGEST_HEADER: usize = 64 * 1024;
-/// RocketMQ 5.1.4: `MQVersion` of this client, which only says that answers may be as since then.
+/// `MQVersion` that this client reports, as clients of RocketMQ 5 do. RocketMQ 5.4.0 answers what is read here with it.
 const VERSION: u16 = 495;
 
 /// Codes of requests (`RequestCode`).
