@@ -310,6 +310,33 @@ async fn a_queue_that_counts_as_empty_needs_an_active_broker() {
     assert_eq!(unknown(read(&mut reader, &mut orders).await).reason, SourceReason::AuthorizationFailed);
 }
 
+/// A broker that stops while its queues are read: they are gone already, and then it is no broker that serves clients.
+struct Stopping(Beans);
+
+impl Respond for Stopping {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let requests: Vec<Value> = request.body_json().unwrap();
+        let answers = requests.iter().map(|request| {
+            let answer = self.0.answer(request);
+            if request["mbean"].as_str().unwrap().contains("destinationName=") {
+                self.0.set(BROKER, json!({"BrokerName": "localhost", "Slave": true}));
+            }
+            answer
+        });
+        ResponseTemplate::new(200).set_body_json(answers.collect::<Vec<_>>())
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_a_broker_lost_while_it_stops_is_not_empty() {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(Stopping(Beans::activemq())).mount(&server).await;
+    let mut orders = queues(&["orders"]);
+    orders.interest = Arc::new(JolokiaInterest { missing_is_empty: true, ..(*orders.interest).clone() });
+    let access = JolokiaAccess { broker_name: Some("localhost".into()), ..access(&[server.uri()]) };
+    assert_eq!(unknown(read(&mut reader(access), &mut orders).await).reason, SourceReason::BrokerNotActive);
+}
+
 #[tokio::test]
 async fn what_an_agent_forbids_or_does_not_know_is_no_zero() {
     let beans = Beans::activemq();

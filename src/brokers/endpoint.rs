@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -104,6 +105,27 @@ impl Endpoint {
         }
         silent(&quote(&innermost.to_string()))
     }
+}
+
+/// The body of an answer. Absent: it has more than `largest` bytes. `received` counts while it comes.
+///
+/// # Errors
+/// The connection breaks.
+pub(super) async fn body_of(
+    response: &mut Response,
+    largest: usize,
+    received: &AtomicUsize,
+) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut read = Vec::new();
+    received.store(0, Ordering::Relaxed);
+    while let Some(chunk) = response.chunk().await? {
+        received.fetch_add(chunk.len(), Ordering::Relaxed);
+        if read.len().saturating_add(chunk.len()) > largest {
+            return Ok(None);
+        }
+        read.extend_from_slice(&chunk);
+    }
+    Ok(Some(read))
 }
 
 /// How long an answer asks to wait before the next request.

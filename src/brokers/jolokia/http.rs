@@ -13,7 +13,7 @@ use super::answer::{Answer, answers};
 use super::mapping::Flavor;
 use crate::brokers::access::Credentials;
 use crate::brokers::address::AddressPolicy;
-use crate::brokers::endpoint::{Endpoint, asks_to_wait};
+use crate::brokers::endpoint::{Endpoint, asks_to_wait, body_of};
 use crate::brokers::observation::quote;
 use crate::brokers::pause::Pause;
 use crate::brokers::{Problem, SourceReason};
@@ -147,16 +147,7 @@ impl Http {
         if status != StatusCode::OK {
             return Err(Broken::Failed(self.refused(status)));
         }
-        let mut read = Vec::new();
-        received.store(0, Ordering::Relaxed);
-        while let Some(chunk) = response.chunk().await? {
-            received.fetch_add(chunk.len(), Ordering::Relaxed);
-            if read.len().saturating_add(chunk.len()) > largest {
-                return Err(Broken::TooLarge(largest));
-            }
-            read.extend_from_slice(&chunk);
-        }
-        Ok(read)
+        body_of(&mut response, largest, received).await?.ok_or(Broken::TooLarge(largest))
     }
 
     fn refused(&self, status: StatusCode) -> Problem {

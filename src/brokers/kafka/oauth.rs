@@ -4,10 +4,10 @@
 //! The address of the server is user input, as that of a management API is: no redirect is followed, no proxy used, and
 //! every connection is to an address that the policy permits.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, Url};
+use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -15,10 +15,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::brokers::access::Credentials;
 use crate::brokers::address::AddressPolicy;
-use crate::brokers::guarded::{Guarded, address_problem, no_tls};
+use crate::brokers::endpoint::{Endpoint, body_of};
 use crate::brokers::kafka::access::OAuthAccess;
 use crate::brokers::observation::quote;
-use crate::brokers::{Problem, SourceReason, tls};
+use crate::brokers::{Problem, SourceReason};
 
 /// Time for an answer of the token server, which is part of that of a poll.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -58,8 +58,8 @@ impl Tokens {
             Some(Known::Failed(problem, at)) if at.elapsed() < FAILED => return Err(problem.clone()),
             _ => {}
         }
-        let asked = Asked::new(oauth, credentials)?;
-        let answer = timeout(ANSWER, asked.ask(addresses)).await;
+        let asked = Asked::new(oauth, credentials, addresses)?;
+        let answer = timeout(ANSWER, asked.ask()).await;
         let answer = answer.unwrap_or_else(|_| {
             let seconds = ANSWER.as_secs();
             Err(asked.unavailable(&format!("does not answer within {seconds} s")))
@@ -93,9 +93,7 @@ pub(super) fn first_message(token: &SecretString, oauth: &OAuthAccess) -> String
 struct Asked<'a> {
     oauth: &'a OAuthAccess,
     credentials: &'a Credentials,
-    url: Url,
-    /// `host:port`, for messages.
-    server: String,
+    endpoint: Endpoint,
 }
 
 #[derive(Deserialize)]
@@ -114,43 +112,38 @@ struct Refused {
 }
 
 impl<'a> Asked<'a> {
-    fn new(oauth: &'a OAuthAccess, credentials: &'a Credentials) -> Result<Self, Problem> {
-        let url = Url::parse(&oauth.token_url).map_err(|error| {
-            let message = format!("sasl.oauth.tokenUrl is no URL: {error}");
+    fn new(
+        oauth: &'a OAuthAccess,
+        credentials: &'a Credentials,
+        addresses: &AddressPolicy,
+    ) -> Result<Self, Problem> {
+        let unusable = |error: &dyn std::error::Error| {
+            let message = format!("sasl.oauth.tokenUrl cannot be used: {}", quote(&error.to_string()));
             Problem::new(SourceReason::TokenUnavailable, message)
-        })?;
-        let server = match (url.host_str(), url.port_or_known_default()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            _ => oauth.token_url.clone(),
         };
-        Ok(Self { oauth, credentials, url, server })
+        // A token is asked for once in minutes: no connection is kept for it.
+        let endpoint = Endpoint::new(&oauth.token_url, oauth.tls.as_ref(), addresses.clone(), 0, unusable)?;
+        Ok(Self { oauth, credentials, endpoint })
     }
 
     /// A token and how long it lives.
-    async fn ask(&self, addresses: &AddressPolicy) -> Result<(SecretString, Duration), Problem> {
-        if self.url.domain().is_none() {
-            // No resolver is asked for a host that is an address.
-            let host = self.url.host_str().unwrap_or_default();
-            let port = self.url.port_or_known_default().unwrap_or_default();
-            addresses.resolve(host, port, Instant::now() + ANSWER).await?;
-        }
-        let client = self.client(addresses)?;
+    async fn ask(&self) -> Result<(SecretString, Duration), Problem> {
+        self.endpoint.check_literal(Instant::now() + ANSWER).await?;
         let Credentials { username, password } = self.credentials;
-        let request = client
-            .post(self.url.clone())
+        let request = self
+            .endpoint
+            .client()
+            .post(self.endpoint.base().clone())
             .basic_auth(username, Some(password.expose_secret()))
             .header("content-type", "application/x-www-form-urlencoded")
             .header("accept", "application/json")
             .body(self.form());
         let mut response = request.send().await.map_err(|error| self.broken(&error))?;
         let status = response.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(&error))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LARGEST {
-                return Err(self.unavailable("answers with more than 64 KiB, which no token has"));
-            }
-        }
+        let body = body_of(&mut response, LARGEST, &AtomicUsize::new(0)).await;
+        let body = body
+            .map_err(|error| self.broken(&error))?
+            .ok_or_else(|| self.unavailable("answers with more than 64 KiB, which no token has"))?;
         if status == StatusCode::OK { self.granted(&body) } else { Err(self.refused(status, &body)) }
     }
 
@@ -164,26 +157,6 @@ impl<'a> Asked<'a> {
             }
         }
         form.finish()
-    }
-
-    fn client(&self, addresses: &AddressPolicy) -> Result<Client, Problem> {
-        let tls = match self.url.scheme() {
-            "https" => {
-                let tls = self.oauth.tls.clone().unwrap_or_default();
-                tls::client_config(&tls)?.as_ref().clone()
-            }
-            _ => no_tls().map_err(|error| self.unavailable(&error.to_string()))?,
-        };
-        Client::builder()
-            .user_agent("queuescaler")
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .dns_resolver(Arc::new(Guarded(addresses.clone())))
-            .tls_backend_preconfigured(tls)
-            .build()
-            .map_err(|error| self.unavailable(&error.to_string()))
     }
 
     fn granted(&self, body: &[u8]) -> Result<(SecretString, Duration), Problem> {
@@ -213,7 +186,7 @@ impl<'a> Asked<'a> {
                 let hint = self.credentials.line_break_hint();
                 let message = format!(
                     "the token server {} refused the client in sasl.credentialsSecretRef with {status_code}: {words}{hint}",
-                    self.server
+                    self.endpoint.server()
                 );
                 Problem::new(SourceReason::AuthenticationFailed, message)
             }
@@ -225,21 +198,11 @@ impl<'a> Asked<'a> {
     }
 
     fn broken(&self, error: &reqwest::Error) -> Problem {
-        if let Some(problem) = tls::handshake_problem(&self.server, error) {
-            return problem;
-        }
-        if let Some(problem) = address_problem(error) {
-            return problem.clone();
-        }
-        let mut innermost: &dyn std::error::Error = error;
-        while let Some(cause) = innermost.source() {
-            innermost = cause;
-        }
-        self.unavailable(&format!("does not answer: {}", quote(&innermost.to_string())))
+        self.endpoint.problem(error, |words| self.unavailable(&format!("does not answer: {words}")))
     }
 
     fn unavailable(&self, what: &str) -> Problem {
-        let message = format!("no token for Kafka: {} of sasl.oauth.tokenUrl {what}", self.server);
+        let message = format!("no token for Kafka: {} of sasl.oauth.tokenUrl {what}", self.endpoint.server());
         Problem::new(SourceReason::TokenUnavailable, message)
     }
 }

@@ -15,7 +15,7 @@ use super::access::PulsarAccess;
 use super::redirect::{Destination, destination};
 use super::refusals::{Failure, LARGEST_REFUSAL, Refusal};
 use crate::brokers::address::AddressPolicy;
-use crate::brokers::endpoint::{Endpoint, asks_to_wait};
+use crate::brokers::endpoint::{Endpoint, asks_to_wait, body_of};
 use crate::brokers::observation::quote;
 use crate::brokers::pause::Pause;
 use crate::brokers::{Problem, SourceReason};
@@ -247,16 +247,7 @@ impl Http {
         received: &AtomicUsize,
     ) -> Result<Vec<u8>, Broken> {
         let _slot = self.bodies.acquire().await;
-        let mut read = Vec::new();
-        received.store(0, Ordering::Relaxed);
-        while let Some(chunk) = response.chunk().await? {
-            received.fetch_add(chunk.len(), Ordering::Relaxed);
-            if read.len().saturating_add(chunk.len()) > largest {
-                return Err(Broken::TooLarge(largest));
-            }
-            read.extend_from_slice(&chunk);
-        }
-        Ok(read)
+        body_of(&mut response, largest, received).await?.ok_or(Broken::TooLarge(largest))
     }
 
     async fn refused(&self, server: &Server, mut response: Response) -> Result<Reply, Broken> {
